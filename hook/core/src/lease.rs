@@ -1,0 +1,231 @@
+//! Leases: who holds what. The records of the journal and the table that they fold into.
+
+use crate::decision::Access;
+use crate::decision::Sharing;
+use crate::names::ContainerId;
+use crate::names::Target;
+use crate::names::VolumeId;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What ties a lease to one run of one container's init process.
+///
+/// All fields are as the hook saw them; whoever compares them must be in the same pid namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// `/etc/machine-id` (machine-id(5)).
+    pub machine_id: String,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Inode of the pid namespace in which `pid` is counted (`/proc/PID/ns/pid` of the hook).
+    pub pid_namespace: u64,
+    /// The container's init process.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)).
+    pub start_time: u64,
+    /// Inode of its mount namespace.
+    pub mount_namespace: u64,
+}
+
+/// One volume of a grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeasedVolume {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Its uuid, so that a later volume of the same name is not taken for it.
+    pub uuid: String,
+    /// The driver that decided.
+    pub driver: String,
+    /// The access granted.
+    pub access: Access,
+    /// With whom the lease may coexist.
+    pub sharing: Sharing,
+    /// Whether the volume is a filesystem image: then its file's lock is evidence of use.
+    pub image: bool,
+    /// Where it appears in the container.
+    pub target: Target,
+}
+
+/// All leases of one attempt to start one container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Identifies the attempt; unique on this host.
+    pub attempt: String,
+    /// The container.
+    pub container: ContainerId,
+    /// The container's init process; `None` while the grant is pending (spec stage).
+    pub holder: Option<Holder>,
+    /// What it holds.
+    pub leases: Vec<LeasedVolume>,
+    /// When it was granted.
+    pub since: Timestamp,
+}
+
+/// Why an attempt's leases were given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseReason {
+    /// The runtime called poststop.
+    Poststop,
+    /// Someone who needed the volume, or `gc`, found the holder dead.
+    Reaped,
+    /// The start failed and was undone.
+    Undone,
+    /// A new attempt of the same container took the place of a pending one.
+    Superseded,
+    /// A pending attempt's deadline passed.
+    Expired,
+}
+
+/// A record of the journal file `leases-<boot id>`: what holds, and what was said, in this boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum LeaseRecord {
+    /// Leases were granted.
+    Granted(Grant),
+    /// A pending grant was tied to a container's process.
+    Bound {
+        /// The attempt.
+        attempt: String,
+        /// The container's id as the runtime says it.
+        container: ContainerId,
+        /// Its init process.
+        holder: Holder,
+    },
+    /// All mounts of the attempt are in place.
+    Mounted {
+        /// The attempt.
+        attempt: String,
+        /// The container.
+        container: ContainerId,
+    },
+    /// Leases were given back.
+    Released {
+        /// The attempt.
+        attempt: String,
+        /// The container.
+        container: ContainerId,
+        /// Why.
+        reason: ReleaseReason,
+        /// What proved it, for people.
+        evidence: String,
+    },
+    /// A container was refused its volumes.
+    Refused {
+        /// The container.
+        container: ContainerId,
+        /// The volume at fault, if it was one.
+        volume: Option<VolumeId>,
+        /// The cause, one line.
+        reason: String,
+    },
+    /// Something went wrong where nothing could be refused any more.
+    Fault {
+        /// The container.
+        container: ContainerId,
+        /// What was being done.
+        stage: String,
+        /// The cause, one line.
+        reason: String,
+    },
+    /// A remark about a decision: a claim that stepped back, a plugin's note.
+    Note {
+        /// The container.
+        container: ContainerId,
+        /// The volume that it is about, if it is about one.
+        volume: Option<VolumeId>,
+        /// The remark.
+        text: String,
+    },
+}
+
+/// A record of the journal file `volumes`: what outlives a boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum VolumeRecord {
+    /// A volume was created.
+    Created {
+        /// The volume.
+        volume: VolumeId,
+        /// Its uuid.
+        uuid: String,
+        /// Its driver.
+        driver: String,
+        /// The container for which it was made, if it was made for one.
+        container: Option<ContainerId>,
+    },
+    /// A volume was removed.
+    Removed {
+        /// The volume.
+        volume: VolumeId,
+        /// Its uuid.
+        uuid: String,
+    },
+}
+
+/// Who holds what: the fold of a boot's [`LeaseRecord`]s.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseTable {
+    grants: BTreeMap<String, Grant>,
+}
+
+impl LeaseTable {
+    /// Takes one record into account. Records that are not about leases change nothing, and a release of an
+    /// attempt that is not there changes nothing either: a release may be written twice.
+    pub fn apply(&mut self, record: &LeaseRecord) {
+        match record {
+            LeaseRecord::Granted(grant) => {
+                self.grants.insert(grant.attempt.clone(), grant.clone());
+            }
+            LeaseRecord::Bound { attempt, container, holder } => {
+                if let Some(grant) = self.grants.get_mut(attempt) {
+                    grant.container = container.clone();
+                    grant.holder = Some(holder.clone());
+                }
+            }
+            LeaseRecord::Released { attempt, .. } => {
+                self.grants.remove(attempt);
+            }
+            LeaseRecord::Mounted { .. }
+            | LeaseRecord::Refused { .. }
+            | LeaseRecord::Fault { .. }
+            | LeaseRecord::Note { .. } => {}
+        }
+    }
+
+    /// All grants, by attempt.
+    pub fn grants(&self) -> impl Iterator<Item = &Grant> {
+        self.grants.values()
+    }
+
+    /// The grant of one attempt.
+    #[must_use]
+    pub fn grant(&self, attempt: &str) -> Option<&Grant> {
+        self.grants.get(attempt)
+    }
+
+    /// The grants that include `volume`, each with its lease on it.
+    pub fn holders<'a>(&'a self, volume: &'a VolumeId) -> impl Iterator<Item = (&'a Grant, &'a LeasedVolume)> {
+        self.grants
+            .values()
+            .flat_map(move |grant| grant.leases.iter().filter(move |l| l.volume == *volume).map(move |l| (grant, l)))
+    }
+
+    /// The grants of one container id. There may be several: two runtimes can each have a `c1`.
+    pub fn of_container<'a>(&'a self, container: &'a ContainerId) -> impl Iterator<Item = &'a Grant> {
+        self.grants.values().filter(move |grant| grant.container == *container)
+    }
+}
+
+/// Whether a new lease with (`access`, `sharing`) may stand beside one with (`held_access`, `held_sharing`).
+///
+/// Exclusive stands alone; two writers stand together only if both are shared.
+#[must_use]
+pub fn compatible(access: Access, sharing: Sharing, held_access: Access, held_sharing: Sharing) -> bool {
+    let alone = sharing == Sharing::Exclusive || held_sharing == Sharing::Exclusive;
+    let single_writer = sharing == Sharing::SingleWriter || held_sharing == Sharing::SingleWriter;
+    let both_write = access == Access::ReadWrite && held_access == Access::ReadWrite;
+    !alone && !(single_writer && both_write)
+}

@@ -1,0 +1,20 @@
+//! What volhook decides, as pure functions.
+//!
+//! Data flows one way: [`state`] → [`spec`] → [`claims`] → [`decision`] → [`plan`] → [`lease`]. Nothing in
+//! this crate reads a file, a clock or the environment, and nothing here knows WebAssembly: the binary
+//! gathers the facts, the functions here decide, and the binary carries the decision out.
+
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod claims;
+pub mod config;
+pub mod decision;
+pub mod lease;
+pub mod names;
+pub mod plan;
+pub mod resolved;
+pub mod size;
+pub mod spec;
+pub mod state;
+pub mod volume;

@@ -1,0 +1,325 @@
+//! Names that come from outside, checked once and then carried as types.
+
+use serde::Deserialize;
+use serde::Serialize;
+use std::fmt;
+
+/// Why a text is not acceptable as a name or path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// A volume name, tenant or pod outside the grammar.
+    #[error("invalid {what} {text:?}: must match [a-zA-Z0-9][a-zA-Z0-9_.-]{{0,127}}")]
+    Name {
+        /// What was being named: `volume name`, `tenant`, `pod`.
+        what: &'static str,
+        /// The text as given, cut to a printable length.
+        text: String,
+    },
+    /// A container id outside the grammar.
+    #[error("invalid container id {text:?}: must be 1 to 1024 characters of [a-zA-Z0-9_+.-], not . or ..")]
+    Container {
+        /// The text as given, cut to a printable length.
+        text: String,
+    },
+    /// A mount target or sub-path that is not acceptable.
+    #[error("invalid {what} {text:?}: {reason}")]
+    Path {
+        /// What the path is: `target`, `volume-subpath`.
+        what: &'static str,
+        /// The text as given, cut to a printable length.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// The first 160 characters of `text`, for messages about hostile input.
+#[must_use]
+pub fn shorten(text: &str) -> String {
+    match text.char_indices().nth(160) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    (1..=128).contains(&bytes.len())
+        && bytes[0].is_ascii_alphanumeric()
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `text` against the grammar `[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}`.
+            ///
+            /// # Errors
+            /// [`NameError::Name`] when it does not match.
+            pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
+                let text = text.into();
+                if is_name(&text) {
+                    Ok(Self(text))
+                } else {
+                    Err(NameError::Name { what: $what, text: shorten(&text) })
+                }
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type!(
+    /// The name of a volume within its tenant (Docker's grammar for volume names).
+    VolumeName,
+    "volume name"
+);
+name_type!(
+    /// Whose a container or volume is, on a host that several parties share.
+    Tenant,
+    "tenant"
+);
+name_type!(
+    /// The identity of a pod: containers with one pod get the same personal volumes.
+    Pod,
+    "pod"
+);
+
+impl Tenant {
+    /// The one tenant of a host whose configuration names no tenant annotation.
+    pub const DEFAULT: &'static str = "default";
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self(Self::DEFAULT.to_owned())
+    }
+}
+
+/// A volume's identity on this host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VolumeId {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Its name within the tenant.
+    pub name: VolumeName,
+}
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tenant.as_str() == Tenant::DEFAULT {
+            write!(f, "{}", self.name)
+        } else {
+            write!(f, "{}/{}", self.tenant, self.name)
+        }
+    }
+}
+
+/// A container's id, as the runtime was given it.
+///
+/// The grammar is that of runc's `create` command; it keeps the id usable as a file name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// Checks `text`.
+    ///
+    /// # Errors
+    /// [`NameError::Container`] when it is empty, too long or holds other characters.
+    pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
+        let text = text.into();
+        let fits = (1..=1024).contains(&text.len())
+            && text != "."
+            && text != ".."
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'.' | b'-'));
+        if fits { Ok(Self(text)) } else { Err(NameError::Container { text: shorten(&text) }) }
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ContainerId {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::new(text)
+    }
+}
+
+impl From<ContainerId> for String {
+    fn from(id: ContainerId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where in a container a volume is to appear: absolute, without `.`, `..` or doubled slashes, not `/`, and
+/// not at or below one of the kernel's own trees.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Target(String);
+
+/// Trees that the kernel or the runtime provides; nothing of ours goes there.
+const KERNEL_TREES: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+impl Target {
+    /// Checks and normalizes `text`.
+    ///
+    /// # Errors
+    /// [`NameError::Path`] saying which rule it breaks.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        let fail = |reason| NameError::Path { what: "target", text: shorten(text), reason };
+        if !text.starts_with('/') {
+            return Err(fail("must be an absolute path"));
+        }
+        let path = normalize(text).map_err(fail)?;
+        if path.is_empty() {
+            return Err(fail("the container's root cannot be a volume"));
+        }
+        let path = format!("/{path}");
+        if KERNEL_TREES.iter().any(|tree| is_below_or_at(&path, tree)) {
+            return Err(fail("/proc, /sys and /dev belong to the kernel and the runtime"));
+        }
+        Ok(Self(path))
+    }
+
+    /// The target as text, starting with `/`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::new(&text)
+    }
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> String {
+        target.0
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A path inside a volume: relative, without `.` or `..`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SubPath(String);
+
+impl SubPath {
+    /// Checks and normalizes `text`.
+    ///
+    /// # Errors
+    /// [`NameError::Path`] saying which rule it breaks.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        let fail = |reason| NameError::Path { what: "volume-subpath", text: shorten(text), reason };
+        if text.starts_with('/') {
+            return Err(fail("must be relative to the volume"));
+        }
+        let path = normalize(text).map_err(fail)?;
+        if path.is_empty() {
+            return Err(fail("must name something inside the volume"));
+        }
+        Ok(Self(path))
+    }
+
+    /// The path as text, without a leading slash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SubPath {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::new(&text)
+    }
+}
+
+impl From<SubPath> for String {
+    fn from(path: SubPath) -> String {
+        path.0
+    }
+}
+
+impl fmt::Display for SubPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Joins the components of `text` with single slashes; `..` and unprintable content are refused, not resolved,
+/// because what `..` means depends on symlinks that only the kernel may follow.
+fn normalize(text: &str) -> Result<String, &'static str> {
+    if text.len() > 4096 {
+        return Err("longer than the kernel's limit of 4096 bytes");
+    }
+    if text.chars().any(char::is_control) {
+        return Err("holds control characters");
+    }
+    let mut parts = Vec::new();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => return Err("`..` is not allowed"),
+            part if part.len() > 255 => return Err("a component is longer than 255 bytes"),
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+/// Whether the normalized absolute `path` is `ancestor` or below it. `/` is above everything.
+#[must_use]
+pub fn is_below_or_at(path: &str, ancestor: &str) -> bool {
+    ancestor == "/"
+        || path == ancestor
+        || path.strip_prefix(ancestor).is_some_and(|rest| rest.starts_with('/'))
+}

@@ -1,0 +1,1 @@
+//! Scenario tests on real runtimes, and the tidy test.
