@@ -1,1 +1,71 @@
-//! Lands with the planner.
+//! The operator's configuration, as data. The binary reads the file; everything has a default.
+
+use crate::decision::Pairs;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// `config.toml`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Annotations that begin with this and a dot are claims. An installer for an engine that copies an
+    /// image's annotations onto the container chooses one that images cannot know.
+    pub annotation_prefix: String,
+    /// The annotation, set by the engine, that says whose a container is. Without it there is one tenant.
+    pub tenant_annotation: Option<String>,
+    /// The driver of volumes whose claim names none.
+    pub default_driver: String,
+    /// The policy plugin that is asked for containers with a pod annotation.
+    pub policy: String,
+    /// The OCI runtime behind `volhook runtime`: a path, or a name to be found in PATH.
+    pub runtime: Option<String>,
+    /// Settings of plugins, by plugin name. Values are texts, whole numbers or booleans.
+    pub plugins: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            annotation_prefix: "dev.volhook".to_owned(),
+            tenant_annotation: None,
+            default_driver: "local".to_owned(),
+            policy: "universal".to_owned(),
+            runtime: None,
+            plugins: BTreeMap::new(),
+        }
+    }
+}
+
+/// A setting that cannot be handed to a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("setting {setting:?} of [plugins.{plugin}] must be a text, a whole number, true or false")]
+pub struct SettingError {
+    /// The plugin's name.
+    pub plugin: String,
+    /// The setting's name.
+    pub setting: String,
+}
+
+impl Config {
+    /// The settings of one plugin as texts.
+    ///
+    /// # Errors
+    /// [`SettingError`] for a value that is a list, a table or a fraction.
+    pub fn settings(&self, plugin: &str) -> Result<Pairs, SettingError> {
+        let Some(settings) = self.plugins.get(plugin) else { return Ok(Vec::new()) };
+        settings
+            .iter()
+            .map(|(name, value)| {
+                let text = match value {
+                    serde_json::Value::String(text) => text.clone(),
+                    serde_json::Value::Bool(yes) => yes.to_string(),
+                    serde_json::Value::Number(number) if !number.is_f64() => number.to_string(),
+                    _ => {
+                        return Err(SettingError { plugin: plugin.to_owned(), setting: name.clone() });
+                    }
+                };
+                Ok((name.clone(), text))
+            })
+            .collect()
+    }
+}

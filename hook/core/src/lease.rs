@@ -207,10 +207,13 @@ impl LeaseTable {
     }
 
     /// The grants that include `volume`, each with its lease on it.
-    pub fn holders<'a>(&'a self, volume: &'a VolumeId) -> impl Iterator<Item = (&'a Grant, &'a LeasedVolume)> {
-        self.grants
-            .values()
-            .flat_map(move |grant| grant.leases.iter().filter(move |l| l.volume == *volume).map(move |l| (grant, l)))
+    pub fn holders<'a>(
+        &'a self,
+        volume: &'a VolumeId,
+    ) -> impl Iterator<Item = (&'a Grant, &'a LeasedVolume)> {
+        self.grants.values().flat_map(move |grant| {
+            grant.leases.iter().filter(move |l| l.volume == *volume).map(move |l| (grant, l))
+        })
     }
 
     /// The grants of one container id. There may be several: two runtimes can each have a `c1`.
@@ -227,5 +230,5 @@ pub fn compatible(access: Access, sharing: Sharing, held_access: Access, held_sh
     let alone = sharing == Sharing::Exclusive || held_sharing == Sharing::Exclusive;
     let single_writer = sharing == Sharing::SingleWriter || held_sharing == Sharing::SingleWriter;
     let both_write = access == Access::ReadWrite && held_access == Access::ReadWrite;
-    !alone && !(single_writer && both_write)
+    !(alone || single_writer && both_write)
 }

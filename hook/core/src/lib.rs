@@ -14,6 +14,7 @@ pub mod lease;
 pub mod names;
 pub mod plan;
 pub mod resolved;
+pub mod rewrite;
 pub mod size;
 pub mod spec;
 pub mod state;

@@ -49,10 +49,21 @@ fn is_name(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
+/// `{:?}` of a name is the name in quotes, as messages want it.
+macro_rules! quoted_debug {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.to_string(), f)
+            }
+        }
+    };
+}
+
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
@@ -90,6 +101,8 @@ macro_rules! name_type {
             }
         }
 
+        quoted_debug!($name);
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -126,13 +139,15 @@ impl Default for Tenant {
 }
 
 /// A volume's identity on this host.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VolumeId {
     /// Whose it is.
     pub tenant: Tenant,
     /// Its name within the tenant.
     pub name: VolumeName,
 }
+
+quoted_debug!(VolumeId);
 
 impl fmt::Display for VolumeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,9 +162,11 @@ impl fmt::Display for VolumeId {
 /// A container's id, as the runtime was given it.
 ///
 /// The grammar is that of runc's `create` command; it keeps the id usable as a file name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ContainerId(String);
+
+quoted_debug!(ContainerId);
 
 impl ContainerId {
     /// Checks `text`.
@@ -193,9 +210,11 @@ impl fmt::Display for ContainerId {
 
 /// Where in a container a volume is to appear: absolute, without `.`, `..` or doubled slashes, not `/`, and
 /// not at or below one of the kernel's own trees.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Target(String);
+
+quoted_debug!(Target);
 
 /// Trees that the kernel or the runtime provides; nothing of ours goes there.
 const KERNEL_TREES: [&str; 3] = ["/proc", "/sys", "/dev"];
@@ -248,9 +267,11 @@ impl fmt::Display for Target {
 }
 
 /// A path inside a volume: relative, without `.` or `..`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SubPath(String);
+
+quoted_debug!(SubPath);
 
 impl SubPath {
     /// Checks and normalizes `text`.

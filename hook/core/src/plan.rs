@@ -1,1 +1,466 @@
-//! Lands with the planner.
+//! The plan: the exact edits for one container. Data, with nothing left to decide.
+//!
+//! [`plan`] is a pure function of everything that was found out; it is applied either to the spec
+//! ([`crate::rewrite`]) or to the container's mount namespace, and [`crate::check`] looks at it once more
+//! before either happens.
+
+use crate::claims::Claim;
+use crate::claims::SteppedBack;
+use crate::decision::Access;
+use crate::decision::Attachment;
+use crate::decision::Backing;
+use crate::decision::Creation;
+use crate::decision::EntryKind;
+use crate::decision::MountFlags;
+use crate::decision::Sharing;
+use crate::lease::Grant;
+use crate::lease::LeaseTable;
+use crate::lease::LeasedVolume;
+use crate::lease::compatible;
+use crate::names::ContainerId;
+use crate::names::Pod;
+use crate::names::SubPath;
+use crate::names::Target;
+use crate::names::Tenant;
+use crate::names::VolumeId;
+use crate::names::is_below_or_at;
+use crate::resolved::Resolved;
+use crate::spec::SpecMount;
+use crate::spec::mount_above;
+use crate::volume::SIDECAR_FORMAT;
+use crate::volume::Volume;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// When the plan is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Before the runtime has read `config.json`.
+    Spec,
+    /// The runtime has made its mounts and not yet pivoted.
+    Live,
+}
+
+/// How a mount comes into the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Apply {
+    /// As an entry of the spec's `mounts`.
+    Spec,
+    /// Into the container's mount namespace, by a hook.
+    Inject,
+}
+
+/// One mount of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedMount {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The target as claimed.
+    pub target: Target,
+    /// Where that is.
+    pub resolved: Resolved,
+    /// What holds the volume's data.
+    pub backing: Backing,
+    /// With whom the image may be mounted at the same time.
+    pub sharing: Sharing,
+    /// The part of the volume to mount, and what to create there if it is missing.
+    pub subpath: Option<(SubPath, EntryKind)>,
+    /// Whether the container may write.
+    pub access: Access,
+    /// Restrictions.
+    pub flags: MountFlags,
+    /// Who applies it.
+    pub apply: Apply,
+}
+
+/// A remark for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The volume that it is about.
+    pub volume: VolumeId,
+    /// The remark.
+    pub text: String,
+}
+
+/// What will be done for one container, in this order: create, lease, mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Identifies this attempt to start the container.
+    pub attempt: String,
+    /// When it is applied.
+    pub stage: Stage,
+    /// The container.
+    pub container: ContainerId,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// The pod that it belongs to.
+    pub pod: Option<Pod>,
+    /// Volumes to create.
+    pub create: Vec<Volume>,
+    /// Leases to take, one for each volume.
+    pub leases: Vec<LeasedVolume>,
+    /// Mounts, parents before what is nested in them.
+    pub mounts: Vec<PlannedMount>,
+    /// Remarks.
+    pub notes: Vec<Note>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.mounts.is_empty()
+    }
+
+    /// Whether some mount has to be injected into the container's mount namespace.
+    #[must_use]
+    pub fn injects(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.apply == Apply::Inject)
+    }
+}
+
+/// A claim with what was found and decided about its volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// The claim.
+    pub claim: Claim,
+    /// The volume: as its sidecar says, or as it will be.
+    pub volume: Volume,
+    /// Whether it has to be created.
+    pub new: bool,
+    /// What the driver granted.
+    pub attachment: Attachment,
+}
+
+/// Everything that the planner is told.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// Identifies the attempt.
+    pub attempt: &'a str,
+    /// When the plan will be applied.
+    pub stage: Stage,
+    /// The container.
+    pub container: &'a ContainerId,
+    /// Whose it is.
+    pub tenant: &'a Tenant,
+    /// The pod that it belongs to.
+    pub pod: Option<&'a Pod>,
+    /// The spec's mounts.
+    pub mounts: &'a [SpecMount],
+    /// Whether ids differ inside the container.
+    pub user_namespace: bool,
+    /// Where targets and spec mounts really are, by path as written.
+    pub resolved: &'a BTreeMap<String, Result<Resolved, String>>,
+    /// Who holds what; leases that are provably dead are not in it.
+    pub table: &'a LeaseTable,
+    /// Claims that stepped back.
+    pub stepped_back: &'a [SteppedBack],
+}
+
+/// Why no plan can be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The target leads nowhere inside the root filesystem.
+    #[error("target {target:?} of volume {volume:?} cannot be used: {reason}")]
+    Target {
+        /// The volume.
+        volume: VolumeId,
+        /// The target.
+        target: Target,
+        /// Why not.
+        reason: String,
+    },
+    /// The volume exists with another driver than the claim names.
+    #[error("volume {volume:?} has driver {has}, and {claim} asks for driver {wants}")]
+    OtherDriver {
+        /// The volume.
+        volume: VolumeId,
+        /// The driver that it has.
+        has: String,
+        /// The driver that was asked for.
+        wants: String,
+        /// The claim.
+        claim: String,
+    },
+    /// Someone else holds it.
+    #[error("volume {volume:?} is held {} by container {container:?} (driver {driver})", held_how(*sharing))]
+    Busy {
+        /// The volume.
+        volume: VolumeId,
+        /// Its driver.
+        driver: String,
+        /// The holder.
+        container: ContainerId,
+        /// How it is held.
+        sharing: Sharing,
+    },
+}
+
+fn held_how(sharing: Sharing) -> &'static str {
+    match sharing {
+        Sharing::Exclusive => "exclusively",
+        Sharing::SingleWriter => "by its one writer,",
+        Sharing::Shared => "in common",
+    }
+}
+
+impl PlanError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Busy { sharing: Sharing::SingleWriter, .. } => {
+                Some("stop that container, or claim the volume with readonly".to_owned())
+            }
+            Self::Busy { .. } => {
+                Some("stop that container, or use driver local for a volume that containers share".to_owned())
+            }
+            Self::OtherDriver { has, .. } => {
+                Some(format!("claim it with driver {has} or without one, or choose another name"))
+            }
+            Self::Target { .. } => None,
+        }
+    }
+
+    /// The volume at fault.
+    #[must_use]
+    pub fn volume(&self) -> &VolumeId {
+        match self {
+            Self::Target { volume, .. } | Self::OtherDriver { volume, .. } | Self::Busy { volume, .. } => {
+                volume
+            }
+        }
+    }
+}
+
+/// The record of a volume that a driver agreed to create.
+#[must_use]
+pub fn new_volume(
+    id: VolumeId,
+    claim: &Claim,
+    driver: &str,
+    creation: Creation,
+    uuid: String,
+    now: Timestamp,
+) -> Volume {
+    Volume {
+        format: SIDECAR_FORMAT,
+        uuid,
+        id,
+        driver: driver.to_owned(),
+        backing: creation.backing,
+        options: creation.options,
+        labels: claim.labels.clone(),
+        limit: creation.limit,
+        pod: claim.member.clone(),
+        created: now,
+    }
+}
+
+/// Checks that a claim on an existing volume does not ask for another driver. Other options of a claim apply
+/// at creation only.
+///
+/// # Errors
+/// [`PlanError::OtherDriver`].
+pub fn same_driver(claim: &Claim, volume: &Volume) -> Result<(), PlanError> {
+    match &claim.driver {
+        Some(wants) if *wants != volume.driver => Err(PlanError::OtherDriver {
+            volume: volume.id.clone(),
+            has: volume.driver.clone(),
+            wants: wants.clone(),
+            claim: claim.origin.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The grants that stand in the way of `lease`.
+pub fn conflicts<'a>(
+    lease: &'a LeasedVolume,
+    table: &'a LeaseTable,
+) -> impl Iterator<Item = (&'a Grant, &'a LeasedVolume)> {
+    table
+        .holders(&lease.volume)
+        .filter(|(_, held)| !compatible(lease.access, lease.sharing, held.access, held.sharing))
+}
+
+/// The error that says who is in the way.
+#[must_use]
+pub fn busy(grant: &Grant, held: &LeasedVolume) -> PlanError {
+    PlanError::Busy {
+        volume: held.volume.clone(),
+        driver: held.driver.clone(),
+        container: grant.container.clone(),
+        sharing: held.sharing,
+    }
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// [`PlanError`] for the first claim that cannot be met.
+pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError> {
+    let mut plan = Plan {
+        attempt: facts.attempt.to_owned(),
+        stage: facts.stage,
+        container: facts.container.clone(),
+        tenant: facts.tenant.clone(),
+        pod: facts.pod.cloned(),
+        create: Vec::new(),
+        leases: Vec::new(),
+        mounts: Vec::new(),
+        notes: notes(facts, &decided),
+    };
+    let spec_mounts = placed_mounts(facts);
+    for one in decided {
+        let id = one.volume.id.clone();
+        let access = narrower(one.claim.access, one.attachment.access);
+        let mount = plan_mount(facts, &spec_mounts, &one, access)?;
+        add_lease(&mut plan.leases, &one, access);
+        if one.new && plan.create.iter().all(|volume| volume.id != id) {
+            plan.create.push(one.volume);
+        }
+        plan.mounts.push(mount);
+    }
+    for lease in &plan.leases {
+        if let Some((grant, held)) = conflicts(lease, facts.table).next() {
+            return Err(busy(grant, held));
+        }
+    }
+    // By component, so that "/var" comes before "/var/lib" and "/var-x" is no part of either.
+    plan.mounts.sort_by(|a, b| a.resolved.path.split('/').cmp(b.resolved.path.split('/')));
+    Ok(plan)
+}
+
+fn notes(facts: &Facts<'_>, decided: &[Decided]) -> Vec<Note> {
+    let back = facts.stepped_back.iter().map(|back| Note {
+        volume: VolumeId { tenant: facts.tenant.clone(), name: back.volume.clone() },
+        text: format!("not mounted on {}: {}", back.target, back.reason),
+    });
+    let drivers = decided.iter().flat_map(|one| {
+        one.attachment.notes.iter().map(|text| Note { volume: one.volume.id.clone(), text: text.clone() })
+    });
+    back.chain(drivers).collect()
+}
+
+/// The spec's mounts with where they really are.
+fn placed_mounts(facts: &Facts<'_>) -> Vec<(String, SpecMount)> {
+    facts
+        .mounts
+        .iter()
+        .map(|mount| match facts.resolved.get(&mount.destination) {
+            Some(Ok(resolved)) => (resolved.path.clone(), mount.clone()),
+            _ => (mount.destination.clone(), mount.clone()),
+        })
+        .collect()
+}
+
+fn plan_mount(
+    facts: &Facts<'_>,
+    spec_mounts: &[(String, SpecMount)],
+    one: &Decided,
+    access: Access,
+) -> Result<PlannedMount, PlanError> {
+    let target = &one.claim.target;
+    let fail =
+        |reason: String| PlanError::Target { volume: one.volume.id.clone(), target: target.clone(), reason };
+    let resolved = match facts.resolved.get(target.as_str()) {
+        Some(Ok(resolved)) => resolved.clone(),
+        Some(Err(reason)) => return Err(fail(reason.clone())),
+        None => return Err(fail("it was not looked up".to_owned())),
+    };
+    if Target::new(&resolved.path).is_err() {
+        return Err(fail(format!(
+            "it leads to {}, which belongs to the kernel, the runtime or nobody",
+            resolved.path
+        )));
+    }
+    if resolved.shared {
+        return Err(fail(
+            "it lies on a mount that propagates to the host (rshared), where the volume would stay behind"
+                .to_owned(),
+        ));
+    }
+    if resolved.kind.is_none()
+        && let Some(above) = mount_above(&resolved.path, spec_mounts)
+        && above.read_only()
+    {
+        return Err(fail(format!(
+            "it does not exist inside the read-only mount {}, and cannot be created there",
+            above.destination
+        )));
+    }
+    let kind = match (&one.claim.subpath, resolved.kind) {
+        (_, None | Some(EntryKind::Directory)) => EntryKind::Directory,
+        (Some(_), Some(EntryKind::File)) => EntryKind::File,
+        (None, Some(EntryKind::File)) => {
+            return Err(fail("it is a file; only a volume-subpath can cover a file".to_owned()));
+        }
+        (_, Some(EntryKind::Symlink | EntryKind::Other)) => {
+            return Err(fail("it is neither a directory nor a file".to_owned()));
+        }
+    };
+    // Only a whole directory whose ids need no mapping can be expressed as a bind mount of the spec; contents
+    // of a volume are the container's, so a path inside one is never handed to a runtime as text.
+    let in_spec = facts.stage == Stage::Spec
+        && matches!(one.volume.backing, Backing::Directory(_))
+        && one.claim.subpath.is_none()
+        && !facts.user_namespace;
+    Ok(PlannedMount {
+        volume: one.volume.id.clone(),
+        target: target.clone(),
+        resolved,
+        backing: one.volume.backing.clone(),
+        sharing: one.attachment.sharing,
+        subpath: one.claim.subpath.clone().map(|path| (path, kind)),
+        access,
+        flags: union(one.claim.flags, one.attachment.flags),
+        apply: if in_spec { Apply::Spec } else { Apply::Inject },
+    })
+}
+
+/// One lease for each volume, with the widest access of its mounts.
+fn add_lease(leases: &mut Vec<LeasedVolume>, one: &Decided, access: Access) {
+    if let Some(lease) = leases.iter_mut().find(|lease| lease.volume == one.volume.id) {
+        if access == Access::ReadWrite {
+            lease.access = Access::ReadWrite;
+        }
+        return;
+    }
+    leases.push(LeasedVolume {
+        volume: one.volume.id.clone(),
+        uuid: one.volume.uuid.clone(),
+        driver: one.volume.driver.clone(),
+        access,
+        sharing: one.attachment.sharing,
+        image: matches!(one.volume.backing, Backing::Image(_)),
+        target: one.claim.target.clone(),
+    });
+}
+
+fn narrower(asked: Access, granted: Access) -> Access {
+    if asked == Access::ReadOnly { asked } else { granted }
+}
+
+fn union(a: MountFlags, b: MountFlags) -> MountFlags {
+    MountFlags { nosuid: a.nosuid || b.nosuid, nodev: a.nodev || b.nodev, noexec: a.noexec || b.noexec }
+}
+
+/// Where in the spec's `mounts` a mount on `path` belongs: before the first that is nested below it, unless
+/// the spec itself covers that one again with a mount at or above `path`; at the end otherwise.
+#[must_use]
+pub fn spec_position(path: &str, mounts: &[(String, SpecMount)]) -> usize {
+    let after = mounts.iter().rposition(|(at, _)| is_below_or_at(path, at)).map_or(0, |i| i + 1);
+    mounts[after..]
+        .iter()
+        .position(|(at, _)| at != path && is_below_or_at(at, path))
+        .map_or(mounts.len(), |i| after + i)
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

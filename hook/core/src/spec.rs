@@ -1,1 +1,237 @@
-//! Lands with the planner.
+//! The container's spec, `config.json` (OCI runtime-spec, "Configuration").
+//!
+//! The document stays a JSON value, so that fields this version does not know survive an edit.
+
+use crate::names::is_below_or_at;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The most bytes of a spec that are read.
+pub const MAX_SPEC_BYTES: usize = 16 << 20;
+
+/// The mount type that stands for a volume in a spec, at the spec stage.
+pub const VOLHOOK_TYPE: &str = "volhook";
+
+/// Why a spec is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// More than [`MAX_SPEC_BYTES`].
+    #[error("the container spec is larger than {} MiB", MAX_SPEC_BYTES >> 20)]
+    TooLarge,
+    /// Not JSON.
+    #[error("the container spec is not valid JSON")]
+    Parse(#[source] serde_json::Error),
+    /// JSON, but a field has another type than the OCI runtime-spec says.
+    #[error("the container spec has an unusable {field:?}: {reason}")]
+    Field {
+        /// Where, in dotted form.
+        field: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A parsed spec.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    document: Value,
+}
+
+/// One entry of `mounts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecMount {
+    /// Where, normalized: absolute, `.` and `..` resolved as text, no doubled slashes.
+    pub destination: String,
+    /// `type`; empty when absent.
+    pub kind: String,
+    /// `source`; empty when absent.
+    pub source: String,
+    /// `options`.
+    pub options: Vec<String>,
+}
+
+impl SpecMount {
+    /// Whether the mount ends up read-only: the last of `ro` and `rw` counts.
+    #[must_use]
+    pub fn read_only(&self) -> bool {
+        self.options
+            .iter()
+            .rev()
+            .find(|o| matches!(o.as_str(), "ro" | "rw" | "rro"))
+            .is_some_and(|o| o != "rw")
+    }
+
+    /// Whether an engine made this for an image's `VOLUME`, with a name of its own: such a volume dies with
+    /// its container and gives way to a volume of ours. Both docker and podman name it with 64 hex digits.
+    #[must_use]
+    pub fn is_anonymous_volume(&self) -> bool {
+        let Some(rest) = self.source.strip_suffix("/_data") else { return false };
+        let Some((folder, name)) = rest.rsplit_once('/') else { return false };
+        folder.ends_with("/volumes") && name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+}
+
+impl Spec {
+    /// Parses a spec.
+    ///
+    /// # Errors
+    /// [`SpecError`] when it is too large, not JSON or not an object.
+    pub fn parse(bytes: &[u8]) -> Result<Self, SpecError> {
+        if bytes.len() > MAX_SPEC_BYTES {
+            return Err(SpecError::TooLarge);
+        }
+        let document: Value = serde_json::from_slice(bytes).map_err(SpecError::Parse)?;
+        if document.is_object() {
+            Ok(Self { document })
+        } else {
+            Err(field("(top level)", "must be an object"))
+        }
+    }
+
+    /// The document.
+    #[must_use]
+    pub fn document(&self) -> &Value {
+        &self.document
+    }
+
+    /// The document, to be edited.
+    pub fn document_mut(&mut self) -> &mut Value {
+        &mut self.document
+    }
+
+    /// `root.path`.
+    ///
+    /// # Errors
+    /// [`SpecError::Field`] when there is none.
+    pub fn root_path(&self) -> Result<&str, SpecError> {
+        self.document["root"]["path"]
+            .as_str()
+            .filter(|path| !path.is_empty())
+            .ok_or_else(|| field("root.path", "is missing"))
+    }
+
+    /// `annotations`.
+    ///
+    /// # Errors
+    /// [`SpecError::Field`] when they are not texts.
+    pub fn annotations(&self) -> Result<BTreeMap<String, String>, SpecError> {
+        match &self.document["annotations"] {
+            Value::Null => Ok(BTreeMap::new()),
+            value => BTreeMap::<String, String>::deserialize(value)
+                .map_err(|error| field("annotations", &error.to_string())),
+        }
+    }
+
+    /// `mounts`, in order.
+    ///
+    /// # Errors
+    /// [`SpecError::Field`] when they are not mounts.
+    pub fn mounts(&self) -> Result<Vec<SpecMount>, SpecError> {
+        #[derive(Deserialize)]
+        struct Wire {
+            destination: String,
+            #[serde(default, rename = "type")]
+            kind: Option<String>,
+            source: Option<String>,
+            options: Option<Vec<String>>,
+        }
+        let mounts = match &self.document["mounts"] {
+            Value::Null => return Ok(Vec::new()),
+            value => Vec::<Wire>::deserialize(value).map_err(|error| field("mounts", &error.to_string()))?,
+        };
+        Ok(mounts
+            .into_iter()
+            .map(|wire| SpecMount {
+                destination: clean(&wire.destination),
+                kind: wire.kind.unwrap_or_default(),
+                source: wire.source.unwrap_or_default(),
+                options: wire.options.unwrap_or_default(),
+            })
+            .collect())
+    }
+
+    /// Whether the container gets or joins a user namespace, so that ids differ inside it.
+    #[must_use]
+    pub fn has_user_namespace(&self) -> bool {
+        self.document["linux"]["namespaces"]
+            .as_array()
+            .is_some_and(|list| list.iter().any(|ns| ns["type"] == "user"))
+    }
+}
+
+fn field(field: &str, reason: &str) -> SpecError {
+    SpecError::Field { field: field.to_owned(), reason: crate::names::shorten(reason) }
+}
+
+/// An absolute path with `.`, `..` and doubled slashes resolved as text, which is what runtimes do with a
+/// mount's destination before they look at the root filesystem.
+#[must_use]
+pub fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// The innermost of `mounts` on which the resolved `path` lies: of those at or above it the last one, because
+/// later mounts cover earlier ones.
+#[must_use]
+pub fn mount_above<'a>(path: &str, mounts: &'a [(String, SpecMount)]) -> Option<&'a SpecMount> {
+    mounts.iter().rev().find(|(at, _)| is_below_or_at(path, at)).map(|(_, mount)| mount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(options: &[&str]) -> SpecMount {
+        SpecMount {
+            destination: "/x".into(),
+            kind: "bind".into(),
+            source: "/s".into(),
+            options: options.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn last_of_ro_and_rw_counts() {
+        assert!(mount(&["bind", "ro"]).read_only());
+        assert!(!mount(&["ro", "rw"]).read_only());
+        assert!(!mount(&["bind"]).read_only());
+    }
+
+    #[test]
+    fn destinations_are_cleaned_as_runtimes_do() {
+        for (given, cleaned) in [("/a//b/", "/a/b"), ("a/./b", "/a/b"), ("/../../etc", "/etc"), ("/", "/")] {
+            assert_eq!(clean(given), cleaned);
+        }
+    }
+
+    #[test]
+    fn anonymous_volumes_are_known_by_their_source() {
+        let hex = "0123456789abcdef".repeat(4);
+        let mut anonymous = mount(&[]);
+        anonymous.source = format!("/var/lib/docker/volumes/{hex}/_data");
+        assert!(anonymous.is_anonymous_volume());
+        anonymous.source = "/var/lib/docker/volumes/mydb/_data".into();
+        assert!(!anonymous.is_anonymous_volume());
+    }
+
+    #[test]
+    fn wrong_types_are_named() {
+        let spec = Spec::parse(br#"{"mounts":[{"destination":5}],"annotations":{"a":1}}"#).unwrap();
+        assert!(spec.mounts().unwrap_err().to_string().contains("mounts"));
+        assert!(spec.annotations().unwrap_err().to_string().contains("annotations"));
+        assert!(Spec::parse(b"[]").is_err());
+        assert!(spec.root_path().is_err());
+    }
+}

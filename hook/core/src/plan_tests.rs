@@ -1,0 +1,236 @@
+//! Tests of the planner: order, refusals, and the checker as a second opinion.
+
+use super::*;
+use crate::check::check;
+use crate::claims::from_annotations;
+use crate::decision::Directory;
+use crate::decision::Filesystem;
+use crate::decision::Image;
+use proptest::prelude::*;
+
+struct Case {
+    claims: Vec<&'static str>,
+    sharing: Sharing,
+    mounts: Vec<SpecMount>,
+    resolved: BTreeMap<String, Result<Resolved, String>>,
+    table: LeaseTable,
+    user_namespace: bool,
+    stage: Stage,
+}
+
+impl Case {
+    fn new(claims: &[&'static str]) -> Self {
+        Self {
+            claims: claims.to_vec(),
+            sharing: Sharing::Shared,
+            mounts: vec![],
+            resolved: BTreeMap::new(),
+            table: LeaseTable::default(),
+            user_namespace: false,
+            stage: Stage::Live,
+        }
+    }
+
+    fn resolve(mut self, asked: &str, path: &str, kind: Option<EntryKind>, shared: bool) -> Self {
+        self.resolved.insert(asked.into(), Ok(Resolved { path: path.into(), kind, shared }));
+        self
+    }
+
+    fn plan(mut self) -> Result<Plan, PlanError> {
+        let annotations: BTreeMap<_, _> = self
+            .claims
+            .iter()
+            .enumerate()
+            .map(|(i, text)| (format!("dev.volhook.mount.m{i}"), (*text).to_owned()))
+            .collect();
+        let claims = from_annotations(&annotations, "dev.volhook").unwrap().claims;
+        for claim in &claims {
+            let target = claim.target.to_string();
+            self.resolved.entry(target.clone()).or_insert_with(|| {
+                Ok(Resolved { path: target, kind: Some(EntryKind::Directory), shared: false })
+            });
+        }
+        let decided = claims.into_iter().map(|claim| decide(claim, self.sharing)).collect();
+        let container = ContainerId::new("c2").unwrap();
+        let facts = Facts {
+            attempt: "a2",
+            stage: self.stage,
+            container: &container,
+            tenant: &Tenant::default(),
+            pod: None,
+            mounts: &self.mounts,
+            user_namespace: self.user_namespace,
+            resolved: &self.resolved,
+            table: &self.table,
+            stepped_back: &[],
+        };
+        let plan = plan(&facts, decided)?;
+        check(&plan, &self.table).unwrap();
+        Ok(plan)
+    }
+}
+
+fn id(name: &str) -> VolumeId {
+    VolumeId { tenant: Tenant::default(), name: crate::names::VolumeName::new(name).unwrap() }
+}
+
+fn decide(claim: Claim, sharing: Sharing) -> Decided {
+    let backing = if claim.driver.as_deref() == Some("block") {
+        Backing::Image(Image { size: 1 << 20, filesystem: Filesystem::Ext4 })
+    } else {
+        Backing::Directory(Directory { mode: 0o755, uid: 0, gid: 0 })
+    };
+    let creation = Creation { backing, options: vec![], limit: None, notes: vec![] };
+    let driver = claim.driver.clone().unwrap_or("local".into());
+    let volume_id = VolumeId { tenant: Tenant::default(), name: claim.volume.clone() };
+    let volume = new_volume(volume_id, &claim, &driver, creation, "u".into(), Timestamp::UNIX_EPOCH);
+    let attachment =
+        Attachment { access: Access::ReadWrite, sharing, flags: MountFlags::default(), notes: vec![] };
+    Decided { claim, volume, new: true, attachment }
+}
+
+fn held(volume: &str, access: Access, sharing: Sharing) -> LeaseTable {
+    let mut table = LeaseTable::default();
+    table.apply(&crate::lease::LeaseRecord::Granted(Grant {
+        attempt: "a1".into(),
+        container: ContainerId::new("c1").unwrap(),
+        holder: None,
+        leases: vec![LeasedVolume {
+            volume: id(volume),
+            uuid: "u".into(),
+            driver: "block".into(),
+            access,
+            sharing,
+            image: true,
+            target: Target::new("/d").unwrap(),
+        }],
+        since: Timestamp::UNIX_EPOCH,
+    }));
+    table
+}
+
+#[test]
+fn parents_come_first_by_component() {
+    let plan = Case::new(&["src=a,dst=/var/lib", "src=b,dst=/var-x", "src=c,dst=/var"]).plan().unwrap();
+    let order: Vec<_> = plan.mounts.iter().map(|m| m.target.as_str()).collect();
+    assert_eq!(order, ["/var", "/var/lib", "/var-x"]);
+}
+
+#[test]
+fn symlinks_decide_the_order() {
+    let plan = Case::new(&["src=a,dst=/a/x", "src=b,dst=/usr"])
+        .resolve("/a/x", "/usr/lib/x", None, false)
+        .plan()
+        .unwrap();
+    assert_eq!(plan.mounts[0].target.as_str(), "/usr");
+}
+
+#[test]
+fn the_busy_message_is_the_documented_one() {
+    let mut case = Case::new(&["src=mydb,dst=/data,volume-driver=block"]);
+    case.sharing = Sharing::Exclusive;
+    case.table = held("mydb", Access::ReadWrite, Sharing::Exclusive);
+    let error = case.plan().unwrap_err();
+    assert_eq!(
+        format!("{error}; {}", error.hint().unwrap()),
+        "volume \"mydb\" is held exclusively by container \"c1\" (driver block); stop that container, or use driver \
+         local for a volume that containers share"
+    );
+}
+
+#[test]
+fn one_lease_for_two_mounts_of_one_volume() {
+    let plan = Case::new(&["src=a,dst=/x,ro,volume-subpath=s", "src=a,dst=/y"]).plan().unwrap();
+    assert_eq!((plan.leases.len(), plan.create.len(), plan.mounts.len()), (1, 1, 2));
+    assert_eq!(plan.leases[0].access, Access::ReadWrite);
+    assert_eq!(plan.mounts[0].access, Access::ReadOnly);
+}
+
+#[test]
+fn unusable_targets() {
+    let ro = SpecMount {
+        destination: "/ro".into(),
+        kind: "bind".into(),
+        source: "/h".into(),
+        options: vec!["ro".into()],
+    };
+    let message = |case: Case| case.plan().unwrap_err().to_string();
+    let claim = || Case::new(&["src=a,dst=/x"]);
+    let mut looping = claim();
+    looping.resolved.insert("/x".into(), Err("too many levels of symbolic links".into()));
+    assert!(message(looping).contains("too many levels"));
+    assert!(
+        message(claim().resolve("/x", "/proc/sys", Some(EntryKind::Directory), false)).contains("/proc/sys")
+    );
+    assert!(message(claim().resolve("/x", "/x", Some(EntryKind::Directory), true)).contains("propagates"));
+    assert!(message(claim().resolve("/x", "/x", Some(EntryKind::File), false)).contains("subpath"));
+    assert!(message(claim().resolve("/x", "/x", Some(EntryKind::Other), false)).contains("neither"));
+    let mut missing = claim().resolve("/x", "/ro/new", None, false);
+    missing.mounts = vec![ro.clone()];
+    assert!(message(missing).contains("read-only mount /ro"));
+    let mut present = claim().resolve("/x", "/ro/there", Some(EntryKind::Directory), false);
+    present.mounts = vec![ro];
+    assert!(present.plan().is_ok());
+}
+
+#[test]
+fn what_the_spec_stage_leaves_to_the_hook() {
+    let apply = |text: &'static str, user_namespace| {
+        let mut case = Case::new(&[text]);
+        case.stage = Stage::Spec;
+        case.user_namespace = user_namespace;
+        case.plan().unwrap().mounts[0].apply
+    };
+    assert_eq!(apply("src=a,dst=/x", false), Apply::Spec);
+    assert_eq!(apply("src=a,dst=/x", true), Apply::Inject);
+    assert_eq!(apply("src=a,dst=/x,volume-driver=block", false), Apply::Inject);
+    assert_eq!(apply("src=a,dst=/x,volume-subpath=s", false), Apply::Inject);
+}
+
+#[test]
+fn the_checker_sees_what_a_broken_planner_would_do() {
+    let good = Case::new(&["src=a,dst=/x", "src=b,dst=/x/y"]).plan().unwrap();
+    let broken = |change: &dyn Fn(&mut Plan)| {
+        let mut plan = good.clone();
+        change(&mut plan);
+        check(&plan, &held("b", Access::ReadWrite, Sharing::Shared)).is_err()
+    };
+    assert!(!broken(&|_| {}));
+    assert!(broken(&|p| p.mounts.reverse()));
+    assert!(broken(&|p| p.leases[1].sharing = Sharing::Exclusive));
+    assert!(broken(&|p| p.leases[1].sharing = Sharing::SingleWriter));
+    assert!(broken(&|p| p.leases[0].access = Access::ReadOnly));
+    assert!(broken(&|p| p.leases.truncate(1)));
+    assert!(broken(&|p| p.mounts.truncate(1)));
+    assert!(broken(&|p| p.leases[0].volume.tenant = Tenant::new("other").unwrap()));
+    assert!(broken(&|p| p.mounts[0].resolved.path = "/proc/x".into()));
+    assert!(broken(&|p| p.mounts[0].resolved.path = "/x/../etc".into()));
+    assert!(broken(&|p| p.mounts[0].resolved.path = "/x/y".into()));
+    assert!(broken(&|p| p.mounts[0].resolved.shared = true));
+    assert!(broken(&|p| p.mounts[0].apply = Apply::Spec));
+    assert!(broken(&|p| p.create.push(p.create[0].clone())));
+}
+
+fn sharing() -> impl Strategy<Value = Sharing> {
+    prop::sample::select(vec![Sharing::Shared, Sharing::SingleWriter, Sharing::Exclusive])
+}
+
+fn access() -> impl Strategy<Value = Access> {
+    prop::sample::select(vec![Access::ReadOnly, Access::ReadWrite])
+}
+
+proptest! {
+    /// The planner and the checker were written apart; they must agree on who may hold what together.
+    #[test]
+    fn planner_and_checker_agree_on_sharing(mine in sharing(), theirs in sharing(), my in access(), their in access()) {
+        let claim = if my == Access::ReadOnly { "src=v,dst=/x,ro" } else { "src=v,dst=/x" };
+        let mut case = Case::new(&[claim]);
+        case.sharing = mine;
+        let alone = case.plan().unwrap();
+        let table = held("v", their, theirs);
+        let mut contested = Case::new(&[claim]);
+        contested.sharing = mine;
+        contested.table = held("v", their, theirs);
+        prop_assert_eq!(check(&alone, &table).is_ok(), contested.plan().is_ok());
+    }
+}

@@ -1,0 +1,262 @@
+//! Edits of the spec document: a plan's mounts and hooks, undone and done; hook entries of a bundle.
+//!
+//! A rewritten spec says in an annotation what was added. [`strip`] takes exactly that out again, so that
+//! planning a planned spec starts from the original.
+
+use crate::decision::Access;
+use crate::names::VolumeId;
+use crate::plan::Apply;
+use crate::plan::Plan;
+use crate::plan::PlannedMount;
+use crate::plan::spec_position;
+use crate::resolved::Resolved;
+use crate::spec::Spec;
+use crate::spec::SpecError;
+use crate::spec::SpecMount;
+use crate::spec::VOLHOOK_TYPE;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// What a rewriting did, kept in the annotation `<prefix>.planned`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    /// The attempt for which it was done.
+    pub attempt: String,
+    /// Destinations of the mounts that were added.
+    added: Vec<String>,
+    /// Mounts that were taken out, with their places.
+    removed: Vec<(usize, Value)>,
+    /// JSON pointers (RFC 6901) of containers that were not there before.
+    made: Vec<String>,
+}
+
+/// A hook entry, as in the OCI runtime-spec ("POSIX-platform Hooks").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookEntry {
+    /// Absolute path of the program.
+    pub path: String,
+    /// Its arguments, beginning with its name.
+    pub args: Vec<String>,
+    /// Its whole environment: with none, runc would hand down its own.
+    pub env: Vec<String>,
+    /// Seconds after which the runtime kills it.
+    pub timeout: u32,
+}
+
+/// The name of the annotation under `prefix`.
+#[must_use]
+pub fn planned_key(prefix: &str) -> String {
+    format!("{prefix}.planned")
+}
+
+/// Takes out of `spec` what an earlier rewriting put in. Returns what it was, if there was one.
+///
+/// # Errors
+/// [`SpecError`] when the annotation is not one that volhook wrote.
+pub fn strip(spec: &mut Spec, prefix: &str) -> Result<Option<Planned>, SpecError> {
+    let key = planned_key(prefix);
+    let unusable = |reason: String| SpecError::Field {
+        field: format!("annotations.{key}"),
+        reason: crate::names::shorten(&reason),
+    };
+    let Some(text) = spec.annotations()?.remove(&key) else { return Ok(None) };
+    let planned: Planned = serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
+    let document = spec.document_mut();
+    if let Some(annotations) = document["annotations"].as_object_mut() {
+        annotations.remove(&key);
+    }
+    if let Some(mounts) = document["mounts"].as_array_mut() {
+        mounts.retain(|mount| {
+            !planned
+                .added
+                .iter()
+                .any(|added| mount["destination"] == added.as_str() && mount["type"] == "bind")
+        });
+        for (index, mount) in &planned.removed {
+            if *index > mounts.len() {
+                return Err(unusable(format!("it puts a mount back at place {index} of {}", mounts.len())));
+            }
+            mounts.insert(*index, mount.clone());
+        }
+    }
+    let token = token(&planned.attempt);
+    if let Some(hooks) = document["hooks"].as_object_mut() {
+        for entries in hooks.values_mut().filter_map(Value::as_array_mut) {
+            entries.retain(|entry| {
+                !entry["args"].as_array().is_some_and(|args| args.iter().any(|a| *a == token.as_str()))
+            });
+        }
+    }
+    for pointer in planned.made.iter().rev() {
+        let (parent, name) = pointer.rsplit_once('/').unwrap_or(("", pointer));
+        if let Some(parent) = document.pointer_mut(parent).and_then(Value::as_object_mut)
+            && parent.get(name).is_some_and(is_empty)
+        {
+            parent.remove(name);
+        }
+    }
+    Ok(Some(planned))
+}
+
+/// Puts the plan's spec mounts into `spec`, and `hooks` (stage → entry) beside the ones that it has.
+/// `source` tells the host directory of a volume. Mounts of type `volhook` and anonymous volumes at a planned
+/// target are taken out.
+///
+/// # Errors
+/// [`SpecError`] when a part of the spec to be edited has an unusable type.
+pub fn apply(
+    spec: &mut Spec,
+    plan: &Plan,
+    prefix: &str,
+    resolved: &BTreeMap<String, Result<Resolved, String>>,
+    source: &dyn Fn(&VolumeId) -> String,
+    hooks: &[(&str, HookEntry)],
+) -> Result<(), SpecError> {
+    let place = |destination: &str| match resolved.get(destination) {
+        Some(Ok(resolved)) => resolved.path.clone(),
+        _ => destination.to_owned(),
+    };
+    let mut placed: Vec<(String, SpecMount)> =
+        spec.mounts()?.into_iter().map(|mount| (place(&mount.destination), mount)).collect();
+    let mut planned = Planned { attempt: plan.attempt.clone(), added: vec![], removed: vec![], made: vec![] };
+    let document = spec.document_mut();
+    let mounts = array_at(document, &["mounts"], &mut planned.made)?;
+    let mut kept = 0;
+    for original in 0..placed.len() {
+        let (at, mount) = &placed[kept];
+        let gives_way = mount.kind == VOLHOOK_TYPE
+            || (mount.is_anonymous_volume() && plan.mounts.iter().any(|m| m.resolved.path == *at));
+        if gives_way {
+            planned.removed.push((original, mounts.remove(kept)));
+            placed.remove(kept);
+        } else {
+            kept += 1;
+        }
+    }
+    for mount in plan.mounts.iter().filter(|mount| mount.apply == Apply::Spec) {
+        let at = spec_position(&mount.resolved.path, &placed);
+        let entry = spec_mount(mount, source(&mount.volume));
+        mounts.insert(at, json!({
+            "destination": entry.destination, "type": entry.kind, "source": entry.source, "options": entry.options,
+        }));
+        planned.added.push(entry.destination.clone());
+        placed.insert(at, (mount.resolved.path.clone(), entry));
+    }
+    for (stage, entry) in hooks {
+        array_at(document, &["hooks", stage], &mut planned.made)?.push(hook_value(entry));
+    }
+    let annotations = object_at(document, "annotations", &mut planned.made)?;
+    // The record of what was made must be complete before it is written down.
+    let text = json!(planned).to_string();
+    annotations.insert(planned_key(prefix), Value::String(text));
+    Ok(())
+}
+
+/// The argument by which a hook entry belongs to an attempt.
+#[must_use]
+pub fn token(attempt: &str) -> String {
+    format!("--attempt={attempt}")
+}
+
+/// Puts hook entries (stage → entry) into a bundle's spec, each in the place of an earlier one of ours. An
+/// entry is ours when its program has the same file name and its arguments call the same stage. Returns
+/// whether anything changed.
+///
+/// # Errors
+/// [`SpecError`] when `hooks` has an unusable type.
+pub fn install_hooks(spec: &mut Spec, hooks: &[(&str, HookEntry)]) -> Result<bool, SpecError> {
+    let before = spec.document().clone();
+    let file_name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let ours = |value: &Value, entry: &HookEntry| {
+        value["path"].as_str().is_some_and(|path| file_name(path) == file_name(&entry.path))
+            && value["args"].as_array().is_some_and(|args| args.len() >= 2 && args[1] == "hook")
+    };
+    for stage in ["prestart", "createRuntime", "poststop"] {
+        let wanted: Vec<Value> =
+            hooks.iter().filter(|(name, _)| *name == stage).map(|(_, entry)| hook_value(entry)).collect();
+        if let Some(entries) =
+            spec.document_mut().pointer_mut(&format!("/hooks/{stage}")).and_then(Value::as_array_mut)
+        {
+            entries
+                .retain(|value| !hooks.iter().any(|(_, entry)| ours(value, entry)) || wanted.contains(value));
+        }
+        for value in wanted {
+            let entries = array_at(spec.document_mut(), &["hooks", stage], &mut Vec::new())?;
+            if !entries.contains(&value) {
+                entries.push(value);
+            }
+        }
+    }
+    Ok(*spec.document() != before)
+}
+
+fn hook_value(entry: &HookEntry) -> Value {
+    json!({"path": entry.path, "args": entry.args, "env": entry.env, "timeout": entry.timeout})
+}
+
+/// The bind mount that stands for a planned mount. Private, so that nothing mounted in the container reaches
+/// the host or another container through the volume.
+fn spec_mount(mount: &PlannedMount, source: String) -> SpecMount {
+    let mut options = vec!["bind", "private", if mount.access == Access::ReadOnly { "ro" } else { "rw" }];
+    let flags =
+        [(mount.flags.nosuid, "nosuid"), (mount.flags.nodev, "nodev"), (mount.flags.noexec, "noexec")];
+    options.extend(flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name));
+    SpecMount {
+        destination: mount.target.to_string(),
+        kind: "bind".to_owned(),
+        source,
+        options: options.into_iter().map(str::to_owned).collect(),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+fn object_at<'a>(
+    document: &'a mut Value,
+    name: &str,
+    made: &mut Vec<String>,
+) -> Result<&'a mut Map<String, Value>, SpecError> {
+    let wrong = SpecError::Field { field: name.to_owned(), reason: "must be an object".to_owned() };
+    let Some(parent) = document.as_object_mut() else { return Err(wrong) };
+    let value = parent.entry(name).or_insert(Value::Null);
+    if value.is_null() {
+        *value = json!({});
+        made.push(format!("/{name}"));
+    }
+    value.as_object_mut().ok_or(wrong)
+}
+
+fn array_at<'a>(
+    document: &'a mut Value,
+    path: &[&str],
+    made: &mut Vec<String>,
+) -> Result<&'a mut Vec<Value>, SpecError> {
+    let wrong = || SpecError::Field { field: path.join("."), reason: "must be a list".to_owned() };
+    let (name, parents) = path.split_last().ok_or_else(wrong)?;
+    let mut at = document;
+    for parent in parents {
+        object_at(at, parent, made)?;
+        at = &mut at[*parent];
+    }
+    let Some(map) = at.as_object_mut() else { return Err(wrong()) };
+    let value = map.entry(*name).or_insert(Value::Null);
+    if value.is_null() {
+        *value = json!([]);
+        made.push(format!("/{}", path.join("/")));
+    }
+    value.as_array_mut().ok_or_else(wrong)
+}
+
+#[cfg(test)]
+#[path = "rewrite_tests.rs"]
+mod tests;

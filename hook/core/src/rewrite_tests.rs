@@ -1,0 +1,209 @@
+//! Tests of spec edits: undone edits leave no trace, and nothing that was visible gets hidden.
+
+use super::*;
+use crate::claims::Claim;
+use crate::decision::Attachment;
+use crate::decision::Backing;
+use crate::decision::Creation;
+use crate::decision::Directory;
+use crate::decision::EntryKind;
+use crate::decision::MountFlags;
+use crate::decision::Sharing;
+use crate::lease::LeaseTable;
+use crate::names::ContainerId;
+use crate::names::Tenant;
+use crate::names::is_below_or_at;
+use crate::plan::Decided;
+use crate::plan::Facts;
+use crate::plan::Stage;
+use crate::plan::new_volume;
+use crate::plan::plan;
+use proptest::prelude::*;
+
+const PREFIX: &str = "dev.volhook";
+
+fn claims_on(targets: &[String]) -> Vec<Claim> {
+    let annotations = targets
+        .iter()
+        .enumerate()
+        .map(|(i, target)| (format!("{PREFIX}.mount.m{i}"), format!("source=v{i},target={target}")))
+        .collect();
+    crate::claims::from_annotations(&annotations, PREFIX).unwrap().claims
+}
+
+fn decided(claims: Vec<Claim>) -> Vec<Decided> {
+    claims
+        .into_iter()
+        .map(|claim| {
+            let id = VolumeId { tenant: Tenant::default(), name: claim.volume.clone() };
+            let creation = Creation {
+                backing: Backing::Directory(Directory { mode: 0o755, uid: 0, gid: 0 }),
+                options: vec![],
+                limit: None,
+                notes: vec![],
+            };
+            let attachment = Attachment {
+                access: Access::ReadWrite,
+                sharing: Sharing::Shared,
+                flags: MountFlags::default(),
+                notes: vec![],
+            };
+            let volume = new_volume(id, &claim, "local", creation, "u".into(), jiff::Timestamp::UNIX_EPOCH);
+            Decided { claim, volume, new: true, attachment }
+        })
+        .collect()
+}
+
+fn resolve(paths: impl Iterator<Item = String>) -> BTreeMap<String, Result<Resolved, String>> {
+    paths
+        .map(|path| {
+            let resolved = Resolved { path: path.clone(), kind: Some(EntryKind::Directory), shared: false };
+            (path, Ok(resolved))
+        })
+        .collect()
+}
+
+fn plan_and_apply(spec: &mut Spec, attempt: &str, targets: &[String]) -> Option<Plan> {
+    let mounts = spec.mounts().unwrap();
+    let resolved = resolve(mounts.iter().map(|m| m.destination.clone()).chain(targets.iter().cloned()));
+    let (claims, _) = crate::claims::settle(claims_on(targets), vec![], &mounts, &resolved).ok()?;
+    let container = ContainerId::new("c1").unwrap();
+    let facts = Facts {
+        attempt,
+        stage: Stage::Spec,
+        container: &container,
+        tenant: &Tenant::default(),
+        pod: None,
+        mounts: &mounts,
+        user_namespace: false,
+        resolved: &resolved,
+        table: &LeaseTable::default(),
+        stepped_back: &[],
+    };
+    let plan = plan(&facts, decided(claims)).unwrap();
+    crate::check::check(&plan, &LeaseTable::default()).unwrap();
+    let hook = HookEntry {
+        path: "/usr/bin/volhook".into(),
+        args: vec!["volhook".into(), "hook".into(), "createRuntime".into(), token(attempt)],
+        env: vec![],
+        timeout: 10,
+    };
+    apply(spec, &plan, PREFIX, &resolved, &|id| format!("/volumes/{id}"), &[("createRuntime", hook)])
+        .unwrap();
+    Some(plan)
+}
+
+/// What a container sees: a mount is hidden by a later one at or above it.
+fn visible(mounts: &[SpecMount]) -> Vec<(&str, &str)> {
+    let hidden = |i: usize| {
+        mounts[i + 1..].iter().any(|later| is_below_or_at(&mounts[i].destination, &later.destination))
+    };
+    (0..mounts.len())
+        .filter(|i| !hidden(*i))
+        .map(|i| (mounts[i].destination.as_str(), mounts[i].source.as_str()))
+        .collect()
+}
+
+fn path() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(vec!["a", "b", "etc", "lib"]), 1..4)
+        .prop_map(|parts| format!("/{}", parts.join("/")))
+}
+
+proptest! {
+    #[test]
+    fn volumes_are_visible_and_hide_nothing(
+        destinations in prop::collection::vec(path(), 0..6),
+        targets in prop::collection::btree_set(path(), 1..5),
+    ) {
+        let mounts: Vec<Value> = destinations
+            .iter()
+            .enumerate()
+            .map(|(i, d)| json!({"destination": d, "type": "bind", "source": format!("/s{i}"), "options": ["rbind", "rw"]}))
+            .collect();
+        let original = Spec::parse(json!({"mounts": mounts, "x-unknown": {"kept": [1, null]}}).to_string().as_bytes()).unwrap();
+        let before = original.mounts().unwrap();
+        let targets: Vec<String> = targets.into_iter().collect();
+        let mut spec = original.clone();
+        let Some(plan) = plan_and_apply(&mut spec, "t1", &targets) else { return Ok(()) };
+        let after = spec.mounts().unwrap();
+        let seen = visible(&after);
+        for mount in &plan.mounts {
+            let source = format!("/volumes/{}", mount.volume);
+            prop_assert!(seen.contains(&(mount.target.as_str(), &*source)));
+        }
+        for was in visible(&before) {
+            prop_assert!(seen.contains(&was), "{was:?} is hidden in {after:?}");
+        }
+
+        let mut again = spec.clone();
+        prop_assert_eq!(strip(&mut again, PREFIX).unwrap().unwrap().attempt, "t1");
+        prop_assert_eq!(&again, &original);
+        let second = plan_and_apply(&mut again, "t1", &targets).unwrap();
+        prop_assert_eq!(second, plan);
+        prop_assert_eq!(again, spec);
+    }
+}
+
+#[test]
+fn our_mount_type_is_rewritten_and_an_anonymous_volume_gives_way() {
+    let hex = "ab".repeat(32);
+    let original = Spec::parse(
+        json!({"mounts": [
+            {"destination": "/v1", "type": "volhook", "source": "v1"},
+            {"destination": "/v1/nested", "type": "bind", "source": "/n"},
+            {"destination": "/data", "type": "bind", "source": format!("/x/volumes/{hex}/_data")},
+        ], "annotations": {"a": "b"}, "hooks": {"poststop": [{"path": "/x"}]}})
+        .to_string()
+        .as_bytes(),
+    )
+    .unwrap();
+    let mut spec = original.clone();
+    plan_and_apply(&mut spec, "t1", &["/data".into(), "/v1".into()]).unwrap();
+    let after: Vec<_> = spec.mounts().unwrap().into_iter().map(|m| (m.destination, m.source)).collect();
+    let expected = [("/v1", "/volumes/v1"), ("/v1/nested", "/n"), ("/data", "/volumes/v0")];
+    assert_eq!(after, expected.map(|(d, s)| (d.to_owned(), s.to_owned())));
+    assert_eq!(spec.document()["hooks"]["poststop"], json!([{"path": "/x"}]));
+    strip(&mut spec, PREFIX).unwrap();
+    assert_eq!(spec, original);
+}
+
+#[test]
+fn a_note_that_is_not_ours_is_refused() {
+    let text = json!({"annotations": {"dev.volhook.planned": "{}"}}).to_string();
+    assert!(strip(&mut Spec::parse(text.as_bytes()).unwrap(), PREFIX).is_err());
+}
+
+#[test]
+fn installed_hooks_replace_their_predecessors_and_nothing_else() {
+    let entry = |path: &str, stage: &str| HookEntry {
+        path: path.into(),
+        args: vec!["volhook".into(), "hook".into(), stage.into()],
+        env: vec!["PATH=/bin".into()],
+        timeout: 10,
+    };
+    let mut spec = Spec::parse(
+        json!({"x": 1, "hooks": {"prestart": [{"path": "/other", "zz": true}], "startContainer": [{"path": "/s"}]}})
+            .to_string()
+            .as_bytes(),
+    )
+    .unwrap();
+    let old =
+        [("prestart", entry("/old/volhook", "prestart")), ("poststop", entry("/old/volhook", "poststop"))];
+    assert!(install_hooks(&mut spec, &old).unwrap());
+    assert!(!install_hooks(&mut spec, &old).unwrap());
+    let new = [
+        ("createRuntime", entry("/new/volhook", "createRuntime")),
+        ("poststop", entry("/new/volhook", "poststop")),
+    ];
+    assert!(install_hooks(&mut spec, &new).unwrap());
+    assert!(!install_hooks(&mut spec, &new).unwrap());
+    assert_eq!(
+        *spec.document(),
+        json!({"x": 1, "hooks": {
+            "prestart": [{"path": "/other", "zz": true}],
+            "startContainer": [{"path": "/s"}],
+            "createRuntime": [{"path": "/new/volhook", "args": ["volhook", "hook", "createRuntime"], "env": ["PATH=/bin"], "timeout": 10}],
+            "poststop": [{"path": "/new/volhook", "args": ["volhook", "hook", "poststop"], "env": ["PATH=/bin"], "timeout": 10}],
+        }})
+    );
+}
