@@ -12,6 +12,7 @@ pub mod config;
 pub mod decision;
 pub mod lease;
 pub mod names;
+pub mod options;
 pub mod plan;
 pub mod resolved;
 pub mod rewrite;

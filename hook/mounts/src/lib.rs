@@ -1,1 +1,24 @@
-//! Stands in until the crate's first module lands.
+//! Mounts, loop devices, namespaces and processes, by file descriptor.
+//!
+//! A volume is first made as a detached mount in the host's namespace ([`source`]), then put at its place in a
+//! container's mount namespace ([`inject`]). Nothing is ever attached in the host's namespace, so what a
+//! container leaves behind goes with its namespace.
+//!
+//! Content of containers, images and volumes is hostile. Paths inside them are walked by file descriptor with
+//! openat2(2), and a path that was found earlier is opened again without following any symlink.
+//!
+//! This is the only crate with `unsafe` code; each use is in a function of its own that states why it is sound.
+//! Needs Linux 5.12 or later (mount_setattr(2)).
+
+pub mod child;
+mod error;
+pub mod inject;
+mod loop_device;
+pub mod mountinfo;
+pub mod process;
+pub mod rootfs;
+pub mod source;
+mod sys;
+
+pub use error::Error;
+pub use sys::SyscallError;

@@ -1,0 +1,200 @@
+//! A container's root filesystem, seen from the host: where its targets really are.
+
+use crate::error::Error;
+use crate::mountinfo::Mount;
+use crate::process;
+use crate::process::Process;
+use crate::sys;
+use crate::sys::SyscallError;
+use rustix::fs::FileType;
+use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
+use rustix::io::Errno;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+use volhook_core::decision::EntryKind;
+use volhook_core::decision::RootEntry;
+use volhook_core::names::Target;
+use volhook_core::resolved::Resolved;
+
+/// A root filesystem in some mount namespace.
+#[derive(Debug)]
+pub struct Rootfs {
+    root: OwnedFd,
+    /// Where it is, from the root of its mount namespace.
+    path: PathBuf,
+    mounts: Vec<Mount>,
+}
+
+impl Rootfs {
+    /// The root filesystem at `path` in the mount namespace of `process`, with that namespace's mounts. The
+    /// namespace is looked into (`/proc/PID/root`), not entered.
+    ///
+    /// # Errors
+    /// [`Error::OpenRootfs`], or what [`Process::mounts`] says.
+    pub fn of_process(process: &Process, path: &Path) -> Result<Self, Error> {
+        let (root, path) = open_in(process, path)?;
+        Ok(Self { root, path, mounts: process.mounts()? })
+    }
+
+    /// The root filesystem at `path` in the caller's own mount namespace, for the spec stage.
+    ///
+    /// # Errors
+    /// As [`Rootfs::of_process`].
+    pub fn on_host(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::OpenRootfs { path: path.to_owned(), source };
+        let root = sys::open(path, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
+        let real = sys::fd_path(root.as_fd()).map_err(failed)?;
+        Ok(Self { root, path: real, mounts: process::own()?.mounts()? })
+    }
+
+    /// Where `target` really is. Symlinks are followed as in the container: an absolute one, and one that
+    /// climbs with `..`, stay inside. Components that do not exist yet may end the target.
+    ///
+    /// # Errors
+    /// [`Error::TargetLoops`], [`Error::TargetDangles`], [`Error::TargetNotBelowDirectory`],
+    /// [`Error::TargetForbidden`] when the symlinks lead to the root itself or into one of the kernel's trees,
+    /// [`Error::TargetUnnameable`], [`Error::ResolveTarget`].
+    pub fn resolve(&self, target: &Target) -> Result<Resolved, Error> {
+        let name = || target.as_str().to_owned();
+        let failed = |source: SyscallError| Error::ResolveTarget { target: name(), source };
+        let relative = relative(target.as_str());
+        let found = deepest(self.root.as_fd(), relative, ResolveFlags::empty());
+        let Deepest { fd, existing, missing } = match found {
+            Ok(found) => found,
+            Err(source) if source.is(Errno::LOOP) => return Err(Error::TargetLoops { target: name() }),
+            Err(source) => return Err(failed(source)),
+        };
+        let status = sys::status(fd.as_fd()).map_err(failed)?;
+        if let Some(first) = Path::new(missing).components().next() {
+            if status.kind != FileType::Directory {
+                return Err(Error::TargetNotBelowDirectory { target: name(), at: format!("/{existing}") });
+            }
+            match sys::kind_at(fd.as_fd(), first.as_os_str().as_ref()) {
+                Err(error) if error.is(Errno::NOENT) => {}
+                Err(source) => return Err(failed(source)),
+                Ok(_) => {
+                    let link = Path::new("/").join(existing).join(first);
+                    return Err(Error::TargetDangles { target: name(), link: link.display().to_string() });
+                }
+            }
+        }
+        let real = sys::fd_path(fd.as_fd()).map_err(failed)?;
+        let inside = real.strip_prefix(&self.path).ok().and_then(Path::to_str);
+        let Some(inside) = inside else {
+            return Err(Error::TargetUnnameable { target: name(), path: real });
+        };
+        let path = match (inside, missing) {
+            (inside, "") => format!("/{inside}"),
+            ("", missing) => format!("/{missing}"),
+            (inside, missing) => format!("/{inside}/{missing}"),
+        };
+        // What symlinks lead to obeys the same rules as what was asked for.
+        Target::new(&path).map_err(|source| Error::TargetForbidden {
+            target: name(),
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Resolved {
+            kind: missing.is_empty().then(|| entry_kind(status.kind)),
+            shared: self
+                .mounts
+                .iter()
+                .find(|mount| mount.id == status.mount)
+                .ok_or_else(|| Error::TargetUnnameable { target: name(), path: real })?
+                .shared,
+            path,
+        })
+    }
+
+    /// What is at the top level, sorted by name. Entries whose names are not UTF-8 are left out: nothing could
+    /// be claimed there.
+    ///
+    /// # Errors
+    /// [`Error::ListRootfs`].
+    pub fn top_level(&self) -> Result<Vec<RootEntry>, Error> {
+        let failed = |source| Error::ListRootfs { path: self.path.clone(), source };
+        let directory =
+            sys::openat(self.root.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+        let listing = |errno| Error::ListRootfs {
+            path: self.path.clone(),
+            source: SyscallError::new("getdents64", errno),
+        };
+        let mut entries = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&directory).map_err(listing)? {
+            let entry = entry.map_err(listing)?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if name == "." || name == ".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::Unknown => sys::kind_at(directory.as_fd(), Path::new(name)).map_err(failed)?,
+                kind => kind,
+            };
+            entries.push(RootEntry { name: name.to_owned(), kind: entry_kind(kind) });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+}
+
+/// Opens the directory `path` in the mount namespace of `process`, and says where it really is there.
+pub(crate) fn open_in(process: &Process, path: &Path) -> Result<(OwnedFd, PathBuf), Error> {
+    let failed = |source| Error::OpenRootfs { path: path.to_owned(), source };
+    let namespace = process.root()?;
+    let directory =
+        sys::openat2(namespace.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::IN_ROOT)
+            .map_err(failed)?;
+    let real = sys::fd_path(directory.as_fd()).map_err(failed)?;
+    Ok((directory, real))
+}
+
+/// `target` without its leading slash.
+pub(crate) fn relative(target: &str) -> &str {
+    target.trim_start_matches('/')
+}
+
+pub(crate) fn entry_kind(kind: FileType) -> EntryKind {
+    match kind {
+        FileType::Directory => EntryKind::Directory,
+        FileType::RegularFile => EntryKind::File,
+        FileType::Symlink => EntryKind::Symlink,
+        _ => EntryKind::Other,
+    }
+}
+
+/// How far a path exists.
+#[derive(Debug)]
+pub(crate) struct Deepest<'a> {
+    /// The last component that exists (`O_PATH`).
+    pub(crate) fd: OwnedFd,
+    /// Its part of the path; empty for the root.
+    pub(crate) existing: &'a str,
+    /// What is missing behind it, without a leading slash; empty if nothing is.
+    pub(crate) missing: &'a str,
+}
+
+/// Opens as much of the relative `path` as exists below `root`, never leaving `root`.
+pub(crate) fn deepest<'a>(
+    root: BorrowedFd<'_>,
+    path: &'a str,
+    resolve: ResolveFlags,
+) -> Result<Deepest<'a>, SyscallError> {
+    let mut end = path.len();
+    loop {
+        let existing = if end == 0 { "." } else { &path[..end] };
+        match sys::openat2(root, Path::new(existing), OFlags::PATH, resolve | ResolveFlags::IN_ROOT) {
+            Ok(fd) => {
+                let (existing, missing) = path.split_at(end);
+                return Ok(Deepest { fd, existing, missing: missing.trim_start_matches('/') });
+            }
+            Err(error) if (error.is(Errno::NOENT) || error.is(Errno::NOTDIR)) && end > 0 => {
+                end = path[..end].rfind('/').unwrap_or(0);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

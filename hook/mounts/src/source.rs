@@ -1,0 +1,344 @@
+//! Volumes as detached mounts, made in the host's mount namespace and attached nowhere in it.
+
+use crate::error::Error;
+use crate::loop_device;
+use crate::loop_device::LoopDevice;
+use crate::rootfs::deepest;
+use crate::sys;
+use crate::sys::Status;
+use crate::sys::SyscallError;
+use rustix::fs::FileType;
+use rustix::fs::FlockOperation;
+use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
+use rustix::fs::StatVfsMountFlags;
+use rustix::io::Errno;
+use rustix::mount::FsMountFlags;
+use rustix::mount::FsOpenFlags;
+use rustix::mount::MountAttrFlags;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+use volhook_core::decision::EntryKind;
+use volhook_core::decision::Filesystem;
+use volhook_core::names::SubPath;
+
+/// How often a lock is tried, and how long to wait between: whoever looks whether an image is free
+/// ([`image_is_free`]) holds its lock for an instant.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// A mount that is attached nowhere. Dropped without being attached, it is gone, and an image's loop device with it.
+#[derive(Debug)]
+pub struct Detached(OwnedFd);
+
+impl AsFd for Detached {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Makes a mount of the directory or file `source`, without the mounts below it (open_tree(2)).
+///
+/// The mount has the restrictions (`nosuid`, `nodev`, `noexec`, `ro`) of the mount on which `source` lies.
+///
+/// # Errors
+/// [`Error::CloneDirectory`].
+pub fn clone_directory(source: BorrowedFd<'_>) -> Result<Detached, Error> {
+    sys::clone_mount(source).map(Detached).map_err(|source| Error::CloneDirectory { source })
+}
+
+/// Whether an image may be in use elsewhere at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageUse {
+    /// It must not be.
+    Exclusive,
+    /// It may be, in another container of this host: both then use one loop device and one superblock.
+    Shared,
+}
+
+/// Mounts a filesystem image.
+///
+/// The image file is locked (flock(2)) before it is attached to a loop device. The device keeps that open file, so
+/// the kernel holds the lock until the last mount is gone, whatever happens to the processes involved. The device
+/// lets go of the file by itself then. The filesystem is always mounted read-write; read-only is a matter of the
+/// single mount.
+///
+/// `expected_size` is the size in bytes with which the image was made; a larger file is accepted.
+///
+/// # Errors
+/// [`Error::ImageMissing`], [`Error::OpenImage`], [`Error::ImageNotFile`], [`Error::ImageTruncated`];
+/// [`Error::ImageBusy`] if it is locked; [`Error::ImageAttached`] if a loop device has it without that lock, or for
+/// shared use more than one has it; [`Error::LoopDevice`], [`Error::MountImage`], [`Error::ImageReadOnly`],
+/// [`Error::ImageElsewhere`].
+pub fn mount_image(
+    image: &Path,
+    filesystem: Filesystem,
+    image_use: ImageUse,
+    expected_size: u64,
+) -> Result<Detached, Error> {
+    let file = open_image(image, OFlags::RDWR)?;
+    let status = image_status(image, file.as_fd())?;
+    if status.size < expected_size {
+        return Err(Error::ImageTruncated {
+            image: image.to_owned(),
+            size: status.size,
+            expected: expected_size,
+        });
+    }
+    let device = lock_and_attach(image, file, &status, image_use)?;
+    mount_device(image, filesystem, image_use, &device)
+    // `device` stays open until here: only the mount keeps the loop device from now on.
+}
+
+/// Whether no mount of the image exists, by the lock that [`mount_image`] leaves with the kernel.
+///
+/// # Errors
+/// [`Error::ImageMissing`], [`Error::OpenImage`].
+pub fn image_is_free(image: &Path) -> Result<bool, Error> {
+    let file = open_image(image, OFlags::RDONLY)?;
+    try_lock(image, file.as_fd())
+}
+
+fn open_image(image: &Path, access: OFlags) -> Result<OwnedFd, Error> {
+    // O_NONBLOCK: what should be a file may be a FIFO that nobody writes to.
+    sys::open(image, access | OFlags::NOFOLLOW | OFlags::NONBLOCK).map_err(|source| {
+        if source.is(Errno::NOENT) {
+            Error::ImageMissing { image: image.to_owned() }
+        } else {
+            Error::OpenImage { image: image.to_owned(), source }
+        }
+    })
+}
+
+fn image_status(image: &Path, file: BorrowedFd<'_>) -> Result<Status, Error> {
+    let status = sys::status(file).map_err(|source| Error::OpenImage { image: image.to_owned(), source })?;
+    if status.kind == FileType::RegularFile {
+        Ok(status)
+    } else {
+        Err(Error::ImageNotFile { image: image.to_owned() })
+    }
+}
+
+fn try_lock(image: &Path, file: BorrowedFd<'_>) -> Result<bool, Error> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => {
+            let source = SyscallError::new(format!("flock({image:?}, LOCK_EX | LOCK_NB)"), errno);
+            Err(Error::OpenImage { image: image.to_owned(), source })
+        }
+    }
+}
+
+fn lock_and_attach(
+    image: &Path,
+    file: OwnedFd,
+    status: &Status,
+    image_use: ImageUse,
+) -> Result<LoopDevice, Error> {
+    let failed = |source| Error::LoopDevice { image: image.to_owned(), source };
+    for attempt in 1.. {
+        let locked = try_lock(image, file.as_fd())?;
+        let mut devices = loop_device::attached_to(status).map_err(failed)?;
+        match (locked, devices.pop()) {
+            (true, None) => return loop_device::attach(file.as_fd(), status).map_err(failed),
+            (true, Some(device)) => {
+                return Err(Error::ImageAttached { image: image.to_owned(), device: device.path });
+            }
+            (false, Some(device)) if image_use == ImageUse::Shared && devices.is_empty() => {
+                return Ok(device);
+            }
+            (false, Some(device)) if image_use == ImageUse::Shared => {
+                return Err(Error::ImageAttached { image: image.to_owned(), device: device.path });
+            }
+            (false, device) if attempt == LOCK_ATTEMPTS => {
+                return Err(Error::ImageBusy { image: image.to_owned(), device: device.map(|d| d.path) });
+            }
+            (false, _) => std::thread::sleep(LOCK_PAUSE),
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+fn mount_device(
+    image: &Path,
+    filesystem: Filesystem,
+    image_use: ImageUse,
+    device: &LoopDevice,
+) -> Result<Detached, Error> {
+    let name = filesystem.as_str();
+    let failed = |call: String, log: String| {
+        move |errno| Error::MountImage {
+            image: image.to_owned(),
+            filesystem: name,
+            log,
+            source: SyscallError::new(call, errno),
+        }
+    };
+    let context = rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(failed(format!("fsopen({name:?})"), String::new()))?;
+    rustix::mount::fsconfig_set_string(&context, "source", &device.path)
+        .map_err(failed(format!("fsconfig(SET_STRING, \"source\", {:?})", device.path), String::new()))?;
+    let created = match image_use {
+        ImageUse::Shared => rustix::mount::fsconfig_create(&context),
+        ImageUse::Exclusive => match rustix::mount::fsconfig_create_exclusive(&context) {
+            // Before Linux 6.6 there is no such command; the image's lock is the guard then.
+            Err(Errno::OPNOTSUPP) => rustix::mount::fsconfig_create(&context),
+            result => result,
+        },
+    };
+    if let Err(errno) = created {
+        let call = format!("fsconfig(CREATE) of {name:?} on {:?}", device.path);
+        return Err(failed(call, context_log(context.as_fd()))(errno));
+    }
+    let mount = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .map_err(failed(format!("fsmount of {name:?} on {:?}", device.path), String::new()))?;
+
+    let examined =
+        |source| Error::MountImage { image: image.to_owned(), filesystem: name, log: String::new(), source };
+    let on = sys::status(mount.as_fd()).map_err(examined)?.device;
+    if on != sys::status(device.fd.as_fd()).map_err(examined)?.stands_for {
+        return Err(Error::ImageElsewhere { image: image.to_owned(), device: device.path.clone() });
+    }
+    let flags = rustix::fs::fstatvfs(&mount)
+        .map_err(|errno| examined(SyscallError::new("fstatvfs(the new mount)", errno)))?
+        .f_flag;
+    if flags.contains(StatVfsMountFlags::RDONLY) {
+        return Err(Error::ImageReadOnly { image: image.to_owned() });
+    }
+    Ok(Detached(mount))
+}
+
+/// What the kernel has to say about a filesystem context, one line.
+fn context_log(context: BorrowedFd<'_>) -> String {
+    let mut lines = Vec::new();
+    let mut buffer = [0_u8; 1024];
+    while let Ok(length) = rustix::io::read(context, &mut buffer) {
+        let line = String::from_utf8_lossy(&buffer[..length]);
+        // Each message starts with its kind: `e `, `w ` or `i `.
+        lines.push(line.get(2..).unwrap_or_default().trim().to_owned());
+    }
+    lines.join("; ")
+}
+
+impl Detached {
+    /// A mount of only what is at `sub` inside the volume. If nothing is there, an empty entry of the kind
+    /// `create` is made, with the directories above it.
+    ///
+    /// The content of a volume is a container's, so no symlink is followed.
+    ///
+    /// # Errors
+    /// [`Error::SubPathSymlink`], [`Error::SubPathKind`] if `create` or what is there is neither a directory nor a
+    /// regular file, [`Error::SubPath`], [`Error::Helper`].
+    pub fn subpath(self, sub: &SubPath, create: EntryKind) -> Result<Self, Error> {
+        let failed = |source: SyscallError| {
+            if source.is(Errno::LOOP) {
+                Error::SubPathSymlink { path: sub.as_str().to_owned() }
+            } else {
+                Error::SubPath { path: sub.as_str().to_owned(), source }
+            }
+        };
+        let wrong_kind = || Error::SubPathKind { path: sub.as_str().to_owned() };
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let found = deepest(self.as_fd(), sub.as_str(), resolve).map_err(failed)?;
+        let entry = if found.missing.is_empty() {
+            found.fd
+        } else {
+            if !matches!(create, EntryKind::Directory | EntryKind::File) {
+                return Err(wrong_kind());
+            }
+            sys::on_helper_thread(|| make_entries(found.fd, found.missing, create, &mut |_, _, _| {}))
+                .map_err(|source| Error::Helper { source })?
+                .map_err(failed)?
+        };
+        match sys::status(entry.as_fd()).map_err(failed)?.kind {
+            FileType::Directory | FileType::RegularFile => {}
+            _ => return Err(wrong_kind()),
+        }
+        match sys::clone_mount(entry.as_fd()) {
+            Ok(mount) => Ok(Self(mount)),
+            // Before Linux 6.15 only a mount that is attached somewhere can be cloned.
+            Err(error) if error.is(Errno::INVAL) => self.subpath_attached(sub),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Clones the existing `sub` after attaching the volume in a mount namespace that nobody else sees.
+    fn subpath_attached(self, sub: &SubPath) -> Result<Self, Error> {
+        let work = || -> sys::Result<OwnedFd> {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(|errno| {
+                SyscallError::new("unshare(CLONE_NEWNS)", Errno::from_raw_os_error(errno as i32))
+            })?;
+            sys::make_all_private()?;
+            let place = sys::open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
+            sys::move_mount(self.as_fd(), place.as_fd())?;
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+            let entry = sys::openat2(self.as_fd(), Path::new(sub.as_str()), OFlags::PATH, resolve)?;
+            sys::clone_mount(entry.as_fd())
+        };
+        sys::on_helper_thread(work)
+            .map_err(|source| Error::Helper { source })?
+            .map(Self)
+            .map_err(|source| Error::SubPath { path: sub.as_str().to_owned(), source })
+    }
+}
+
+/// Makes `missing` below `directory`, its last component of the kind `last`, and opens that (`O_PATH`). Calls
+/// `made` with each entry made: the directory, the name in it and the kind.
+pub(crate) fn make_entries(
+    directory: OwnedFd,
+    missing: &str,
+    last: EntryKind,
+    made: &mut dyn FnMut(BorrowedFd<'_>, &Path, EntryKind),
+) -> sys::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let mut here = directory;
+    let mut components = missing.split('/').filter(|component| !component.is_empty()).peekable();
+    while let Some(component) = components.next() {
+        let name = Path::new(component);
+        let kind = if components.peek().is_some() { EntryKind::Directory } else { last };
+        let result = match kind {
+            EntryKind::Directory => sys::mkdirat(here.as_fd(), name),
+            _ => sys::create_file_at(here.as_fd(), name),
+        };
+        match result {
+            Ok(()) => made(here.as_fd(), name, kind),
+            // Another container of the same volume may have been faster.
+            Err(error) if error.is(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        here = sys::openat2(here.as_fd(), name, OFlags::PATH, resolve)?;
+    }
+    Ok(here)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clone_directory;
+    use std::os::fd::AsFd;
+    use volhook_core::decision::EntryKind;
+    use volhook_core::names::SubPath;
+
+    /// The way of older kernels, which the public function does not take on newer ones.
+    #[test]
+    fn privileged_a_subpath_can_be_cloned_through_a_private_namespace() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        std::fs::write(folder.path().join("a/b/here"), "x").unwrap();
+        let before = std::fs::read("/proc/thread-self/mountinfo").unwrap();
+        let directory = std::fs::File::open(folder.path()).unwrap();
+        let volume = clone_directory(directory.as_fd())
+            .expect("mounting needs root: run the privileged_ tests as root");
+        let part = volume.subpath_attached(&SubPath::new("a/b").unwrap()).unwrap();
+        let found = rustix::fs::openat(&part, "here", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+        assert!(found.is_ok(), "{found:?}");
+        assert_eq!(before, std::fs::read("/proc/thread-self/mountinfo").unwrap());
+        assert_eq!(
+            EntryKind::Directory,
+            crate::rootfs::entry_kind(crate::sys::status(part.as_fd()).unwrap().kind)
+        );
+    }
+}

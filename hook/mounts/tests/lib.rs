@@ -1,0 +1,11 @@
+//! Tests of the crate from outside, on the running kernel. Those named `privileged_` need root.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod child;
+mod container;
+mod inject;
+mod mountinfo;
+mod process;
+mod rootfs;
+mod source;

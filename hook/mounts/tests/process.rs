@@ -1,0 +1,165 @@
+//! Who lives, and who is a container.
+
+use crate::container::Container;
+use crate::container::private_host;
+use crate::container::shell;
+use std::process::Command;
+use volhook_core::lease::Holder;
+use volhook_mounts::Error;
+use volhook_mounts::process::HostIdentity;
+use volhook_mounts::process::Life;
+use volhook_mounts::process::NO_MACHINE_ID;
+use volhook_mounts::process::Namespace;
+use volhook_mounts::process::Process;
+use volhook_mounts::process::container_process;
+use volhook_mounts::process::holder;
+use volhook_mounts::process::life;
+use volhook_mounts::process::processes_in_mount_namespace;
+
+const MACHINE: &str = "0123456789abcdef0123456789abcdef";
+
+fn host() -> HostIdentity {
+    HostIdentity { machine_id: MACHINE.to_owned(), ..HostIdentity::read().unwrap() }
+}
+
+fn own_holder() -> Holder {
+    holder(&host(), &Process::open(own_pid()).unwrap()).unwrap()
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap()
+}
+
+fn pid_of(child: &std::process::Child) -> i32 {
+    i32::try_from(child.id()).unwrap()
+}
+
+#[track_caller]
+fn assert_dead(holder: &Holder, why: &str) {
+    match life(&host(), holder) {
+        Life::Dead { evidence } => assert!(evidence.contains(why), "{evidence}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_running_process_is_alive() {
+    assert!(matches!(life(&host(), &own_holder()), Life::Alive { .. }));
+}
+
+#[test]
+fn gone_reused_and_zombie_processes_are_dead() {
+    let host = host();
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    let process = Process::open(pid_of(&child)).unwrap();
+    let record = holder(&host, &process).unwrap();
+    assert!(matches!(life(&host, &record), Life::Alive { .. }));
+    assert_dead(&Holder { start_time: record.start_time - 1, ..record.clone() }, "another process");
+    child.kill().unwrap();
+    while !process.is_zombie().unwrap() {
+        std::thread::yield_now();
+    }
+    assert_dead(&record, "zombie");
+    assert!(matches!(container_process(record.pid), Err(Error::ProcessGone { .. })));
+    assert!(matches!(process.namespace(Namespace::Mount), Err(Error::ProcessGone { .. })));
+    child.wait().unwrap();
+    assert_dead(&record, "gone");
+    assert!(
+        matches!(process.start_time(), Err(Error::ProcessGone { .. })),
+        "an open process is never another one"
+    );
+    assert!(matches!(Process::open(record.pid), Err(Error::ProcessGone { .. })));
+}
+
+#[test]
+fn another_boot_of_this_machine_is_death_and_of_another_machine_is_not_known() {
+    let record = own_holder();
+    assert_dead(&Holder { boot_id: "earlier".to_owned(), ..record.clone() }, "booted since");
+    let unknown = |host: &HostIdentity, record: &Holder| matches!(life(host, record), Life::Unknown { .. });
+    let elsewhere = Holder { machine_id: "f".repeat(32), boot_id: "other".to_owned(), ..record.clone() };
+    assert!(unknown(&host(), &elsewhere));
+    assert!(unknown(&host(), &Holder { boot_id: record.boot_id.clone(), ..elsewhere }));
+    assert!(unknown(&host(), &Holder { pid_namespace: 1, ..record.clone() }));
+    assert!(unknown(&host(), &Holder { pid: 0, ..record.clone() }));
+
+    let nameless = HostIdentity { machine_id: NO_MACHINE_ID.to_owned(), ..host() };
+    let nameless_record = Holder { machine_id: NO_MACHINE_ID.to_owned(), ..record.clone() };
+    assert!(
+        matches!(life(&nameless, &nameless_record), Life::Alive { .. }),
+        "the boot id says it is this machine"
+    );
+    for (host, record) in [(&nameless, &record), (&host(), &nameless_record), (&nameless, &nameless_record)] {
+        let before = Holder { boot_id: "earlier".to_owned(), ..record.clone() };
+        assert!(unknown(host, &before), "{before:?}");
+    }
+}
+
+#[test]
+fn a_hostile_name_does_not_confuse_the_start_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("a) Z 1 (x");
+    std::fs::copy("/bin/sleep", &program).unwrap();
+    let mut child = Command::new(&program).arg("1000").spawn().unwrap();
+    let process = Process::open(pid_of(&child)).unwrap();
+    let result = (process.is_zombie(), process.start_time());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!result.0.unwrap());
+    assert!(result.1.unwrap() >= own_holder().start_time);
+}
+
+#[test]
+fn what_is_no_process_id_is_refused() {
+    for pid in [0, -1, i32::MIN] {
+        assert!(matches!(container_process(pid), Err(Error::InvalidPid { .. })));
+    }
+    assert!(matches!(container_process(i32::MAX), Err(Error::ProcessGone { .. })));
+}
+
+#[test]
+fn privileged_the_host_is_not_a_container() {
+    private_host();
+    let refusal = |pid| match container_process(pid) {
+        Err(Error::HostNamespace { whose, .. }) => whose,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refusal(1), "the host's (pid 1's)");
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    let whose = refusal(pid_of(&child));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(whose, "the hook's");
+    let container = Container::start("", "");
+    assert_eq!(container.process().pid(), container.pid());
+}
+
+#[test]
+fn privileged_processes_of_a_namespace_are_found() {
+    private_host();
+    let mut container = Container::start("", "");
+    // Kept alive until the end: the kernel gives a dead namespace's inode to the next one.
+    let _namespace = std::fs::File::open(format!("/proc/{}/ns/mnt", container.pid())).unwrap();
+    let namespace = container.process().namespace(Namespace::Mount).unwrap();
+    assert_eq!(processes_in_mount_namespace(namespace).unwrap(), [container.pid()]);
+    let mut second = Command::new("nsenter")
+        .args(["--mount", "--target", &container.pid().to_string(), "sleep", "1000"])
+        .spawn()
+        .unwrap();
+    while processes_in_mount_namespace(namespace).unwrap().len() < 2 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    container.kill();
+    assert_eq!(processes_in_mount_namespace(namespace).unwrap(), [pid_of(&second)]);
+    second.kill().unwrap();
+    second.wait().unwrap();
+    assert!(processes_in_mount_namespace(namespace).unwrap().is_empty());
+}
+
+#[test]
+fn the_host_is_read_from_the_system() {
+    let host = HostIdentity::read().unwrap();
+    assert_eq!(host.boot_id, shell("cat /proc/sys/kernel/random/boot_id", &[]).trim());
+    assert_eq!(format!("pid:[{}]", host.pid_namespace), shell("readlink /proc/self/ns/pid", &[]).trim());
+    let file = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    assert_eq!(host.machine_id, if file.trim().len() == 32 { file.trim() } else { NO_MACHINE_ID });
+}

@@ -1,0 +1,129 @@
+//! Where targets really are.
+
+use crate::container::Container;
+use crate::container::private_host;
+use std::path::Path;
+use volhook_core::decision::EntryKind;
+use volhook_core::names::Target;
+use volhook_core::resolved::Resolved;
+use volhook_mounts::Error;
+use volhook_mounts::rootfs::Rootfs;
+
+fn image() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    crate::container::shell(
+        "mkdir -p $ROOT/etc $ROOT/usr/lib $ROOT/proc/sys; cd $ROOT; echo x >etc/passwd; mkfifo fifo
+         ln -s /../../etc escaping; ln -s /usr/lib absolute; ln -s usr/lib relative
+         ln -s ../../../../usr/lib etc/climbing; ln -s /etc/climbing chained; ln -s loop2 loop1; ln -s loop1 loop2
+         ln -s /nowhere/at/all dangling; ln -s / toroot; ln -s /proc/sys tosys; ln -s self selfloop",
+        &[("ROOT", folder.path())],
+    );
+    folder
+}
+
+fn resolve(root: &Path, target: &str) -> Result<Resolved, Error> {
+    Rootfs::on_host(root).unwrap().resolve(&Target::new(target).unwrap())
+}
+
+fn found(root: &Path, target: &str) -> (String, Option<EntryKind>) {
+    let resolved = resolve(root, target).unwrap();
+    (resolved.path, resolved.kind)
+}
+
+#[test]
+fn symlinks_are_followed_inside_the_root_filesystem() {
+    let image = image();
+    let directory = Some(EntryKind::Directory);
+    for (target, path, kind) in [
+        ("/etc", "/etc", directory),
+        ("/etc/passwd", "/etc/passwd", Some(EntryKind::File)),
+        ("/fifo", "/fifo", Some(EntryKind::Other)),
+        ("/escaping", "/etc", directory),
+        ("/escaping/passwd", "/etc/passwd", Some(EntryKind::File)),
+        ("/absolute", "/usr/lib", directory),
+        ("/relative", "/usr/lib", directory),
+        ("/etc/climbing", "/usr/lib", directory),
+        ("/chained", "/usr/lib", directory),
+        ("/new", "/new", None),
+        ("/new/deep/er", "/new/deep/er", None),
+        ("/chained/new/deep", "/usr/lib/new/deep", None),
+    ] {
+        assert_eq!(found(image.path(), target), (path.to_owned(), kind), "{target}");
+    }
+}
+
+#[test]
+fn symlinks_that_lead_nowhere_good_are_refused() {
+    let image = image();
+    let message = |target| resolve(image.path(), target).unwrap_err().to_string();
+    for target in ["/loop1", "/loop1/below", "/loop2"] {
+        let error = resolve(image.path(), target).unwrap_err();
+        assert!(matches!(error, Error::TargetLoops { .. }), "{target}: {error}");
+    }
+    for target in ["/dangling", "/dangling/below", "/selfloop"] {
+        let error = resolve(image.path(), target).unwrap_err();
+        assert!(matches!(error, Error::TargetDangles { .. }), "{target}: {error}");
+    }
+    assert_eq!(
+        message("/dangling/below"),
+        r#"target "/dangling/below" cannot be made: "/dangling" is a symlink that leads to nothing"#
+    );
+    assert_eq!(
+        message("/etc/passwd/x"),
+        r#"target "/etc/passwd/x" cannot be made: "/etc/passwd" is not a directory"#
+    );
+    assert_eq!(message("/toroot"), r#"target "/toroot" leads to "/", where no volume may be"#);
+    assert_eq!(
+        message("/tosys/new"),
+        r#"target "/tosys/new" leads to "/proc/sys/new", where no volume may be"#
+    );
+}
+
+#[test]
+fn the_top_level_is_listed() {
+    let image = image();
+    let entries = Rootfs::on_host(image.path()).unwrap().top_level().unwrap();
+    let kind = |name: &str| entries.iter().find(|entry| entry.name == name).map(|entry| entry.kind);
+    assert_eq!(kind("etc"), Some(EntryKind::Directory));
+    assert_eq!(kind("escaping"), Some(EntryKind::Symlink));
+    assert_eq!(kind("fifo"), Some(EntryKind::Other));
+    assert_eq!(kind("."), None);
+    assert!(entries.is_sorted_by(|a, b| a.name < b.name));
+}
+
+#[test]
+fn a_root_filesystem_that_is_not_there_is_an_error() {
+    let error = Rootfs::on_host(Path::new("/nonexistent/rootfs")).unwrap_err();
+    assert_eq!(error.to_string(), r#"cannot open the root filesystem "/nonexistent/rootfs""#);
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(
+        source,
+        r#"open("/nonexistent/rootfs", OFlags(DIRECTORY | PATH)): No such file or directory (os error 2)"#
+    );
+}
+
+#[test]
+fn privileged_a_container_s_own_mounts_are_seen() {
+    private_host();
+    let container = Container::start(
+        "mkdir -p $ROOT/a; ln -s /a/inside $ROOT/link",
+        "mount -t tmpfs a $ROOT/a; mkdir $ROOT/a/inside; mount --make-shared $ROOT/a",
+    );
+    let resolve = |target: &str| container.rootfs().resolve(&Target::new(target).unwrap()).unwrap();
+    let there = Resolved { path: "/a/inside".to_owned(), kind: Some(EntryKind::Directory), shared: true };
+    assert_eq!(resolve("/link"), there);
+    assert!(!resolve("/etc").shared);
+    assert!(!container.root().join("a/inside").exists(), "the host does not see it");
+}
+
+/// The kernel's links in a mounted /proc would lead out of the root filesystem.
+#[test]
+fn privileged_magic_links_are_not_followed() {
+    private_host();
+    let container = Container::start(
+        "mkdir $ROOT/proc; ln -s /proc/self/root/etc $ROOT/out",
+        "mount -t proc proc $ROOT/proc",
+    );
+    let error = container.rootfs().resolve(&Target::new("/out").unwrap()).unwrap_err();
+    assert!(matches!(error, Error::TargetLoops { .. }), "{error}");
+}
