@@ -1,0 +1,349 @@
+//! The bytes of a journal file: header, frames, and what a bad end of a file means.
+//!
+//! Pure functions over bytes, apart from [`Reader`], which brings the bytes in from a [`DiskFile`]. The
+//! layout is described in the crate documentation.
+
+use crate::disk::DiskFile;
+use std::io;
+
+/// The newest format that this version reads completely, and the one that it writes.
+pub const FORMAT: u32 = 1;
+
+pub(crate) const HEADER: usize = 32;
+pub(crate) const FRAME: usize = 40;
+const FILE_MAGIC: [u8; 8] = *b"VOLHOOKJ";
+const FRAME_MAGIC: [u8; 4] = *b"VHF1";
+/// What a disk writes whole or not at all.
+const SECTOR: u64 = 512;
+const WORD: usize = 8;
+const CHUNK: usize = 128 << 10;
+
+/// Which of the two files this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Leases,
+    Volumes,
+}
+
+impl FileKind {
+    const fn number(self) -> u32 {
+        match self {
+            Self::Leases => 1,
+            Self::Volumes => 2,
+        }
+    }
+
+    /// The most payload bytes of one frame.
+    pub(crate) const fn max_payload(self) -> usize {
+        match self {
+            Self::Leases => 64 << 10,
+            // With its header such a frame fits in one page, so a disk tears it at one place at most.
+            Self::Volumes => (4 << 10) - FRAME,
+        }
+    }
+}
+
+/// The first 32 bytes of a file. Their layout is the same in every format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileHeader {
+    pub(crate) version: u32,
+    /// Checksum of the header and of the file's name: the chain's first link, different for every file.
+    pub(crate) chain: u32,
+}
+
+pub(crate) enum HeaderRead {
+    Valid(FileHeader),
+    /// The file was being created when its writer died: nothing in it was ever acknowledged.
+    Unfinished,
+    Bad(&'static str),
+}
+
+pub(crate) fn encode_header(kind: FileKind, name: &str, created_us: i64) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    bytes[0..8].copy_from_slice(&FILE_MAGIC);
+    bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+    bytes[12..16].copy_from_slice(&kind.number().to_le_bytes());
+    bytes[16..24].copy_from_slice(&created_us.to_le_bytes());
+    let sum = header_sum(&bytes, name);
+    bytes[28..32].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+/// The name is part of the sum, so that a file renamed to another boot's is not taken for that boot's.
+fn header_sum(bytes: &[u8; HEADER], name: &str) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytes[..28]), name.as_bytes())
+}
+
+pub(crate) fn decode_header(bytes: &[u8], kind: FileKind, name: &str) -> HeaderRead {
+    let Some(header) = bytes.first_chunk::<HEADER>() else {
+        return HeaderRead::Unfinished;
+    };
+    if header.iter().all(|&b| b == 0) {
+        return HeaderRead::Unfinished;
+    }
+    if header[0..8] != FILE_MAGIC {
+        return HeaderRead::Bad("this is not a journal file");
+    }
+    let chain = le_u32(header, 28);
+    if chain != header_sum(header, name) {
+        return HeaderRead::Bad("the file's header does not match its checksum");
+    }
+    if le_u32(header, 12) != kind.number() {
+        return HeaderRead::Bad("the file's header says that it is another kind of file");
+    }
+    HeaderRead::Valid(FileHeader { version: le_u32(header, 8), chain })
+}
+
+/// A frame's header: everything but the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    pub(crate) length: usize,
+    pub(crate) sequence: u64,
+    pub(crate) time_us: i64,
+    /// Its place among the frames of one append; 0 starts an append.
+    pub(crate) part: u32,
+    body_sum: u32,
+    pub(crate) previous: u32,
+    /// Checksum of the fields above: the link that the next frame repeats as its `previous`.
+    pub(crate) chain: u32,
+}
+
+/// Appends one frame to `out` and returns its chain value. `payload` holds no zero byte (JSON escapes them) and
+/// is filled up with spaces to whole words, so that no checked word of a frame's payload is ever zero.
+pub(crate) fn encode_frame(
+    out: &mut Vec<u8>,
+    payload: &[u8],
+    sequence: u64,
+    time_us: i64,
+    part: u32,
+    previous: u32,
+) -> u32 {
+    let start = out.len();
+    out.resize(start + FRAME, 0);
+    out.extend_from_slice(payload);
+    let length = payload.len().next_multiple_of(WORD);
+    out.resize(start + FRAME + length, b' ');
+    let body_sum = crc32c::crc32c(&out[start + FRAME..]);
+    let header = &mut out[start..start + FRAME];
+    header[0..4].copy_from_slice(&FRAME_MAGIC);
+    header[4..8].copy_from_slice(&u32::try_from(length).expect("payloads are bounded").to_le_bytes());
+    header[8..16].copy_from_slice(&sequence.to_le_bytes());
+    header[16..24].copy_from_slice(&time_us.to_le_bytes());
+    header[24..28].copy_from_slice(&part.to_le_bytes());
+    header[28..32].copy_from_slice(&body_sum.to_le_bytes());
+    header[32..36].copy_from_slice(&previous.to_le_bytes());
+    let chain = crc32c::crc32c(&header[..36]);
+    header[36..40].copy_from_slice(&chain.to_le_bytes());
+    chain
+}
+
+/// A frame header with a right checksum; says nothing about the payload.
+pub(crate) fn decode_frame(bytes: &[u8], kind: FileKind) -> Option<FrameHeader> {
+    let bytes = bytes.first_chunk::<FRAME>()?;
+    let length = usize::try_from(le_u32(bytes, 4)).ok()?;
+    let chain = le_u32(bytes, 36);
+    let valid = bytes[0..4] == FRAME_MAGIC
+        && length <= kind.max_payload().next_multiple_of(WORD)
+        && length.is_multiple_of(WORD)
+        && chain == crc32c::crc32c(&bytes[..36]);
+    valid.then(|| FrameHeader {
+        length,
+        sequence: le_u64(bytes, 8),
+        time_us: i64::from_le_bytes(le_u64(bytes, 16).to_le_bytes()),
+        part: le_u32(bytes, 24),
+        body_sum: le_u32(bytes, 28),
+        previous: le_u32(bytes, 32),
+        chain,
+    })
+}
+
+/// A frame whose header and payload both match their checksums, at the start of `bytes`.
+pub(crate) fn decode_whole(bytes: &[u8], kind: FileKind) -> Option<(FrameHeader, &[u8])> {
+    let header = decode_frame(bytes, kind)?;
+    let payload = bytes.get(FRAME..FRAME + header.length)?;
+    (crc32c::crc32c(payload) == header.body_sum).then_some((header, payload))
+}
+
+/// The whole frames in `bytes`, wherever they stand; for what lies behind a bad place.
+pub(crate) fn salvage(bytes: &[u8], kind: FileKind) -> impl Iterator<Item = (FrameHeader, &[u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < bytes.len() {
+            if let Some((header, payload)) = decode_whole(&bytes[at..], kind) {
+                at += FRAME + header.length;
+                return Some((header, payload));
+            }
+            at += WORD;
+        }
+        None
+    })
+}
+
+/// Where the chain stands: what the next frame has to continue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Offset of the end of the last good frame.
+    pub(crate) end: u64,
+    /// Offset of its start; the same as `end` when there is no frame yet.
+    pub(crate) start: u64,
+    pub(crate) sequence: u64,
+    pub(crate) chain: u32,
+}
+
+impl Link {
+    pub(crate) fn first(header: FileHeader) -> Self {
+        Self { end: HEADER as u64, start: HEADER as u64, sequence: 0, chain: header.chain }
+    }
+}
+
+/// What stands behind the last good frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Nothing.
+    Clean,
+    /// An append that was never acknowledged; it is cut off before the next one.
+    Torn,
+    /// Bytes that were acknowledged once and are not what they were.
+    Damaged(&'static str),
+}
+
+/// Judges the bytes from the first frame that does not continue the chain at `link` to the end of the file.
+///
+/// A writer that died, or lost power before its sync, leaves a prefix of what it wrote, or sectors that never
+/// arrived and read as zeros. Anything else, and anything before a later append, was acknowledged.
+pub(crate) fn judge(rest: &[u8], link: Link, kind: FileKind) -> Rest {
+    if rest.is_empty() {
+        return Rest::Clean;
+    }
+    let mut later = salvage(rest, kind).map(|(header, _)| header);
+    if later.any(|h| h.sequence > link.sequence && h.part == 0 && h.previous != link.chain) {
+        return Rest::Damaged("a frame does not match its checksum, and later appends follow it");
+    }
+    if rest.len() < FRAME {
+        return Rest::Torn;
+    }
+    let extent = match decode_frame(rest, kind) {
+        Some(header) if header.previous != link.chain || header.sequence <= link.sequence => {
+            return Rest::Damaged("a frame does not continue the frame before it");
+        }
+        Some(header) => match rest.get(..FRAME + header.length) {
+            Some(frame) => frame,
+            None => return Rest::Torn,
+        },
+        None => rest,
+    };
+    if holds_unwritten_sector(extent, link.end) || ends_in_zeros(extent) {
+        return Rest::Torn;
+    }
+    Rest::Damaged("a complete frame does not match its checksum")
+}
+
+/// Whether one of the disk's sectors, as far as it lies in `bytes` (which begin at file offset `offset`), is all
+/// zeros. A frame starts and ends on whole words without zeros, so no single flipped byte looks like this.
+fn holds_unwritten_sector(bytes: &[u8], offset: u64) -> bool {
+    let head = usize::try_from(offset.next_multiple_of(SECTOR) - offset).map_or(0, |n| n.min(bytes.len()));
+    let (first, others) = bytes.split_at(head);
+    std::iter::once(first)
+        .chain(others.chunks(SECTOR as usize))
+        .any(|sector| sector.len() >= WORD && sector.iter().all(|&b| b == 0))
+}
+
+fn ends_in_zeros(bytes: &[u8]) -> bool {
+    bytes.last_chunk::<WORD>().is_some_and(|word| *word == [0; WORD])
+}
+
+/// Reads frames one after the other from a file, as far as it went when the reader was made.
+pub(crate) struct Reader<'a> {
+    file: &'a dyn DiskFile,
+    kind: FileKind,
+    limit: u64,
+    link: Link,
+    buffer: Vec<u8>,
+    /// Offset in the file of the buffer's first byte.
+    base: u64,
+}
+
+impl<'a> Reader<'a> {
+    /// Continues at `link`; bytes from `limit` on are not looked at.
+    pub(crate) fn new(file: &'a dyn DiskFile, kind: FileKind, link: Link, limit: u64) -> Self {
+        Self { file, kind, limit, link, buffer: Vec::new(), base: link.end }
+    }
+
+    /// Where the last frame returned ends.
+    pub(crate) fn link(&self) -> Link {
+        self.link
+    }
+
+    /// The next frame that continues the chain, or `None` where there is none.
+    pub(crate) fn next(&mut self) -> io::Result<Option<(FrameHeader, &[u8])>> {
+        self.fill(FRAME)?;
+        let Some(header) = decode_frame(self.window(), self.kind) else {
+            return Ok(None);
+        };
+        self.fill(FRAME + header.length)?;
+        if header.previous != self.link.chain || header.sequence <= self.link.sequence {
+            return Ok(None);
+        }
+        let start = self.window_start();
+        let Some((header, _)) = decode_whole(&self.buffer[start..], self.kind) else {
+            return Ok(None);
+        };
+        let size = FRAME + header.length;
+        self.link = Link {
+            start: self.link.end,
+            end: self.link.end + size as u64,
+            sequence: header.sequence,
+            chain: header.chain,
+        };
+        Ok(Some((header, &self.buffer[start + FRAME..start + size])))
+    }
+
+    /// What stands where [`Self::next`] found no frame.
+    pub(crate) fn rest(&mut self) -> io::Result<Rest> {
+        let (link, kind) = (self.link, self.kind);
+        Ok(judge(self.remaining()?, link, kind))
+    }
+
+    /// All bytes behind the last frame.
+    fn remaining(&mut self) -> io::Result<&[u8]> {
+        let left = self.limit.saturating_sub(self.link.end);
+        self.fill(usize::try_from(left).map_err(io::Error::other)?)?;
+        Ok(self.window())
+    }
+
+    fn window_start(&self) -> usize {
+        usize::try_from(self.link.end - self.base).expect("the chain's end lies in the buffer")
+    }
+
+    fn window(&self) -> &[u8] {
+        &self.buffer[self.window_start()..]
+    }
+
+    /// Has at least `want` bytes behind the chain's end in the buffer, or all that there are.
+    fn fill(&mut self, want: usize) -> io::Result<()> {
+        let have = self.window().len();
+        if have >= want {
+            return Ok(());
+        }
+        let start = self.window_start();
+        self.buffer.drain(..start);
+        self.base = self.link.end;
+        let left = self.limit.saturating_sub(self.base);
+        let target = left.min(want.max(CHUNK) as u64);
+        let target = usize::try_from(target).map_err(io::Error::other)?;
+        if target > have {
+            self.buffer.resize(target, 0);
+            let read = self.file.read_at(&mut self.buffer[have..], self.base + have as u64)?;
+            self.buffer.truncate(have + read);
+        }
+        Ok(())
+    }
+}
+
+fn le_u32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn le_u64(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}

@@ -1,0 +1,249 @@
+//! The one seam between the journal and a disk: what it needs of files, and the real folder that gives it.
+
+use rustix::fs::FlockOperation;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+/// A folder of files with plain names. Everything that the journal does to storage goes through this trait,
+/// so that a test can put a disk under it that crashes at any step.
+pub trait Disk: Send + Sync {
+    /// The folder's path, for messages.
+    fn path(&self) -> &Path;
+
+    /// Makes the folder where it is missing and waits for the exclusive lock until `deadline`. The lock is held
+    /// until the returned value is dropped or the process ends. `None` when the deadline passed.
+    ///
+    /// # Errors
+    /// Any failure to make the folder or to use the lock file.
+    fn lock(&self, deadline: Instant) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// Opens a file, for reading and, if `write`, for writing. `None` where there is no such file.
+    ///
+    /// # Errors
+    /// Any failure of open(2), and `name` being something else than a regular file.
+    fn open(&self, name: &str, write: bool) -> io::Result<Option<Box<dyn DiskFile>>>;
+
+    /// Creates a file, which must not exist, and opens it for reading and writing.
+    ///
+    /// # Errors
+    /// Any failure of open(2).
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Makes the names of files created so far, and the folder's own, survive a power cut.
+    ///
+    /// # Errors
+    /// Any failure of fsync(2).
+    fn sync_names(&self) -> io::Result<()>;
+
+    /// The names in the folder, in no order; none where there is no folder.
+    ///
+    /// # Errors
+    /// Any failure to read the folder.
+    fn names(&self) -> io::Result<Vec<String>>;
+}
+
+/// Proof of holding the journal's lock; dropping it gives the lock back.
+pub trait Lock {}
+
+/// One open file.
+pub trait DiskFile: Send {
+    /// Tells this file from a later one of the same name.
+    fn identity(&self) -> (u64, u64);
+
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// Any failure of fstat(2).
+    fn size(&self) -> io::Result<u64>;
+
+    /// Fills `buffer` from `offset` on and returns how much there was: less only at the end of the file.
+    ///
+    /// # Errors
+    /// Any failure of pread(2).
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `offset`. After a failure any part of them may be written.
+    ///
+    /// # Errors
+    /// Any failure of pwrite(2).
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts the file to `length` bytes.
+    ///
+    /// # Errors
+    /// Any failure of ftruncate(2).
+    fn set_len(&self, length: u64) -> io::Result<()>;
+
+    /// Returns when what was written survives a power cut.
+    ///
+    /// # Errors
+    /// Any failure of fdatasync(2); what is on the disk is then unknown.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// The name of the file that only carries the lock. It is never written, renamed or removed.
+pub(crate) const LOCK: &str = "lock";
+
+/// A real folder.
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    fn open_lock(&self) -> io::Result<File> {
+        let mut options = options();
+        options.write(true).create(true);
+        let path = self.path.join(LOCK);
+        match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+                options.open(&path)
+            }
+            other => other,
+        }
+    }
+}
+
+/// Never through a symlink, and never waiting for the other end of a FIFO.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    options.read(true).mode(0o600).custom_flags(flags.cast_signed());
+    options
+}
+
+impl Disk for Folder {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn lock(&self, deadline: Instant) -> io::Result<Option<Box<dyn Lock>>> {
+        let file = self.open_lock()?;
+        // A blocking flock cannot be given a deadline without a signal, which is not a library's to use.
+        let mut pause = Duration::ZERO;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(Box::new(HeldLock { _file: file }))),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            if pause.is_zero() {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(pause.min(left));
+            }
+            pause = (pause * 2).clamp(Duration::from_micros(20), Duration::from_millis(1));
+        }
+    }
+
+    fn open(&self, name: &str, write: bool) -> io::Result<Option<Box<dyn DiskFile>>> {
+        match options().write(write).open(self.path.join(name)) {
+            Ok(file) => Ok(Some(Box::new(RealFile::new(file)?))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = options().write(true).create_new(true).open(self.path.join(name))?;
+        Ok(Box::new(RealFile::new(file)?))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        // The folder itself may be new, and so may the state root above it.
+        for folder in self.path.ancestors().take(3).filter(|p| !p.as_os_str().is_empty()) {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            // A name that is not UTF-8 is none of the journal's.
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+}
+
+struct HeldLock {
+    _file: File,
+}
+
+impl Lock for HeldLock {}
+
+struct RealFile {
+    file: File,
+    identity: (u64, u64),
+}
+
+impl RealFile {
+    fn new(file: File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        Ok(Self { identity: (metadata.dev(), metadata.ino()), file })
+    }
+}
+
+impl DiskFile for RealFile {
+    fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while read < buffer.len() {
+            match self.file.read_at(&mut buffer[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}

@@ -1,0 +1,293 @@
+//! One journal file: opened, judged, read from a known place, appended to.
+
+use crate::codec;
+use crate::codec::FORMAT;
+use crate::codec::FileHeader;
+use crate::codec::FileKind;
+use crate::codec::HEADER;
+use crate::codec::HeaderRead;
+use crate::codec::Link;
+use crate::codec::Reader;
+use crate::codec::Rest;
+use crate::disk::Disk;
+use crate::disk::DiskFile;
+use crate::error::JournalError;
+use std::path::PathBuf;
+
+/// The name of the file of what outlives a boot.
+pub(crate) const VOLUMES: &str = "volumes";
+const LEASES: &str = "leases-";
+
+/// The name of a boot's file of leases.
+pub(crate) fn leases_name(boot_id: &str) -> String {
+    format!("{LEASES}{boot_id}")
+}
+
+/// The kind of the journal file called `name`; `None` for the lock, tables, copies and whatever else lies there.
+pub(crate) fn kind_of(name: &str) -> Option<FileKind> {
+    if name == VOLUMES {
+        return Some(FileKind::Volumes);
+    }
+    name.strip_prefix(LEASES).is_some_and(is_boot_id).then_some(FileKind::Leases)
+}
+
+pub(crate) fn is_boot_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// An open journal file and how far it has been read.
+pub(crate) struct Log {
+    pub(crate) kind: FileKind,
+    pub(crate) name: String,
+    pub(crate) file: Box<dyn DiskFile>,
+    /// `None` while the file is only a name: the next append writes the header.
+    pub(crate) header: Option<FileHeader>,
+    pub(crate) link: Link,
+    torn: bool,
+    /// Whether everything in the file is known to survive a power cut.
+    pub(crate) synced: bool,
+}
+
+impl Log {
+    /// Opens the file called `name` at its beginning; `None` where there is none.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        name: &str,
+        kind: FileKind,
+        write: bool,
+    ) -> Result<Option<Self>, JournalError> {
+        let path = disk.path().join(name);
+        let file =
+            disk.open(name, write).map_err(|source| JournalError::Open { file: path.clone(), source })?;
+        let Some(file) = file else {
+            return Ok(None);
+        };
+        let unreadable = |source| JournalError::Read { file: path.clone(), source };
+        let mut bytes = [0; HEADER];
+        let read = file.read_at(&mut bytes, 0).map_err(unreadable)?;
+        let header = match codec::decode_header(&bytes[..read], kind, name) {
+            HeaderRead::Valid(header) => Some(header),
+            HeaderRead::Unfinished => {
+                let length = usize::try_from(file.size().map_err(unreadable)?).unwrap_or(usize::MAX);
+                let mut all = vec![0; length];
+                file.read_at(&mut all, 0).map_err(unreadable)?;
+                if length > HEADER && all.iter().any(|&b| b != 0) {
+                    return Err(damaged(disk, name, 0, "the file's header is gone"));
+                }
+                None
+            }
+            HeaderRead::Bad(reason) => return Err(damaged(disk, name, 0, reason)),
+        };
+        let link = Link::first(header.unwrap_or(FileHeader { version: FORMAT, chain: 0 }));
+        Ok(Some(Self { kind, name: name.to_owned(), file, header, link, torn: false, synced: false }))
+    }
+
+    /// Opens the file called `name` for writing, or creates it.
+    pub(crate) fn open_or_create(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Self, JournalError> {
+        if let Some(log) = Self::open(disk, name, kind, true)? {
+            return Ok(log);
+        }
+        let file = disk
+            .create(name)
+            .map_err(|source| JournalError::Open { file: disk.path().join(name), source })?;
+        let link = Link::first(FileHeader { version: FORMAT, chain: 0 });
+        Ok(Self { kind, name: name.to_owned(), file, header: None, link, torn: false, synced: false })
+    }
+
+    /// The same file, known to be good up to `link`.
+    pub(crate) fn at(self, link: Link) -> Self {
+        Self { link, ..self }
+    }
+
+    /// Whether the file was written by a newer version, which may put records into it that this one does not know.
+    pub(crate) fn newer(&self) -> bool {
+        self.header.is_some_and(|header| header.version > FORMAT)
+    }
+
+    /// Reads on from `link` to the end of the file, hands every payload with its frame's header and offset to
+    /// `each`, and remembers where the chain ends.
+    pub(crate) fn replay(
+        &mut self,
+        disk: &dyn Disk,
+        link: Link,
+        mut each: impl FnMut(&codec::FrameHeader, u64, &[u8]) -> Result<Next, JournalError>,
+    ) -> Result<(), JournalError> {
+        self.link = link;
+        if self.header.is_none() {
+            return Ok(());
+        }
+        let path = disk.path().join(&self.name);
+        let unreadable = |source| JournalError::Read { file: path.clone(), source };
+        let length = self.file.size().map_err(unreadable)?;
+        let mut reader = Reader::new(&*self.file, self.kind, link, length);
+        loop {
+            let offset = reader.link().end;
+            let Some((header, payload)) = reader.next().map_err(unreadable)? else {
+                break;
+            };
+            match each(&header, offset, payload)? {
+                Next::Go => self.link = reader.link(),
+                Next::Stop => return Ok(()),
+            }
+        }
+        match reader.rest().map_err(unreadable)? {
+            Rest::Clean => self.torn = false,
+            Rest::Torn => self.torn = true,
+            Rest::Damaged(reason) => return Err(damaged(disk, &self.name, self.link.end, reason)),
+        }
+        Ok(())
+    }
+
+    /// Appends one frame per payload, the first with the sequence number `first`. With `sync` it returns when they
+    /// survive a power cut; without it nothing is ever flushed.
+    pub(crate) fn append(
+        &mut self,
+        disk: &dyn Disk,
+        payloads: &[Vec<u8>],
+        first: u64,
+        time_us: i64,
+        sync: bool,
+    ) -> Result<(), JournalError> {
+        let path = disk.path().join(&self.name);
+        let unsynced = |source| JournalError::Sync { file: path.clone(), source };
+        if self.header.is_none() {
+            self.write_header(&path, time_us)?;
+        }
+        let at = self.link.end;
+        let unwritten = |source| JournalError::Write { file: path.clone(), offset: at, source };
+        if self.torn {
+            self.file.set_len(at).map_err(unwritten)?;
+            self.torn = false;
+        }
+        // A writer may have died before its sync. New frames go behind synced ones only, so that no power cut
+        // leaves whole frames, or pieces of a tail that was cut, behind torn ones.
+        if sync && !self.synced {
+            self.file.sync().map_err(unsynced)?;
+            if self.link.sequence == 0 {
+                disk.sync_names().map_err(unsynced)?;
+            }
+        }
+        let mut bytes = Vec::new();
+        let mut link = self.link;
+        for ((payload, sequence), part) in payloads.iter().zip(first..).zip(0..) {
+            link.start = at + bytes.len() as u64;
+            link.chain = codec::encode_frame(&mut bytes, payload, sequence, time_us, part, link.chain);
+            link.sequence = sequence;
+        }
+        link.end = at + bytes.len() as u64;
+        let written = self.file.write_at(&bytes, at).map_err(unwritten);
+        let done = match written {
+            Ok(()) if sync => self.file.sync().map_err(unsynced),
+            other => other,
+        };
+        if done.is_err() {
+            // What is not acknowledged is not left for others to read; if even this fails, the tail is torn.
+            self.torn = self.file.set_len(at).is_err();
+            self.synced = false;
+            return done;
+        }
+        self.link = link;
+        self.synced = sync;
+        Ok(())
+    }
+
+    fn write_header(&mut self, path: &std::path::Path, time_us: i64) -> Result<(), JournalError> {
+        let unwritten = |source| JournalError::Write { file: path.to_owned(), offset: 0, source };
+        let bytes = codec::encode_header(self.kind, &self.name, time_us);
+        self.file.set_len(0).map_err(unwritten)?;
+        self.file.write_at(&bytes, 0).map_err(unwritten)?;
+        let HeaderRead::Valid(header) = codec::decode_header(&bytes, self.kind, &self.name) else {
+            unreachable!("a header just encoded is valid");
+        };
+        self.header = Some(header);
+        self.link = Link::first(header);
+        Ok(())
+    }
+}
+
+/// What [`Log::replay`] does after a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Go,
+    /// Does not take this frame, nor any behind it.
+    Stop,
+}
+
+/// The highest sequence number in any file of the folder, so that a new boot's file continues the story. Reads
+/// only the files' ends, and gets by damaged ones.
+pub(crate) fn last_sequence(disk: &dyn Disk) -> Result<u64, JournalError> {
+    let names =
+        disk.names().map_err(|source| JournalError::List { folder: disk.path().to_owned(), source })?;
+    let mut last = 0;
+    for name in names {
+        let Some(kind) = kind_of(&name) else {
+            continue;
+        };
+        let path = disk.path().join(&name);
+        let file =
+            disk.open(&name, false).map_err(|source| JournalError::Open { file: path.clone(), source })?;
+        if let Some(file) = file {
+            let sequence = last_sequence_of(&*file, kind)
+                .map_err(|source| JournalError::Read { file: path.clone(), source })?;
+            last = last.max(sequence);
+        }
+    }
+    Ok(last)
+}
+
+fn last_sequence_of(file: &dyn DiskFile, kind: FileKind) -> std::io::Result<u64> {
+    let length = file.size()?;
+    let mut size = 128 << 10;
+    loop {
+        let start = (length.saturating_sub(size) / 8 * 8).max(HEADER as u64);
+        let mut bytes =
+            vec![0; usize::try_from(length.saturating_sub(start)).map_err(std::io::Error::other)?];
+        let read = file.read_at(&mut bytes, start)?;
+        let last = codec::salvage(&bytes[..read], kind).map(|(header, _)| header.sequence).max();
+        if last.is_some() || start == HEADER as u64 {
+            return Ok(last.unwrap_or(0));
+        }
+        size *= 4;
+    }
+}
+
+/// The error for damage in the file called `name`; the copy is made by whoever holds the lock.
+fn damaged(disk: &dyn Disk, name: &str, offset: u64, reason: &'static str) -> JournalError {
+    JournalError::Damaged { file: disk.path().join(name), offset, reason, copy: None }
+}
+
+/// Adds to a damage error a copy of the file, made once per place, so that repair never destroys evidence. Only
+/// for holders of the lock. A copy that cannot be made is left out: the damage is the news.
+pub(crate) fn keep_copy(disk: &dyn Disk, error: JournalError) -> JournalError {
+    let JournalError::Damaged { file, offset, reason, copy: None } = error else {
+        return error;
+    };
+    let copy = copy_of(disk, &file, offset).ok();
+    JournalError::Damaged { file, offset, reason, copy }
+}
+
+fn copy_of(disk: &dyn Disk, file: &std::path::Path, offset: u64) -> std::io::Result<PathBuf> {
+    let name = file.file_name().and_then(|n| n.to_str()).ok_or(std::io::ErrorKind::InvalidInput)?;
+    let copy_name = format!("{name}.damaged-{offset}");
+    let copy_path = disk.path().join(&copy_name);
+    let source = disk.open(name, false)?.ok_or(std::io::ErrorKind::NotFound)?;
+    let length = source.size()?;
+    let copy = match disk.open(&copy_name, true)? {
+        // Complete copies are as long as the file, which does not grow while it is damaged.
+        Some(copy) if copy.size()? == length => return Ok(copy_path),
+        Some(copy) => copy,
+        None => disk.create(&copy_name)?,
+    };
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < length {
+        let read = source.read_at(&mut buffer, at)?;
+        if read == 0 {
+            break;
+        }
+        copy.write_at(&buffer[..read], at)?;
+        at += read as u64;
+    }
+    copy.sync()?;
+    Ok(copy_path)
+}

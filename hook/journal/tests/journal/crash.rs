@@ -1,0 +1,247 @@
+//! A crash at every step of an operation sequence, with every kind of remains, in the same boot and after a
+//! reboot; and again while the next process or boot goes on from there.
+
+use crate::disk::Left;
+use crate::disk::Simulated;
+use crate::records::BOOT;
+use crate::records::NEXT_BOOT;
+use crate::records::at;
+use crate::records::created;
+use crate::records::granted;
+use crate::records::released;
+use crate::records::soon;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::LeaseTable;
+use volhook_core::lease::VolumeRecord;
+use volhook_journal::Event;
+use volhook_journal::EventRecord;
+use volhook_journal::Journal;
+use volhook_journal::JournalError;
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Leases(Vec<LeaseRecord>),
+    Volumes(Vec<VolumeRecord>),
+}
+
+/// What was acknowledged, and what was under way at the crash.
+#[derive(Debug, Clone, Default)]
+struct Model {
+    leases: Vec<LeaseRecord>,
+    volumes: Vec<VolumeRecord>,
+    /// Left by a killed process and seen by later ones, but not acknowledged until a later append is.
+    loose: Vec<VolumeRecord>,
+    under_way: Option<Operation>,
+}
+
+/// Runs until the end or the crash.
+fn run(disk: &Simulated, boot: &str, operations: &[Operation], mut model: Model) -> Model {
+    let journal = Journal::on(Box::new(disk.clone()), boot).unwrap();
+    for operation in operations {
+        let done = journal.lock(soon()).and_then(|mut locked| match operation {
+            Operation::Leases(records) => locked.append(at(1), records),
+            Operation::Volumes(records) => locked.append_volumes(at(2), records),
+        });
+        match (done, operation) {
+            (Ok(()), Operation::Leases(records)) => model.leases.extend(records.iter().cloned()),
+            (Ok(()), Operation::Volumes(records)) => {
+                model.volumes.append(&mut model.loose);
+                model.volumes.extend(records.iter().cloned());
+            }
+            (Err(_), operation) => {
+                model.under_way = Some(operation.clone());
+                break;
+            }
+        }
+    }
+    model
+}
+
+fn fold(records: &[LeaseRecord]) -> LeaseTable {
+    let mut table = LeaseTable::default();
+    for record in records {
+        table.apply(record);
+    }
+    table
+}
+
+/// Checks what a new process finds against what was acknowledged, and returns the model that it goes on from.
+fn check(disk: &Simulated, boot: &str, model: &Model) -> Model {
+    let journal = Journal::on(Box::new(disk.clone()), boot).unwrap();
+    let read = journal.read().expect("nothing here is damage");
+    let table = journal.lock(soon()).expect("nobody has to repair anything").table().clone();
+    assert_eq!(table, read, "with and without the lock the table is the same");
+
+    let events = journal.events().expect("the story can be told");
+    assert!(events.windows(2).all(|pair| pair[0].seq < pair[1].seq), "sequence numbers rise: {events:#?}");
+    let volumes: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.record {
+            EventRecord::Volume(record) => Some(record.clone()),
+            EventRecord::Lease(_) => None,
+        })
+        .collect();
+    let mut unacknowledged = model.loose.clone();
+    if let Some(Operation::Volumes(records)) = &model.under_way {
+        unacknowledged.extend(records.iter().cloned());
+    }
+    assert!(volumes.starts_with(&model.volumes), "an acknowledged volume is lost: {volumes:#?} {model:#?}");
+    let loose = volumes[model.volumes.len()..].to_vec();
+    assert!(unacknowledged.starts_with(&loose), "more than a prefix: {volumes:#?} {model:#?}");
+
+    let mut leases = model.leases.clone();
+    if let Some(Operation::Leases(records)) = &model.under_way {
+        let here = (0..=records.len()).find(|n| {
+            let mut all = model.leases.clone();
+            all.extend_from_slice(&records[..*n]);
+            lease_records(&events, boot, disk) == all
+        });
+        leases
+            .extend_from_slice(&records[..here.expect("the file holds what was acknowledged and a prefix")]);
+    } else {
+        assert_eq!(lease_records(&events, boot, disk), leases);
+    }
+    assert_eq!(table, fold(&leases), "the table is the fold of the records");
+    Model { leases, volumes: model.volumes.clone(), loose, under_way: None }
+}
+
+/// The lease records of this boot among the events: those that a journal without older files tells.
+fn lease_records(events: &[Event], boot: &str, disk: &Simulated) -> Vec<LeaseRecord> {
+    let alone = disk.after_kill();
+    for name in alone.names_now() {
+        if name.starts_with("leases-") && name != format!("leases-{boot}") {
+            alone.put(&name, Vec::new());
+        }
+    }
+    let journal = Journal::on(Box::new(alone), boot).unwrap();
+    let here = journal.events().unwrap();
+    assert!(here.iter().all(|event| events.contains(event)));
+    here.into_iter()
+        .filter_map(|event| match event.record {
+            EventRecord::Lease(record) => Some(record),
+            EventRecord::Volume(_) => None,
+        })
+        .collect()
+}
+
+const LEFT: [Left; 5] = [Left::Nothing, Left::All, Left::Prefix, Left::Sectors(0), Left::Sectors(1)];
+
+fn explore(disk: &Simulated, boot: &str, model: &Model, rounds: &[Vec<Operation>], states: &mut u64) {
+    let Some((operations, later)) = rounds.split_first() else {
+        return;
+    };
+    let trial = disk.after_kill();
+    run(&trial, boot, operations, model.clone());
+    for step in 0..=trial.steps() {
+        for bytes in [0, 1, 39, 500, usize::MAX] {
+            let disk = disk.after_kill();
+            disk.stop_at(step, bytes);
+            let before = run(&disk, boot, operations, model.clone());
+            let killed = disk.after_kill();
+            *states += 1;
+            let next = check(&killed, boot, &before);
+            explore(&killed, boot, &next, later, states);
+            if boot != BOOT {
+                continue;
+            }
+            for left in LEFT {
+                let cut = disk.after_power_cut(left);
+                *states += 1;
+                // No lease outlives a boot, whatever is left of the old file.
+                let next = check(&cut, NEXT_BOOT, &Model { leases: Vec::new(), ..outlives(&before) });
+                explore(&cut, NEXT_BOOT, &next, later, states);
+            }
+        }
+    }
+}
+
+fn outlives(model: &Model) -> Model {
+    let under_way = model.under_way.clone().filter(|operation| matches!(operation, Operation::Volumes(_)));
+    Model { under_way, ..model.clone() }
+}
+
+fn long(name: &str) -> VolumeRecord {
+    let VolumeRecord::Created { volume, uuid, driver, .. } = created(name) else {
+        unreachable!("that is what it makes");
+    };
+    let container = Some(crate::records::container(&"x".repeat(900)));
+    VolumeRecord::Created { volume, uuid, driver, container }
+}
+
+#[test]
+fn a_crash_anywhere_loses_nothing_and_needs_nobody() {
+    let first = vec![
+        Operation::Leases(vec![granted("a", &["one", "two"])]),
+        Operation::Volumes(vec![created("v1")]),
+        Operation::Leases(vec![released("a"), granted("b", &["one"])]),
+        Operation::Volumes(vec![long("v2"), created("v3"), long("v4")]),
+        Operation::Leases(vec![granted("c", &["three"])]),
+    ];
+    let second = vec![Operation::Volumes(vec![long("v5")]), Operation::Leases(vec![granted("d", &["four"])])];
+    let mut states = 0;
+    explore(&Simulated::default(), BOOT, &Model::default(), &[first, second], &mut states);
+    println!("{states} crash states explored, 0 violations");
+    assert!(states > 10_000, "only {states} states were reached");
+}
+
+#[test]
+fn leases_are_never_synced_and_volumes_always() {
+    let disk = Simulated::default();
+    let journal = Journal::on(Box::new(disk.clone()), BOOT).unwrap();
+    for round in 0..200 {
+        let attempt = format!("a{round}");
+        let mut locked = journal.lock(soon()).unwrap();
+        locked.append(at(round), &[granted(&attempt, &["one", "two", "three"])]).unwrap();
+        locked.append(at(round), &[released(&attempt)]).unwrap();
+    }
+    for name in disk.names_now() {
+        assert_eq!(disk.syncs(&name), 0, "{name} was synced");
+    }
+    assert!(disk.names_now().iter().any(|name| name.contains(".table-")), "a checkpoint was written");
+    for round in 1..=5 {
+        journal.lock(soon()).unwrap().append_volumes(at(round), &[created("v")]).unwrap();
+        assert!(disk.syncs("volumes") >= round.unsigned_abs());
+    }
+    assert_eq!(disk.syncs(&format!("leases-{BOOT}")), 0);
+}
+
+#[test]
+fn a_failed_sync_poisons_the_handle_and_takes_the_record_back() {
+    let disk = Simulated::default();
+    let journal = Journal::on(Box::new(disk.clone()), BOOT).unwrap();
+    journal.lock(soon()).unwrap().append_volumes(at(0), &[created("v1")]).unwrap();
+    disk.fail_syncs(true);
+    let mut locked = journal.lock(soon()).unwrap();
+    let failed = locked.append_volumes(at(1), &[created("v2")]);
+    assert!(matches!(failed, Err(JournalError::Sync { .. })), "{failed:?}");
+    let more = locked.append(at(1), &[granted("a", &["v1"])]);
+    assert!(matches!(more, Err(JournalError::Poisoned { .. })), "{more:?}");
+    drop(locked);
+    assert!(matches!(journal.lock(soon()), Err(JournalError::Poisoned { .. })));
+    disk.fail_syncs(false);
+
+    let again = Journal::on(Box::new(disk), BOOT).unwrap();
+    again.lock(soon()).unwrap().append_volumes(at(2), &[created("v3")]).unwrap();
+    let story: Vec<_> = again.events().unwrap().into_iter().map(|event| event.record).collect();
+    assert_eq!(story, [EventRecord::Volume(created("v1")), EventRecord::Volume(created("v3"))]);
+}
+
+#[test]
+fn a_full_disk_fails_the_append_and_leaves_nothing_half() {
+    let disk = Simulated::default();
+    let journal = Journal::on(Box::new(disk.clone()), BOOT).unwrap();
+    let mut locked = journal.lock(soon()).unwrap();
+    locked.append(at(0), &[granted("a", &["one"])]).unwrap();
+    let name = format!("leases-{BOOT}");
+    let before = disk.live(&name).unwrap();
+    for room in [0, 1, 50, 700] {
+        disk.leave_room(Some(room));
+        let failed = locked.append(at(1), &[granted("b", &["one"]), granted("c", &["one"])]);
+        assert!(matches!(failed, Err(JournalError::Write { .. })), "{failed:?}");
+        assert_eq!(disk.live(&name).unwrap(), before);
+        assert_eq!(locked.table().grants().count(), 1);
+    }
+    disk.leave_room(None);
+    locked.append(at(2), &[released("a")]).unwrap();
+    assert_eq!(locked.table().grants().count(), 0);
+}

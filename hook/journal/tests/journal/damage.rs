@@ -1,0 +1,263 @@
+//! What is torn, what is damage, what is newer: each has its outcome.
+
+use crate::disk::Simulated;
+use crate::records::BOOT;
+use crate::records::at;
+use crate::records::created;
+use crate::records::granted;
+use crate::records::released;
+use crate::records::soon;
+use proptest::prelude::*;
+use volhook_core::lease::LeaseRecord;
+use volhook_journal::Event;
+use volhook_journal::Journal;
+use volhook_journal::JournalError;
+
+fn open(disk: &Simulated) -> Journal {
+    Journal::on(Box::new(disk.clone()), BOOT).unwrap()
+}
+
+fn leases() -> String {
+    format!("leases-{BOOT}")
+}
+
+/// A journal with a few appends in both files.
+fn sample() -> (Simulated, Vec<Event>) {
+    let disk = Simulated::default();
+    let journal = open(&disk);
+    let mut locked = journal.lock(soon()).unwrap();
+    locked.append_volumes(at(0), &[created("v1")]).unwrap();
+    locked.append(at(1), &[granted("a", &["one"]), granted("b", &["two"])]).unwrap();
+    locked.append_volumes(at(2), &[created("v2"), created("v3")]).unwrap();
+    locked.append(at(3), &[released("a")]).unwrap();
+    locked.append(at(4), &[granted("c", &["three", "four", "five"])]).unwrap();
+    drop(locked);
+    let events = journal.events().unwrap();
+    (disk, events)
+}
+
+fn with(name: &str, bytes: Vec<u8>) -> Simulated {
+    let disk = sample().0;
+    disk.put(name, bytes);
+    disk
+}
+
+#[test]
+fn every_truncation_is_a_prefix_and_can_be_written_on() {
+    let (disk, events) = sample();
+    for name in [leases(), "volumes".to_owned()] {
+        let whole = disk.live(&name).unwrap();
+        for length in 0..whole.len() {
+            let disk = with(&name, whole[..length].to_vec());
+            let journal = open(&disk);
+            let seen = journal.events().unwrap();
+            assert!(seen.iter().all(|event| events.contains(event)), "{name} cut at {length}");
+            let kept: Vec<_> = events.iter().filter(|event| seen.contains(event)).cloned().collect();
+            assert_eq!(seen, kept, "{name} cut at {length}");
+            let mut locked = journal.lock(soon()).unwrap();
+            locked.append(at(9), &[granted("z", &["nine"])]).unwrap();
+            locked.append_volumes(at(9), &[created("v9")]).unwrap();
+            drop(locked);
+            let after = open(&disk).events().unwrap();
+            assert!(seen.iter().all(|event| after.contains(event)), "{name} cut at {length}");
+            assert_eq!(after.len(), seen.len() + 2, "{name} cut at {length}");
+        }
+    }
+}
+
+#[test]
+fn a_tail_of_zeros_is_cut() {
+    let (disk, events) = sample();
+    for name in [leases(), "volumes".to_owned()] {
+        let whole = disk.live(&name).unwrap();
+        for zeros in [1, 7, 8, 39, 40, 511, 4096, 70_000] {
+            let mut bytes = whole.clone();
+            bytes.resize(whole.len() + zeros, 0);
+            let disk = with(&name, bytes);
+            let journal = open(&disk);
+            assert_eq!(journal.events().unwrap(), events, "{name} and {zeros} zeros");
+            journal.lock(soon()).unwrap().append(at(9), &[granted("z", &["nine"])]).unwrap();
+            journal.lock(soon()).unwrap().append_volumes(at(9), &[created("v9")]).unwrap();
+            assert_eq!(open(&disk).events().unwrap().len(), events.len() + 2);
+        }
+        let disk = with(&name, vec![0; whole.len()]);
+        assert!(open(&disk).events().unwrap().len() < events.len());
+        open(&disk).lock(soon()).unwrap().append_volumes(at(9), &[created("v9")]).unwrap();
+    }
+}
+
+/// A flipped byte never changes what is read: it is an error that names the place, or, while it only tears the
+/// checkpointless tail, nothing else than what was written.
+fn check_flip(name: &str, place: usize, mask: u8) {
+    let (disk, _) = sample();
+    let mut bytes = disk.live(name).unwrap();
+    bytes[place] ^= mask;
+    disk.put(name, bytes.clone());
+    let journal = open(&disk);
+    let error = if name == "volumes" {
+        let read = journal.events();
+        let written = journal.lock(soon()).unwrap().append_volumes(at(9), &[created("v9")]);
+        assert!(read.is_err(), "{name} byte {place} ^ {mask:#x}: read without complaint");
+        written.expect_err("damage is not written over")
+    } else {
+        assert!(journal.read().is_err(), "{name} byte {place} ^ {mask:#x}: read without complaint");
+        journal.lock(soon()).err().expect("damage is not written over")
+    };
+    match error {
+        JournalError::Damaged { file, offset, copy, .. } => {
+            assert!(file.ends_with(name));
+            assert!(offset <= place as u64, "damage at {place} reported at {offset}");
+            let copy = copy.expect("a copy is kept");
+            let copy = copy.file_name().unwrap().to_str().unwrap().to_owned();
+            assert_eq!(disk.live(&copy).unwrap(), bytes);
+        }
+        other => panic!("{name} byte {place} ^ {mask:#x}: {other:?}"),
+    }
+    assert_eq!(disk.live(name).unwrap(), bytes, "nothing was written");
+}
+
+#[test]
+fn every_flipped_byte_is_found() {
+    let (disk, _) = sample();
+    // Reading waits for a moment before it calls something damage, so the flips are shared out.
+    std::thread::scope(|scope| {
+        for name in [leases(), "volumes".to_owned()] {
+            let length = disk.live(&name).unwrap().len();
+            for first in 0..24 {
+                let name = name.clone();
+                scope.spawn(move || {
+                    for place in (first..length).step_by(24) {
+                        check_flip(&name, place, 1 << (place % 8));
+                    }
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn a_byte_turned_to_zero_is_found() {
+    let (disk, _) = sample();
+    let bytes = disk.live("volumes").unwrap();
+    std::thread::scope(|scope| {
+        for first in 0..24 {
+            let bytes = &bytes;
+            scope.spawn(move || {
+                for place in (first..bytes.len()).step_by(24).filter(|place| bytes[*place] != 0) {
+                    check_flip("volumes", place, bytes[place]);
+                }
+            });
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn garbage_is_never_read_as_records(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
+        let disk = with(&leases(), bytes);
+        if let Ok(table) = open(&disk).read() {
+            prop_assert_eq!(table.grants().count(), 0);
+        }
+    }
+
+    #[test]
+    fn garbage_behind_the_last_frame_is_never_read_as_records(
+        bytes in proptest::collection::vec(any::<u8>(), 0..3000),
+    ) {
+        let (disk, events) = sample();
+        let mut all = disk.live("volumes").unwrap();
+        all.extend(bytes);
+        disk.put("volumes", all);
+        if let Ok(seen) = open(&disk).events() {
+            prop_assert_eq!(seen, events);
+        }
+    }
+}
+
+#[test]
+fn a_hole_in_the_middle_is_damage() {
+    let (disk, _) = sample();
+    for name in [leases(), "volumes".to_owned()] {
+        let mut bytes = disk.live(&name).unwrap();
+        bytes[40..100].fill(0);
+        let disk = with(&name, bytes.clone());
+        assert!(matches!(open(&disk).events(), Err(JournalError::Damaged { .. })));
+        assert_eq!(disk.live(&name).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn damage_in_an_earlier_boots_file_is_history() {
+    let (disk, events) = sample();
+    let mut bytes = disk.live(&leases()).unwrap();
+    bytes[40] ^= 1;
+    disk.put(&leases(), bytes);
+    let journal = Journal::on(Box::new(disk), crate::records::NEXT_BOOT).unwrap();
+    let left = journal.events().unwrap();
+    assert!(left.iter().all(|event| events.contains(event)));
+    assert!(left.len() + 2 >= events.len(), "only the frame that was hit is missing");
+    journal.lock(soon()).unwrap().append(at(9), &[granted("z", &["nine"])]).unwrap();
+    assert!(journal.events().unwrap().last().unwrap().seq > events.last().unwrap().seq);
+}
+
+#[test]
+fn a_file_of_another_name_is_not_taken_for_this_boots() {
+    let (disk, _) = sample();
+    let other = disk.live(&leases()).unwrap();
+    disk.put(&format!("leases-{}", crate::records::NEXT_BOOT), other);
+    let journal = Journal::on(Box::new(disk), crate::records::NEXT_BOOT).unwrap();
+    assert!(matches!(journal.read(), Err(JournalError::Damaged { offset: 0, .. })));
+}
+
+/// Raises the format in the header and mends its checksum, which covers the file's name.
+fn newer(bytes: &mut [u8], name: &str) {
+    bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&bytes[..28]), name.as_bytes());
+    bytes[28..32].copy_from_slice(&sum.to_le_bytes());
+    // The first frame repeats the header's checksum, and everything behind hangs on it.
+    let mut previous = sum;
+    let mut at = 32;
+    while at < bytes.len() {
+        let length = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize;
+        bytes[at + 32..at + 36].copy_from_slice(&previous.to_le_bytes());
+        previous = crc32c::crc32c(&bytes[at..at + 36]);
+        bytes[at + 36..at + 40].copy_from_slice(&previous.to_le_bytes());
+        at += 40 + length;
+    }
+}
+
+#[test]
+fn a_newer_format_is_read_and_never_written() {
+    for name in [leases(), "volumes".to_owned()] {
+        let (disk, events) = sample();
+        let mut bytes = disk.live(&name).unwrap();
+        newer(&mut bytes, &name);
+        disk.put(&name, bytes.clone());
+        let journal = open(&disk);
+        assert_eq!(journal.events().unwrap(), events);
+        let written = journal.lock(soon()).and_then(|mut l| l.append_volumes(at(9), &[created("v9")]));
+        match written {
+            Err(JournalError::NewerFormat { file, version: 2, newest: 1 }) => assert!(file.ends_with(&name)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(disk.live(&name).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_record_too_large_is_refused_before_anything_is_written() {
+    let disk = Simulated::default();
+    let journal = open(&disk);
+    let note = LeaseRecord::Note {
+        container: crate::records::container("c1"),
+        volume: None,
+        text: "x".repeat(70_000),
+    };
+    let mut locked = journal.lock(soon()).unwrap();
+    let refused = locked.append(at(0), &[granted("a", &["one"]), note]);
+    assert!(matches!(refused, Err(JournalError::RecordTooLarge { limit: 65_536, .. })), "{refused:?}");
+    assert_eq!(locked.table().grants().count(), 0);
+    assert_eq!(disk.names_now(), Vec::<String>::new());
+}

@@ -1,0 +1,272 @@
+//! A disk in memory that knows what was synced and what was not, and that can stop at any step.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Instant;
+use volhook_journal::Disk;
+use volhook_journal::DiskFile;
+use volhook_journal::Lock;
+
+/// A file: what processes see, and what a power cut leaves.
+#[derive(Clone, Default)]
+struct Content {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// Whether the name survives a power cut.
+    named: bool,
+    identity: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    files: BTreeMap<String, Content>,
+    next_identity: u64,
+    steps: u64,
+    /// The step that is not completed, and how many bytes of it are, if it is a write.
+    stop: Option<(u64, usize)>,
+    /// How many bytes of a write find room; the rest is refused, as on a full disk.
+    room: Option<usize>,
+    /// Whether syncs fail, without anything reaching the disk.
+    failing_sync: bool,
+    /// How often each file was synced.
+    syncs: BTreeMap<String, u64>,
+}
+
+/// Shared by all handles of all "processes" on it.
+#[derive(Clone, Default)]
+pub(crate) struct Simulated(Arc<Mutex<Inner>>);
+
+/// What of the unsynced data a power cut leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    Nothing,
+    All,
+    /// The first half of what was added.
+    Prefix,
+    /// The length, with zeros in place of every other sector of what was added, beginning with the first (0) or
+    /// the second (1).
+    Sectors(usize),
+}
+
+impl Simulated {
+    pub(crate) fn steps(&self) -> u64 {
+        self.0.lock().unwrap().steps
+    }
+
+    /// Fails everything from step `step` on; a write then gets as far as `bytes`.
+    pub(crate) fn stop_at(&self, step: u64, bytes: usize) {
+        self.0.lock().unwrap().stop = Some((step, bytes));
+    }
+
+    pub(crate) fn fail_syncs(&self, fail: bool) {
+        self.0.lock().unwrap().failing_sync = fail;
+    }
+
+    pub(crate) fn leave_room(&self, bytes: Option<usize>) {
+        self.0.lock().unwrap().room = bytes;
+    }
+
+    pub(crate) fn syncs(&self, name: &str) -> u64 {
+        self.0.lock().unwrap().syncs.get(name).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn live(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.lock().unwrap().files.get(name).map(|file| file.live.clone())
+    }
+
+    pub(crate) fn put(&self, name: &str, live: Vec<u8>) {
+        let mut inner = self.0.lock().unwrap();
+        let file = inner.files.entry(name.to_owned()).or_default();
+        file.live = live;
+    }
+
+    pub(crate) fn names_now(&self) -> Vec<String> {
+        self.0.lock().unwrap().files.keys().cloned().collect()
+    }
+
+    /// The disk as the next process of the same boot finds it.
+    pub(crate) fn after_kill(&self) -> Self {
+        let inner = self.0.lock().unwrap();
+        Self(Arc::new(Mutex::new(Inner {
+            files: inner.files.clone(),
+            next_identity: inner.next_identity,
+            ..Inner::default()
+        })))
+    }
+
+    /// The disk as the next boot finds it.
+    pub(crate) fn after_power_cut(&self, left: Left) -> Self {
+        let inner = self.0.lock().unwrap();
+        let mut files = BTreeMap::new();
+        for (name, file) in &inner.files {
+            if !file.named && left == Left::Nothing {
+                continue;
+            }
+            let content = remains(file, left);
+            let durable = content.clone();
+            files.insert(
+                name.clone(),
+                Content { live: content, durable, named: true, identity: file.identity },
+            );
+        }
+        Self(Arc::new(Mutex::new(Inner { files, next_identity: inner.next_identity, ..Inner::default() })))
+    }
+}
+
+fn remains(file: &Content, left: Left) -> Vec<u8> {
+    let common = file.durable.iter().zip(&file.live).take_while(|(a, b)| a == b).count();
+    let added = file.live.len().saturating_sub(common);
+    match left {
+        Left::Nothing => file.durable.clone(),
+        Left::All => file.live.clone(),
+        Left::Prefix if added > 0 => file.live[..common + added / 2].to_vec(),
+        Left::Prefix => file.durable.clone(),
+        Left::Sectors(first) => {
+            let mut bytes = file.live.clone();
+            for (at, byte) in bytes.iter_mut().enumerate().skip(common) {
+                if (at / 512 - common / 512) % 2 == first {
+                    *byte = 0;
+                }
+            }
+            bytes
+        }
+    }
+}
+
+impl Inner {
+    /// Counts a step; the number of bytes that get through, or an error from the stop on.
+    fn step(&mut self, bytes: usize) -> Result<(), usize> {
+        let now = self.steps;
+        self.steps += 1;
+        match self.stop {
+            Some((stop, partial)) if now == stop => Err(partial.min(bytes)),
+            Some((stop, _)) if now > stop => Err(0),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn crashed() -> io::Error {
+    io::Error::other("the simulated machine has stopped")
+}
+
+struct Free;
+impl Lock for Free {}
+
+impl Disk for Simulated {
+    fn path(&self) -> &Path {
+        Path::new("/simulated")
+    }
+
+    fn lock(&self, _deadline: Instant) -> io::Result<Option<Box<dyn Lock>>> {
+        Ok(Some(Box::new(Free)))
+    }
+
+    fn open(&self, name: &str, _write: bool) -> io::Result<Option<Box<dyn DiskFile>>> {
+        let inner = self.0.lock().unwrap();
+        Ok(inner.files.get(name).map(|file| -> Box<dyn DiskFile> {
+            Box::new(OpenFile { disk: self.clone(), name: name.to_owned(), identity: file.identity })
+        }))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let mut inner = self.0.lock().unwrap();
+        inner.step(0).map_err(|_| crashed())?;
+        assert!(!inner.files.contains_key(name), "{name} exists");
+        inner.next_identity += 1;
+        let identity = inner.next_identity;
+        inner.files.insert(name.to_owned(), Content { identity, ..Content::default() });
+        Ok(Box::new(OpenFile { disk: self.clone(), name: name.to_owned(), identity }))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        let mut inner = self.0.lock().unwrap();
+        inner.step(0).map_err(|_| crashed())?;
+        for file in inner.files.values_mut() {
+            file.named = true;
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.names_now())
+    }
+}
+
+struct OpenFile {
+    disk: Simulated,
+    name: String,
+    identity: u64,
+}
+
+impl OpenFile {
+    fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        act(&mut self.disk.0.lock().unwrap())
+    }
+}
+
+impl DiskFile for OpenFile {
+    fn identity(&self) -> (u64, u64) {
+        (0, self.identity)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.with(|inner| inner.files[&self.name].live.len()) as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.with(|inner| {
+            let live = &inner.files[&self.name].live;
+            let rest = live.get(offset as usize..).unwrap_or(&[]);
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            Ok(count)
+        })
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.with(|inner| {
+            let through = match inner.room {
+                Some(room) if room < bytes.len() => Err(room),
+                _ => inner.step(bytes.len()),
+            };
+            let count = match through {
+                Ok(()) => bytes.len(),
+                Err(count) => count,
+            };
+            let live = &mut inner.files.get_mut(&self.name).unwrap().live;
+            let end = offset as usize + count;
+            if count > 0 && live.len() < end {
+                live.resize(end, 0);
+            }
+            if count > 0 {
+                live[offset as usize..end].copy_from_slice(&bytes[..count]);
+            }
+            through.map_err(|_| crashed())
+        })
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.with(|inner| {
+            inner.step(0).map_err(|_| crashed())?;
+            inner.files.get_mut(&self.name).unwrap().live.resize(length as usize, 0);
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.with(|inner| {
+            inner.step(0).map_err(|_| crashed())?;
+            *inner.syncs.entry(self.name.clone()).or_default() += 1;
+            if inner.failing_sync {
+                return Err(io::Error::other("simulated I/O error"));
+            }
+            let file = inner.files.get_mut(&self.name).unwrap();
+            file.durable = file.live.clone();
+            Ok(())
+        })
+    }
+}

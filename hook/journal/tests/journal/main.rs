@@ -1,0 +1,11 @@
+//! The journal from outside: its bytes, its fold, crashes, damage, and processes that fight for it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
+
+mod crash;
+mod damage;
+mod disk;
+mod fold;
+mod golden;
+mod processes;
+mod records;

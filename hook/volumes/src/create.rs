@@ -1,0 +1,367 @@
+//! Building a volume where nobody sees it, and putting it in its place whole.
+
+use crate::error::StoreError;
+use crate::files;
+use crate::store::DATA;
+use crate::store::IMAGE;
+use crate::store::SIDECAR;
+use crate::store::SIDECAR_LIMIT;
+use crate::store::Store;
+use crate::store::VOLUMES;
+use rustix::fs::AtFlags;
+use rustix::fs::FlockOperation;
+use rustix::fs::Gid;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::RenameFlags;
+use rustix::fs::Uid;
+use rustix::io::Errno;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
+use uuid::Uuid;
+use volhook_core::decision::Backing;
+use volhook_core::decision::Directory;
+use volhook_core::decision::Filesystem;
+use volhook_core::decision::Image;
+use volhook_core::volume::SIDECAR_FORMAT;
+use volhook_core::volume::Volume;
+
+const STAGING: &str = "staging";
+const PRIVATE: Mode = Mode::RWXU;
+/// The lower 12 bits of a mode.
+const MODE_BITS: u32 = 0o7777;
+/// How often somebody else may come in between before we give up.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Whose volume it became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// The one asked for.
+    New(Volume),
+    /// One of that name that exists already, perhaps made at this moment by another process.
+    Existing(Volume),
+}
+
+impl Created {
+    /// The volume that stands in the store now.
+    #[must_use]
+    pub fn volume(&self) -> &Volume {
+        match self {
+            Self::New(volume) | Self::Existing(volume) => volume,
+        }
+    }
+}
+
+impl Store {
+    /// Creates `volume` unless one of its name exists. When this returns, the volume survives a power cut.
+    ///
+    /// `deadline` bounds the programs that are run; they are killed then.
+    ///
+    /// # Errors
+    /// Those of [`find`](Self::find), and every variant of [`StoreError`] that says "cannot create volume".
+    pub fn create(&self, volume: &Volume, deadline: Instant) -> Result<Created, StoreError> {
+        check(volume)?;
+        if let Some(existing) = self.find(&volume.id)? {
+            return Ok(Created::Existing(existing));
+        }
+        let places = self.make_places(volume)?;
+        clean(&places.staging, &self.root.join(STAGING));
+        let mut stage = Stage::begin(self, volume, &places.staging)?;
+        stage.build(deadline)?;
+        for _ in 0..ATTEMPTS {
+            let name = volume.id.name.as_str();
+            let moved = rustix::fs::renameat_with(
+                &places.staging,
+                &volume.uuid,
+                &places.tenant,
+                name,
+                RenameFlags::NOREPLACE,
+            );
+            match moved {
+                Ok(()) => {
+                    stage.done = true;
+                    return self.settle(volume, &places);
+                }
+                Err(Errno::EXIST) => {}
+                Err(errno) => {
+                    return Err(failed(volume, "move it to", self.folder(&volume.id))(errno.into()));
+                }
+            }
+            // The winner's volume may be gone again by now; then the name is free once more.
+            if let Some(existing) = self.find(&volume.id)? {
+                return Ok(Created::Existing(existing));
+            }
+        }
+        Err(failed(volume, "move it to", self.folder(&volume.id))(Errno::EXIST.into()))
+    }
+
+    /// Makes a new volume's name survive a power cut. It stays where that fails: others may use it already.
+    fn settle(&self, volume: &Volume, places: &Places) -> Result<Created, StoreError> {
+        let path = self.root.join(VOLUMES).join(volume.id.tenant.as_str());
+        rustix::fs::fsync(&places.tenant).map_err(|errno| failed(volume, "sync", path)(errno.into()))?;
+        Ok(Created::New(volume.clone()))
+    }
+
+    fn make_places(&self, volume: &Volume) -> Result<Places, StoreError> {
+        let path = |name: &str| self.root.join(name);
+        if !self.root.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.root).map_err(failed(
+                volume,
+                "make",
+                self.root.clone(),
+            ))?;
+            if let Some(parent) = self.root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                let synced = files::open_folder(parent).and_then(|f| Ok(rustix::fs::fsync(f)?));
+                synced.map_err(failed(volume, "sync", parent.to_owned()))?;
+            }
+        }
+        let root = files::open_folder(&self.root).map_err(failed(volume, "open", self.root.clone()))?;
+        let staging = make_folder(&root, STAGING).map_err(failed(volume, "make", path(STAGING)))?;
+        let top = make_folder(&root, VOLUMES).map_err(failed(volume, "make", path(VOLUMES)))?;
+        let tenant = volume.id.tenant.as_str();
+        let tenant = make_folder(&top, tenant).map_err(failed(volume, "make", path(VOLUMES).join(tenant)))?;
+        Ok(Places { staging, tenant })
+    }
+
+    /// Removes what creators that died left in the staging folder. [`create`](Self::create) does it on its way.
+    ///
+    /// # Errors
+    /// [`StoreError::List`] when the staging folder cannot be opened. What cannot be removed stays for the next.
+    pub fn clean_staging(&self) -> Result<(), StoreError> {
+        let path = self.root.join(STAGING);
+        match files::open_folder(&path) {
+            Ok(staging) => clean(&staging, &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(StoreError::List { path, source }),
+        }
+        Ok(())
+    }
+}
+
+/// The folders that a creation works in.
+struct Places {
+    staging: OwnedFd,
+    tenant: OwnedFd,
+}
+
+fn failed(volume: &Volume, step: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> StoreError {
+    let volume = volume.id.clone();
+    move |source| StoreError::Create { volume, step, path, source }
+}
+
+fn check(volume: &Volume) -> Result<(), StoreError> {
+    let invalid = |reason| Err(StoreError::Invalid { volume: volume.id.clone(), reason });
+    // The uuid becomes a file name.
+    if Uuid::parse_str(&volume.uuid).map(|uuid| uuid.hyphenated().to_string()).as_ref() != Ok(&volume.uuid) {
+        return invalid("its uuid is not a lower-case UUID");
+    }
+    match &volume.backing {
+        _ if volume.format != SIDECAR_FORMAT => invalid("its record is of another format"),
+        Backing::Directory(directory) if directory.mode & !MODE_BITS != 0 => {
+            invalid("its mode has more than permission bits")
+        }
+        // These values mean "leave as it is" to fchown(2).
+        Backing::Directory(directory) if directory.uid == u32::MAX || directory.gid == u32::MAX => {
+            invalid("its owner is not a user or group id")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Opens the folder `name`, made and synced by name if it is missing.
+fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    match rustix::fs::mkdirat(parent, name, PRIVATE) {
+        Ok(()) => rustix::fs::fsync(parent)?,
+        Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    Ok(files::folder_below(parent, Path::new(name))?)
+}
+
+/// A volume under construction. Dropping it before it is done removes it, the lock still held.
+struct Stage<'a> {
+    volume: &'a Volume,
+    path: PathBuf,
+    folder: OwnedFd,
+    done: bool,
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            remove(&self.path);
+        }
+    }
+}
+
+impl<'a> Stage<'a> {
+    /// Makes the folder and locks it, so that it is not taken for a dead creator's.
+    fn begin(store: &Store, volume: &'a Volume, staging: &OwnedFd) -> Result<Self, StoreError> {
+        let path = store.root.join(STAGING).join(&volume.uuid);
+        for _ in 0..ATTEMPTS {
+            match rustix::fs::mkdirat(staging, &volume.uuid, PRIVATE) {
+                Ok(()) => {
+                    if let Some(folder) = lock(staging, &volume.uuid) {
+                        return Ok(Self { volume, path, folder, done: false });
+                    }
+                }
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed(volume, "make", path)(errno.into())),
+            }
+            // Somebody who cleans up found the folder before it was locked, and is removing it.
+            std::thread::sleep(PAUSE);
+        }
+        Err(failed(volume, "lock", path)(Errno::EXIST.into()))
+    }
+
+    fn failed(&self, step: &'static str, part: &str) -> impl FnOnce(Errno) -> StoreError {
+        let failed = failed(self.volume, step, self.path.join(part));
+        move |errno| failed(errno.into())
+    }
+
+    fn build(&self, deadline: Instant) -> Result<(), StoreError> {
+        let (content, part) = match &self.volume.backing {
+            Backing::Directory(directory) => (self.make_directory(directory)?, DATA),
+            Backing::Image(image) => (self.make_image(image, deadline)?, IMAGE),
+        };
+        let sidecar = self.write_sidecar()?;
+        // All at the end: on most filesystems the first then writes out what the others would.
+        rustix::fs::fsync(sidecar).map_err(self.failed("sync", SIDECAR))?;
+        rustix::fs::fsync(content).map_err(self.failed("sync", part))?;
+        rustix::fs::fsync(&self.folder).map_err(self.failed("sync", ""))
+    }
+
+    fn make_directory(&self, directory: &Directory) -> Result<OwnedFd, StoreError> {
+        rustix::fs::mkdirat(&self.folder, DATA, PRIVATE).map_err(self.failed("make", DATA))?;
+        let data = files::folder_below(&self.folder, Path::new(DATA)).map_err(self.failed("open", DATA))?;
+        let (uid, gid) = (Uid::from_raw(directory.uid), Gid::from_raw(directory.gid));
+        rustix::fs::fchown(&data, Some(uid), Some(gid)).map_err(self.failed("change the owner of", DATA))?;
+        // After the owner: changing that clears the set-id bits.
+        rustix::fs::fchmod(&data, Mode::from_raw_mode(directory.mode))
+            .map_err(self.failed("change the mode of", DATA))?;
+        Ok(data)
+    }
+
+    fn make_image(&self, image: &Image, deadline: Instant) -> Result<OwnedFd, StoreError> {
+        let file = self.new_file(IMAGE)?;
+        let filesystem =
+            rustix::fs::fstatvfs(&file).map_err(self.failed("examine the filesystem of", IMAGE))?;
+        let capacity = filesystem.f_blocks.saturating_mul(filesystem.f_frsize);
+        if image.size > capacity {
+            return Err(StoreError::LargerThanFilesystem {
+                volume: self.volume.id.clone(),
+                path: self.path.clone(),
+                size: image.size,
+                capacity,
+            });
+        }
+        rustix::fs::ftruncate(&file, image.size).map_err(self.failed("extend", IMAGE))?;
+        match image.filesystem {
+            Filesystem::Ext4 => self.make_ext4(deadline)?,
+        }
+        Ok(file)
+    }
+
+    fn make_ext4(&self, deadline: Instant) -> Result<(), StoreError> {
+        let image = self.path.join(IMAGE);
+        // On a small image mke2fs would choose blocks smaller than the 4096 bytes that direct I/O on a loop device
+        // may need. Nothing is reserved for root, and nothing is written that the kernel can write later.
+        let mut mkfs = self.program("mkfs.ext4")?;
+        mkfs.args(["-F", "-q", "-b", "4096", "-m", "0", "-U", &self.volume.uuid]);
+        mkfs.args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"]);
+        self.run("mkfs.ext4", mkfs.arg(&image), deadline)?;
+        // A new volume is empty: programs that ask for an empty directory refuse one with lost+found in it.
+        // e2fsck(8) makes it again when it needs it.
+        let mut debugfs = self.program("debugfs")?;
+        debugfs.args(["-w", "-R", "rmdir lost+found"]);
+        self.run("debugfs", debugfs.arg(&image), deadline)
+    }
+
+    /// A program of e2fsprogs: found in fixed places, because a hook has no PATH to rely on.
+    fn program(&self, program: &'static str) -> Result<Command, StoreError> {
+        ["/usr/sbin", "/sbin", "/usr/bin"]
+            .iter()
+            .map(|folder| Path::new(folder).join(program))
+            .find(|path| path.is_file())
+            .map(Command::new)
+            .ok_or_else(|| StoreError::ProgramMissing {
+                volume: self.volume.id.clone(),
+                program,
+                package: "e2fsprogs",
+            })
+    }
+
+    fn run(&self, program: &'static str, command: &mut Command, deadline: Instant) -> Result<(), StoreError> {
+        let mut owned = Command::new(command.get_program());
+        owned.args(command.get_args());
+        let volume = self.volume.id.clone();
+        let output = match volhook_mounts::child::run(owned, deadline) {
+            Ok(output) => output,
+            Err(source) => {
+                return Err(StoreError::ProgramUnfinished { volume, program, source: Box::new(source) });
+            }
+        };
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        let text = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+        Err(StoreError::ProgramFailed { volume, program, status: output.status, output: text })
+    }
+
+    fn write_sidecar(&self) -> Result<File, StoreError> {
+        let failed = |step| failed(self.volume, step, self.path.join(SIDECAR));
+        let mut text = serde_json::to_vec_pretty(self.volume).map_err(|e| failed("encode")(e.into()))?;
+        text.push(b'\n');
+        if text.len() as u64 > SIDECAR_LIMIT {
+            let reason = "its options and labels are too large";
+            return Err(StoreError::Invalid { volume: self.volume.id.clone(), reason });
+        }
+        let mut file = File::from(self.new_file(SIDECAR)?);
+        file.write_all(&text).map_err(failed("write"))?;
+        Ok(file)
+    }
+
+    fn new_file(&self, name: &str) -> Result<OwnedFd, StoreError> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.folder, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(self.failed("make", name))
+    }
+}
+
+/// Locks the folder `name`; `None` when another holds it, or when it is not there (any more).
+fn lock(staging: &OwnedFd, name: &str) -> Option<OwnedFd> {
+    let folder = files::folder_below(staging, Path::new(name)).ok()?;
+    rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).ok()?;
+    // Until the lock was ours its holder may have moved it to its place as a finished volume, or removed it.
+    let opened = rustix::fs::fstat(&folder).ok()?;
+    let named = rustix::fs::statat(staging, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    ((opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)).then_some(folder)
+}
+
+/// Removes the folders in `staging` whose creators are gone. What cannot be removed is the next one's to try.
+fn clean(staging: &OwnedFd, path: &Path) {
+    for name in files::names(staging).unwrap_or_default() {
+        if Uuid::parse_str(&name).is_err() {
+            continue;
+        }
+        if let Some(_held) = lock(staging, &name) {
+            remove(&path.join(&name));
+        }
+    }
+}
+
+/// Removes a tree of ours, as far as it goes: it is not a volume, and the next creator tries again.
+fn remove(path: &Path) {
+    let _ = std::fs::remove_dir_all(path);
+}

@@ -1,0 +1,190 @@
+//! What can go wrong with the volume store, named after what was being done.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use volhook_core::names::VolumeId;
+
+/// A failure of the volume store. After a failed creation nothing is left behind, except that a volume stays whose
+/// name could not be synced: it is complete and others may use it already.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A volume could not be looked up.
+    #[error("cannot look up volume \"{volume}\" at {}", path.display())]
+    Find {
+        /// The volume.
+        volume: VolumeId,
+        /// What could not be opened or read.
+        path: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
+    /// What stands in a volume's place was not made by volhook.
+    #[error("{} is in the place of volume \"{volume}\" and is none: {reason}", path.display())]
+    Foreign {
+        /// The volume.
+        volume: VolumeId,
+        /// What stands there.
+        path: PathBuf,
+        /// Why it is none.
+        reason: &'static str,
+    },
+    /// A sidecar cannot be understood.
+    #[error("the sidecar {} of volume \"{volume}\" is damaged", path.display())]
+    DamagedSidecar {
+        /// The volume.
+        volume: VolumeId,
+        /// The sidecar.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A sidecar is that of another volume: its folder was copied or renamed.
+    #[error("the sidecar {} of volume \"{volume}\" says that it is volume \"{found}\"", path.display())]
+    OtherVolume {
+        /// The volume looked for.
+        volume: VolumeId,
+        /// The sidecar.
+        path: PathBuf,
+        /// Whose it is by its own account.
+        found: VolumeId,
+    },
+    /// A sidecar was written by a newer volhook.
+    #[error(
+        "the sidecar {} of volume \"{volume}\" has format {format}, this volhook reads up to {newest}",
+        path.display()
+    )]
+    NewerSidecar {
+        /// The volume.
+        volume: VolumeId,
+        /// The sidecar.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+        /// The newest format that this version reads.
+        newest: u32,
+    },
+    /// A folder of the store could not be read.
+    #[error("cannot list the volumes in {}", path.display())]
+    List {
+        /// The folder.
+        path: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
+    /// The content of a volume could not be measured.
+    #[error("cannot measure volume \"{volume}\" at {}", path.display())]
+    Measure {
+        /// The volume.
+        volume: VolumeId,
+        /// Where.
+        path: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
+    /// A volume's directory is not there.
+    #[error("volume \"{volume}\" has lost its directory {}", path.display())]
+    DirectoryMissing {
+        /// The volume.
+        volume: VolumeId,
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// A volume's image is not there.
+    #[error("volume \"{volume}\" has lost its image {}", path.display())]
+    ImageMissing {
+        /// The volume.
+        volume: VolumeId,
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// A volume's image is shorter than it was made.
+    #[error("the image {} of volume \"{volume}\" is truncated: {have} of {want} bytes", path.display())]
+    ImageTruncated {
+        /// The volume.
+        volume: VolumeId,
+        /// The image.
+        path: PathBuf,
+        /// Its size in bytes.
+        have: u64,
+        /// Its recorded size in bytes.
+        want: u64,
+    },
+    /// A volume has another backing than the one asked for.
+    #[error("volume \"{volume}\" is not backed by {wanted}")]
+    OtherBacking {
+        /// The volume.
+        volume: VolumeId,
+        /// What was asked for: `a directory`, `an image`.
+        wanted: &'static str,
+    },
+    /// A volume's description cannot be carried out.
+    #[error("cannot create volume \"{volume}\": {reason}")]
+    Invalid {
+        /// The volume.
+        volume: VolumeId,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// An image can never be filled on this filesystem.
+    #[error(
+        "cannot create volume \"{volume}\": {size} bytes are more than the filesystem of {} has ({capacity} bytes)",
+        path.display()
+    )]
+    LargerThanFilesystem {
+        /// The volume.
+        volume: VolumeId,
+        /// The folder of the store.
+        path: PathBuf,
+        /// The size wanted in bytes.
+        size: u64,
+        /// The filesystem's size in bytes.
+        capacity: u64,
+    },
+    /// A step of a creation failed.
+    #[error("cannot create volume \"{volume}\": cannot {step} {}", path.display())]
+    Create {
+        /// The volume.
+        volume: VolumeId,
+        /// What was being done, such as `make`, `sync`.
+        step: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
+    /// A program is not installed.
+    #[error(
+        "cannot create volume \"{volume}\": {program} is not installed (on Debian: apt-get install {package})"
+    )]
+    ProgramMissing {
+        /// The volume.
+        volume: VolumeId,
+        /// The program.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// A program could not be run to its end.
+    #[error("cannot create volume \"{volume}\": {program} did not come to its end")]
+    ProgramUnfinished {
+        /// The volume.
+        volume: VolumeId,
+        /// The program.
+        program: &'static str,
+        /// The failure.
+        source: Box<volhook_mounts::Error>,
+    },
+    /// A program failed.
+    #[error("cannot create volume \"{volume}\": {program} failed ({status}): {output}")]
+    ProgramFailed {
+        /// The volume.
+        volume: VolumeId,
+        /// The program.
+        program: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said, one line.
+        output: String,
+    },
+}

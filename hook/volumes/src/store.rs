@@ -1,0 +1,352 @@
+//! Finding volumes: by name, all of them, and what belongs to them.
+
+use crate::error::StoreError;
+use crate::files;
+use crate::measure;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use serde::Deserialize;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+use volhook_core::decision::Backing;
+use volhook_core::decision::Usage;
+use volhook_core::names::Tenant;
+use volhook_core::names::VolumeId;
+use volhook_core::names::VolumeName;
+use volhook_core::volume::SIDECAR_FORMAT;
+use volhook_core::volume::Volume;
+
+pub(crate) const VOLUMES: &str = "volumes";
+pub(crate) const SIDECAR: &str = "volume.json";
+pub(crate) const DATA: &str = "data";
+pub(crate) const IMAGE: &str = "volume.img";
+/// Far more than any options and labels need.
+pub(crate) const SIDECAR_LIMIT: u64 = 1 << 20;
+
+/// The volumes below one state root.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) root: PathBuf,
+}
+
+/// What stands in the store, sorted.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The volumes, by tenant and name.
+    pub volumes: Vec<Volume>,
+    /// What else stands in their places, by path.
+    pub others: Vec<Other>,
+}
+
+/// An entry of the store that is no usable volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: OtherKind,
+    /// Why it is no usable volume, one line.
+    pub reason: String,
+}
+
+/// What an [`Other`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherKind {
+    /// Not made by volhook.
+    Foreign,
+    /// A volume whose sidecar cannot be read or understood.
+    Damaged,
+    /// A volume of a newer volhook.
+    Newer,
+}
+
+impl Store {
+    /// The store below `root`. Nothing is read or made.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The volume called `id`; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`], [`StoreError::DamagedSidecar`], [`StoreError::OtherVolume`] and
+    /// [`StoreError::NewerSidecar`] when something else stands in its place, [`StoreError::Find`] for failures of
+    /// I/O.
+    pub fn find(&self, id: &VolumeId) -> Result<Option<Volume>, StoreError> {
+        let path = self.folder(id).join(SIDECAR);
+        let failed = |source: io::Error| StoreError::Find { volume: id.clone(), path: path.clone(), source };
+        let root = match files::open_folder(&self.root) {
+            Ok(root) => root,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let sidecar = match files::open_below(&root, &below(id).join(SIDECAR), OFlags::RDONLY) {
+            Ok(sidecar) => sidecar,
+            Err(Errno::NOENT) => match self.look_again(id, &root)? {
+                Some(sidecar) => sidecar,
+                None => return Ok(None),
+            },
+            Err(errno) => return Err(self.unusable(id, &path, errno)),
+        };
+        let metadata = rustix::fs::fstat(&sidecar).map_err(|errno| failed(errno.into()))?;
+        if !rustix::fs::FileType::from_raw_mode(metadata.st_mode).is_file() {
+            let reason = "its sidecar is not a regular file";
+            return Err(StoreError::Foreign { volume: id.clone(), path, reason });
+        }
+        let bytes = files::read_bounded(sidecar, SIDECAR_LIMIT).map_err(failed)?;
+        parse(id, &path, &bytes).map(Some)
+    }
+
+    /// Where no sidecar was found there must be no folder either, unless the volume was put there just now.
+    fn look_again(&self, id: &VolumeId, root: &OwnedFd) -> Result<Option<OwnedFd>, StoreError> {
+        let path = self.folder(id);
+        let folder = match files::open_below(root, &below(id), OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(self.unusable(id, &path, errno)),
+        };
+        match files::open_below(folder, Path::new(SIDECAR), OFlags::RDONLY) {
+            Ok(sidecar) => Ok(Some(sidecar)),
+            Err(Errno::NOENT) => {
+                Err(StoreError::Foreign { volume: id.clone(), path, reason: "it has no volume.json" })
+            }
+            Err(errno) => Err(self.unusable(id, &path, errno)),
+        }
+    }
+
+    fn unusable(&self, id: &VolumeId, path: &Path, errno: Errno) -> StoreError {
+        let reason = match errno {
+            Errno::LOOP => "a symbolic link is on the way",
+            Errno::NOTDIR => "it is not a directory",
+            errno => {
+                return StoreError::Find { volume: id.clone(), path: path.to_owned(), source: errno.into() };
+            }
+        };
+        StoreError::Foreign { volume: id.clone(), path: self.folder(id), reason }
+    }
+
+    /// Everything that stands in the store.
+    ///
+    /// # Errors
+    /// [`StoreError::List`]. An entry that is no usable volume is part of the list, not an error.
+    pub fn list(&self) -> Result<Listing, StoreError> {
+        let mut listing = Listing::default();
+        let Some(top) = self.open_volumes()? else {
+            return Ok(listing);
+        };
+        let foreign =
+            |path: PathBuf, reason: &str| Other { path, kind: OtherKind::Foreign, reason: reason.to_owned() };
+        for name in files::names(&top).map_err(|source| self.unlistable(Path::new(""), source))? {
+            let path = self.root.join(VOLUMES).join(&name);
+            let Ok(tenant) = Tenant::new(name.clone()) else {
+                listing.others.push(foreign(path, "its name is not that of a tenant"));
+                continue;
+            };
+            let folder = match files::folder_below(&top, Path::new(&name)) {
+                Ok(folder) => folder,
+                Err(Errno::NOENT) => continue,
+                Err(Errno::LOOP | Errno::NOTDIR) => {
+                    listing.others.push(foreign(path, "it is not a directory"));
+                    continue;
+                }
+                Err(errno) => return Err(self.unlistable(Path::new(&name), errno.into())),
+            };
+            self.list_tenant(&tenant, &folder, &mut listing)?;
+        }
+        Ok(listing)
+    }
+
+    fn list_tenant(
+        &self,
+        tenant: &Tenant,
+        folder: &OwnedFd,
+        listing: &mut Listing,
+    ) -> Result<(), StoreError> {
+        let names =
+            files::names(folder).map_err(|source| self.unlistable(Path::new(tenant.as_str()), source))?;
+        for name in names {
+            let path = self.root.join(VOLUMES).join(tenant.as_str()).join(&name);
+            let Ok(name) = VolumeName::new(name) else {
+                let reason = "its name is not that of a volume".to_owned();
+                listing.others.push(Other { path, kind: OtherKind::Foreign, reason });
+                continue;
+            };
+            match self.find(&VolumeId { tenant: tenant.clone(), name }) {
+                Ok(found) => listing.volumes.extend(found),
+                Err(error) => {
+                    let kind = match error {
+                        StoreError::Foreign { .. } => OtherKind::Foreign,
+                        StoreError::NewerSidecar { .. } => OtherKind::Newer,
+                        _ => OtherKind::Damaged,
+                    };
+                    let source = std::error::Error::source(&error);
+                    let source = source.map_or_else(String::new, |source| format!(": {source}"));
+                    listing.others.push(Other { path, kind, reason: format!("{error}{source}") });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a tenant's volumes add up to. A volume whose sidecar cannot be read counts as one without a limit.
+    ///
+    /// # Errors
+    /// [`StoreError::List`].
+    pub fn usage(&self, tenant: &Tenant) -> Result<Usage, StoreError> {
+        let mut listing = Listing::default();
+        let Some(top) = self.open_volumes()? else {
+            return Ok(Usage::default());
+        };
+        match files::folder_below(&top, Path::new(tenant.as_str())) {
+            Ok(folder) => self.list_tenant(tenant, &folder, &mut listing)?,
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(self.unlistable(Path::new(tenant.as_str()), errno.into())),
+        }
+        let damaged = listing.others.iter().filter(|other| other.kind != OtherKind::Foreign).count();
+        Ok(Usage {
+            volumes: (listing.volumes.len() + damaged) as u64,
+            bytes: listing.volumes.iter().filter_map(|v| v.limit).fold(0, u64::saturating_add),
+        })
+    }
+
+    fn open_volumes(&self) -> Result<Option<OwnedFd>, StoreError> {
+        let failed = |source| self.unlistable(Path::new(""), source);
+        match files::open_folder(&self.root) {
+            Ok(root) => match files::folder_below(&root, Path::new(VOLUMES)) {
+                Ok(folder) => Ok(Some(folder)),
+                Err(Errno::NOENT) => Ok(None),
+                Err(errno) => Err(failed(errno.into())),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn unlistable(&self, below: &Path, source: io::Error) -> StoreError {
+        StoreError::List { path: self.root.join(VOLUMES).join(below), source }
+    }
+
+    /// Opens the root directory of a directory volume, for reading.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherBacking`], [`StoreError::DirectoryMissing`], [`StoreError::Foreign`] for a symlink,
+    /// [`StoreError::Find`].
+    pub fn open_directory(&self, volume: &Volume) -> Result<OwnedFd, StoreError> {
+        let id = &volume.id;
+        if !matches!(volume.backing, Backing::Directory(_)) {
+            return Err(StoreError::OtherBacking { volume: id.clone(), wanted: "a directory" });
+        }
+        let path = self.folder(id).join(DATA);
+        match self.open_part(id, DATA, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(directory) => Ok(directory),
+            Err(Errno::NOENT) => Err(StoreError::DirectoryMissing { volume: id.clone(), path }),
+            Err(errno) => Err(self.unusable(id, &path, errno)),
+        }
+    }
+
+    /// Where the root directory of a directory volume is, for a spec or a message.
+    #[must_use]
+    pub fn directory_path(&self, volume: &VolumeId) -> PathBuf {
+        self.folder(volume).join(DATA)
+    }
+
+    /// Where the image of a volume is. Only for messages and programs: whoever mounts it uses
+    /// [`open_image`](Self::open_image).
+    #[must_use]
+    pub fn image_path(&self, volume: &Volume) -> PathBuf {
+        self.folder(&volume.id).join(IMAGE)
+    }
+
+    /// Opens the image of an image volume, for reading and writing, and checks its size.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherBacking`], [`StoreError::ImageMissing`], [`StoreError::ImageTruncated`],
+    /// [`StoreError::Foreign`] for anything but a regular file, [`StoreError::Find`].
+    pub fn open_image(&self, volume: &Volume) -> Result<OwnedFd, StoreError> {
+        let id = &volume.id;
+        let Backing::Image(image) = &volume.backing else {
+            return Err(StoreError::OtherBacking { volume: id.clone(), wanted: "an image" });
+        };
+        let path = self.image_path(volume);
+        let file = match self.open_part(id, IMAGE, OFlags::RDWR) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Err(StoreError::ImageMissing { volume: id.clone(), path }),
+            Err(errno) => return Err(self.unusable(id, &path, errno)),
+        };
+        let metadata = rustix::fs::fstat(&file).map_err(|errno| self.unusable(id, &path, errno))?;
+        if !rustix::fs::FileType::from_raw_mode(metadata.st_mode).is_file() {
+            let reason = "its image is not a regular file";
+            return Err(StoreError::Foreign { volume: id.clone(), path, reason });
+        }
+        let have = metadata.st_size.unsigned_abs();
+        if have < image.size {
+            return Err(StoreError::ImageTruncated { volume: id.clone(), path, have, want: image.size });
+        }
+        Ok(file)
+    }
+
+    /// How many bytes of the disk the volume's content takes. A file with several names counts once; other
+    /// filesystems mounted below do not count.
+    ///
+    /// # Errors
+    /// Those of [`open_directory`](Self::open_directory) and [`open_image`](Self::open_image), and
+    /// [`StoreError::Measure`].
+    pub fn size(&self, volume: &Volume) -> Result<u64, StoreError> {
+        let (opened, path) = match &volume.backing {
+            Backing::Directory(_) => (self.open_directory(volume)?, self.folder(&volume.id).join(DATA)),
+            Backing::Image(_) => (self.open_image(volume)?, self.image_path(volume)),
+        };
+        measure::bytes_used(opened).map_err(|source| StoreError::Measure {
+            volume: volume.id.clone(),
+            path,
+            source,
+        })
+    }
+
+    fn open_part(&self, id: &VolumeId, part: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let root = rustix::fs::open(
+            &self.root,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?;
+        files::open_below(root, &below(id).join(part), flags)
+    }
+
+    /// A volume's folder, for messages.
+    pub(crate) fn folder(&self, id: &VolumeId) -> PathBuf {
+        self.root.join(below(id))
+    }
+}
+
+/// A volume's folder below the root.
+fn below(id: &VolumeId) -> PathBuf {
+    [VOLUMES, id.tenant.as_str(), id.name.as_str()].iter().collect()
+}
+
+/// The part of a sidecar that every format has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+fn parse(id: &VolumeId, path: &Path, bytes: &[u8]) -> Result<Volume, StoreError> {
+    let damaged = |source| StoreError::DamagedSidecar { volume: id.clone(), path: path.to_owned(), source };
+    let Format { format } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if format > SIDECAR_FORMAT {
+        return Err(StoreError::NewerSidecar {
+            volume: id.clone(),
+            path: path.to_owned(),
+            format,
+            newest: SIDECAR_FORMAT,
+        });
+    }
+    let volume: Volume = serde_json::from_slice(bytes).map_err(damaged)?;
+    if volume.id == *id {
+        Ok(volume)
+    } else {
+        Err(StoreError::OtherVolume { volume: id.clone(), path: path.to_owned(), found: volume.id })
+    }
+}

@@ -1,0 +1,214 @@
+//! What a creation makes, and that a failed one leaves nothing.
+
+use crate::fixture::UUID;
+use crate::fixture::directory;
+use crate::fixture::image;
+use crate::fixture::root;
+use crate::fixture::soon;
+use crate::fixture::store;
+use crate::fixture::tree;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+use std::time::Instant;
+use volhook_core::decision::Backing;
+use volhook_volumes::Created;
+use volhook_volumes::Store;
+use volhook_volumes::StoreError;
+
+#[test]
+fn a_directory_volume_is_made_as_described_and_found_again() {
+    let (folder, store) = store();
+    let root = root(&folder);
+    let volume = directory("v1");
+    assert_eq!(store.find(&volume.id).unwrap(), None);
+    assert!(!root.exists(), "looking makes nothing");
+    assert_eq!(store.create(&volume, soon()).unwrap(), Created::New(volume.clone()));
+    assert_eq!(store.find(&volume.id).unwrap(), Some(volume.clone()));
+    assert_eq!(
+        tree(&root),
+        [
+            "staging",
+            "volumes",
+            "volumes/default",
+            "volumes/default/v1",
+            "volumes/default/v1/data",
+            "volumes/default/v1/volume.json"
+        ]
+    );
+    let data = std::fs::metadata(root.join("volumes/default/v1/data")).unwrap();
+    assert_eq!((data.mode() & 0o7777, data.uid(), data.gid()), (0o1750, 1000, 2000));
+    for private in ["", "staging", "volumes", "volumes/default", "volumes/default/v1"] {
+        let metadata = std::fs::metadata(root.join(private)).unwrap();
+        assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o700, 0), "{private:?}");
+    }
+    let opened = std::fs::File::from(store.open_directory(&volume).unwrap()).metadata().unwrap();
+    assert_eq!(opened.ino(), data.ino());
+
+    let mut other = volume.clone();
+    other.driver = "block".to_owned();
+    other.uuid = UUID.replace('6', "7");
+    assert_eq!(store.create(&other, soon()).unwrap(), Created::Existing(volume));
+    assert_eq!(tree(&root.join("staging")), Vec::<String>::new());
+}
+
+#[test]
+fn the_sidecar_is_written_as_it_was() {
+    let (folder, store) = store();
+    store.create(&directory("v1"), soon()).unwrap();
+    let path = root(&folder).join("volumes/default/v1/volume.json");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), include_str!("volume-1.json"));
+    assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn an_image_volume_is_a_sparse_ext4_with_blocks_of_4096_bytes_and_empty() {
+    let (folder, store) = store();
+    let volume = image("v1", 8 << 20);
+    store.create(&volume, soon()).unwrap();
+    let path = store.image_path(&volume);
+    assert_eq!(path, root(&folder).join("volumes/default/v1/volume.img"));
+    let metadata = std::fs::metadata(&path).unwrap();
+    assert_eq!((metadata.len(), metadata.mode() & 0o7777), (8 << 20, 0o600));
+    assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks are allocated", metadata.blocks());
+    assert_eq!(store.size(&volume).unwrap(), metadata.blocks() * 512);
+
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).arg(&path).output().unwrap();
+        assert!(output.status.success(), "{program}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let header = said("/usr/sbin/dumpe2fs", &["-h"]);
+    let field = |name: &str| {
+        let line = header.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {header}")).trim().to_owned()
+    };
+    assert_eq!(field("Block size:"), "4096");
+    assert_eq!(field("Reserved block count:"), "0");
+    assert_eq!(field("Filesystem UUID:"), UUID);
+    assert!(field("Filesystem features:").contains("has_journal"));
+    said("/usr/sbin/e2fsck", &["-fn"]);
+    let listing = said("/usr/sbin/debugfs", &["-R", "ls -p /"]);
+    let names: Vec<_> = listing.lines().filter_map(|line| line.split('/').nth(5)).collect();
+    assert_eq!(names, [".", ".."], "a new volume is empty");
+}
+
+#[test]
+fn a_missing_or_truncated_image_is_named() {
+    let (_folder, store) = store();
+    let volume = image("v1", 8 << 20);
+    store.create(&volume, soon()).unwrap();
+    store.open_image(&volume).unwrap();
+    assert!(matches!(store.open_directory(&volume), Err(StoreError::OtherBacking { .. })));
+    let path = store.image_path(&volume);
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(5000).unwrap();
+    let error = store.open_image(&volume).unwrap_err();
+    assert!(matches!(error, StoreError::ImageTruncated { have: 5000, want: 8_388_608, .. }), "{error:?}");
+    std::fs::remove_file(&path).unwrap();
+    let error = store.open_image(&volume).unwrap_err();
+    assert!(matches!(error, StoreError::ImageMissing { .. }), "{error:?}");
+    assert!(error.to_string().contains("v1") && error.to_string().contains(&path.display().to_string()));
+    std::fs::create_dir(&path).unwrap();
+    assert!(store.open_image(&volume).is_err());
+    std::fs::remove_dir(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    assert!(matches!(store.open_image(&volume), Err(StoreError::Foreign { .. })));
+}
+
+fn nothing_left(store: &Store, folder: &tempfile::TempDir) {
+    let left: Vec<_> = tree(folder.path())
+        .into_iter()
+        .filter(|path| {
+            !["state", "state/staging", "state/volumes", "state/volumes/default"].contains(&&**path)
+        })
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+    assert!(store.list().unwrap().volumes.is_empty());
+}
+
+#[test]
+fn a_size_that_the_filesystem_can_never_hold_leaves_nothing() {
+    let (folder, store) = store();
+    for size in [1 << 55, u64::MAX] {
+        let error = store.create(&image("v1", size), soon()).unwrap_err();
+        assert!(matches!(error, StoreError::LargerThanFilesystem { .. }), "{error:?}");
+        nothing_left(&store, &folder);
+    }
+}
+
+#[test]
+fn an_image_too_small_for_a_filesystem_leaves_nothing() {
+    let (folder, store) = store();
+    let error = store.create(&image("v1", 8192), soon()).unwrap_err();
+    assert!(
+        matches!(&error, StoreError::ProgramFailed { program: "mkfs.ext4", output, .. }
+        if output.contains("Not enough space")),
+        "{error:?}"
+    );
+    nothing_left(&store, &folder);
+}
+
+#[test]
+fn a_deadline_leaves_nothing() {
+    let (folder, store) = store();
+    let error = store.create(&image("v1", 8 << 20), Instant::now()).unwrap_err();
+    assert!(matches!(error, StoreError::ProgramUnfinished { program: "mkfs.ext4", .. }), "{error:?}");
+    nothing_left(&store, &folder);
+}
+
+#[test]
+fn what_cannot_be_carried_out_is_refused_first() {
+    let (folder, store) = store();
+    let mut no_mode = directory("v1");
+    let mut no_uuid = directory("v1");
+    let mut no_format = directory("v1");
+    if let Backing::Directory(directory) = &mut no_mode.backing {
+        directory.mode = 0o10_000;
+    }
+    no_uuid.uuid = "../../etc".to_owned();
+    no_format.format += 1;
+    for volume in [no_mode, no_uuid, no_format] {
+        let error = store.create(&volume, soon()).unwrap_err();
+        assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
+        assert_eq!(tree(folder.path()), Vec::<String>::new());
+    }
+}
+
+const FULL: &str = "VOLUMES_TEST_FULL";
+
+/// Runs itself once more in a mount namespace with a filesystem of 100 KiB.
+#[test]
+fn privileged_a_full_disk_leaves_nothing_behind() {
+    let Some(small) = std::env::var_os(FULL) else {
+        let folder = tempfile::tempdir().unwrap();
+        let script = r#"mount -t tmpfs -o size=100k none "$1" && exec "$2" --exact --nocapture "$3""#;
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-ec", script, "sh"])
+            .arg(folder.path())
+            .arg(std::env::current_exe().unwrap())
+            .arg("create::privileged_a_full_disk_leaves_nothing_behind")
+            .env(FULL, folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "run this as root: {output:?}");
+        assert!(said.contains("both failed as they should"), "{said}");
+        return;
+    };
+    let store = Store::new(std::path::Path::new(&small));
+    std::fs::write(std::path::Path::new(&small).join("filler"), vec![1; 60 << 10]).unwrap();
+    let tree_before = || {
+        let mut tree = tree(std::path::Path::new(&small));
+        tree.retain(|path| !["filler", "staging", "volumes", "volumes/default"].contains(&&**path));
+        tree
+    };
+    let mut large = directory("v1");
+    large.labels = vec![("a".to_owned(), "b".repeat(90 << 10))];
+    let error = store.create(&large, soon()).unwrap_err();
+    assert!(matches!(error, StoreError::Create { step: "write", .. }), "{error:?}");
+    assert_eq!(tree_before(), Vec::<String>::new());
+    // The size fits the filesystem, what mkfs writes does not fit what is left of it.
+    let error = store.create(&image("v2", 96 << 10), soon()).unwrap_err();
+    assert!(matches!(error, StoreError::ProgramFailed { .. }), "{error:?}");
+    assert_eq!(tree_before(), Vec::<String>::new());
+    println!("both failed as they should");
+}

@@ -1,0 +1,83 @@
+//! Volumes and stores for tests.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+use tempfile::TempDir;
+use volhook_core::decision::Backing;
+use volhook_core::decision::Directory;
+use volhook_core::decision::Filesystem;
+use volhook_core::decision::Image;
+use volhook_core::names::Pod;
+use volhook_core::names::Tenant;
+use volhook_core::names::VolumeId;
+use volhook_core::names::VolumeName;
+use volhook_core::volume::PodMember;
+use volhook_core::volume::SIDECAR_FORMAT;
+use volhook_core::volume::Volume;
+use volhook_volumes::Store;
+
+pub(crate) const UUID: &str = "6a1f0f2e-9a52-4be1-8f0e-0e6d7c1c9a01";
+
+pub(crate) fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+/// A store in a root that does not exist yet.
+pub(crate) fn store() -> (TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::new(&root(&folder));
+    (folder, store)
+}
+
+pub(crate) fn root(folder: &TempDir) -> PathBuf {
+    folder.path().join("state")
+}
+
+pub(crate) fn id(name: &str) -> VolumeId {
+    VolumeId { tenant: Tenant::default(), name: VolumeName::new(name).unwrap() }
+}
+
+pub(crate) fn directory(name: &str) -> Volume {
+    Volume {
+        format: SIDECAR_FORMAT,
+        uuid: UUID.to_owned(),
+        id: id(name),
+        driver: "local".to_owned(),
+        backing: Backing::Directory(Directory { mode: 0o1750, uid: 1000, gid: 2000 }),
+        options: vec![("mode".to_owned(), "1750".to_owned())],
+        labels: vec![("team".to_owned(), "a \"b\"\n".to_owned())],
+        limit: None,
+        pod: Some(PodMember { pod: Pod::new("p1").unwrap(), member: "etc".to_owned() }),
+        created: "2026-11-20T10:00:00.5Z".parse().unwrap(),
+    }
+}
+
+pub(crate) fn image(name: &str, size: u64) -> Volume {
+    Volume {
+        driver: "block".to_owned(),
+        backing: Backing::Image(Image { size, filesystem: Filesystem::Ext4 }),
+        options: vec![("size".to_owned(), size.to_string())],
+        limit: Some(size),
+        pod: None,
+        ..directory(name)
+    }
+}
+
+/// All paths below `folder`, relative and sorted.
+pub(crate) fn tree(folder: &Path) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            }
+            paths.push(entry.path().strip_prefix(folder).unwrap().display().to_string());
+        }
+    }
+    paths.sort();
+    paths
+}

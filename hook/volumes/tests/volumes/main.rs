@@ -1,0 +1,8 @@
+//! The volume store from outside: what it makes, what it finds, races, leftovers and hostile content.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
+
+mod create;
+mod find;
+mod fixture;
+mod races;
