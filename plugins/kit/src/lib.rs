@@ -1,1 +1,86 @@
-//! Stands in until the crate's first module lands.
+//! What a volhook plugin is written with: the traits to implement, their types, and the export macros.
+//!
+//! A plugin is a library crate with `crate-type = ["cdylib", "rlib"]` that implements [`Driver`] or [`Policy`]
+//! and names its type in [`export_driver!`] or [`export_policy!`]:
+//!
+//! ```
+//! use volhook_plugin::Driver;
+//! use volhook_plugin::driver::*;
+//!
+//! struct Scratch;
+//!
+//! impl Driver for Scratch {
+//!     fn describe() -> Info {
+//!         Info { name: "scratch".into(), about: "A directory that anybody may write".into(), ..Info::default() }
+//!     }
+//!
+//!     fn create(request: CreateRequest) -> Result<Creation, Refusal> {
+//!         if request.usage.volumes >= 100 {
+//!             return Err(Refusal::new("no more than 100 volumes").with_hint("remove some"));
+//!         }
+//!         Ok(Creation::new(Backing::Directory(Directory { mode: 0o1777, ..Directory::default() })))
+//!     }
+//!
+//!     fn attach(request: AttachRequest) -> Result<Attachment, Refusal> {
+//!         Ok(Attachment::new(request.access, Sharing::Shared))
+//!     }
+//! }
+//!
+//! volhook_plugin::export_driver!(Scratch);
+//!
+//! // A decision is an ordinary function call, so a test needs no WebAssembly.
+//! let asked = volhook_plugin::testing::attach_request("v", Access::ReadOnly);
+//! assert_eq!(Scratch::attach(asked).unwrap().access, Access::ReadOnly);
+//! ```
+//!
+//! Built for `wasm32-unknown-unknown`, the crate becomes a module from which `wasm-tools component new` makes
+//! the component that `volhook plugin install` takes. A plugin that panics traps, which volhook reports as the
+//! plugin's fault; a decision against is a [`Refusal`](driver::Refusal).
+
+mod generated;
+pub mod size;
+pub mod testing;
+mod words;
+
+pub use generated::driver;
+pub use generated::policy;
+
+#[doc(inline)]
+pub use generated::driver::Guest as Driver;
+#[doc(inline)]
+pub use generated::policy::Guest as Policy;
+
+#[doc(hidden)]
+pub use generated::driver_world;
+#[doc(hidden)]
+pub use generated::policy_world;
+
+/// Makes a type that implements [`Driver`] the driver that the component exports.
+///
+/// It expands to nothing on other targets than WebAssembly: the names of the exports are no names for a
+/// native linker.
+#[macro_export]
+macro_rules! export_driver {
+    ($plugin:ident) => {
+        #[cfg(target_arch = "wasm32")]
+        $crate::driver_world::__export_driver!($plugin with_types_in $crate::driver_world);
+    };
+}
+
+/// Makes a type that implements [`Policy`] the policy that the component exports.
+///
+/// It expands to nothing on other targets than WebAssembly: the names of the exports are no names for a
+/// native linker.
+#[macro_export]
+macro_rules! export_policy {
+    ($plugin:ident) => {
+        #[cfg(target_arch = "wasm32")]
+        $crate::policy_world::__export_policy!($plugin with_types_in $crate::policy_world);
+    };
+}
+
+/// The value of the pair named `name`, among options, labels or settings.
+#[must_use]
+pub fn value<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}

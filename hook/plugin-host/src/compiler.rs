@@ -1,0 +1,20 @@
+//! Turns a component into machine code; the build script includes this file.
+
+use crate::profile;
+use wasmtime::Engine;
+use wasmtime::OptLevel;
+use wasmtime::Strategy;
+
+/// Compiles `component` for `arch`.
+///
+/// # Errors
+/// When it is not a component, or not one that the profile allows. Hostile input may also make the compiler
+/// panic or take gigabytes.
+pub(crate) fn compile(component: &[u8], id: &str, arch: &str) -> wasmtime::Result<Vec<u8>> {
+    let mut config = profile::config(id, arch)?;
+    config
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed)
+        .cranelift_nan_canonicalization(true);
+    Engine::new(&config)?.precompile_component(component)
+}

@@ -1,0 +1,242 @@
+//! The built-in plugins through the sandbox: they decide there as they do natively.
+
+use proptest::prelude::*;
+use std::path::PathBuf;
+use volhook_core::decision as core;
+use volhook_core::decision::Access;
+use volhook_core::decision::Backing;
+use volhook_core::decision::PluginKind;
+use volhook_core::decision::Sharing;
+use volhook_plugin::Driver;
+use volhook_plugin::Policy;
+use volhook_plugin::driver;
+use volhook_plugin::policy;
+use volhook_plugin_host::Host;
+use volhook_plugin_host::PluginError;
+use volhook_plugin_host::PluginSource;
+
+fn host() -> Host {
+    Host::new(PathBuf::from("/nonexistent/volhook/plugins"))
+}
+
+fn container(pod: Option<String>) -> core::ContainerInfo {
+    core::ContainerInfo { id: "c1".into(), tenant: "default".into(), pod }
+}
+
+fn create_request(options: core::Pairs) -> core::CreateRequest {
+    core::CreateRequest {
+        volume: "mydb".into(),
+        tenant: "default".into(),
+        pod: None,
+        options,
+        labels: Vec::new(),
+        settings: Vec::new(),
+        usage: core::Usage::default(),
+    }
+}
+
+fn attach_request(access: Access, holders: Vec<core::HolderInfo>) -> core::AttachRequest {
+    core::AttachRequest {
+        volume: "mydb".into(),
+        options: Vec::new(),
+        labels: Vec::new(),
+        container: container(None),
+        holders,
+        access,
+        settings: Vec::new(),
+    }
+}
+
+#[test]
+fn they_are_listed_by_name() {
+    let entries = host().list().unwrap();
+    let seen: Vec<(&str, PluginKind)> = entries.iter().map(|e| (e.name.as_str(), e.kind)).collect();
+    assert_eq!(
+        seen,
+        [("block", PluginKind::Driver), ("local", PluginKind::Driver), ("universal", PluginKind::Policy)]
+    );
+    for entry in entries {
+        assert_eq!((entry.source, entry.api_version.as_str()), (PluginSource::Builtin, "0.1.0"));
+        assert!(entry.digest.len() == 64 && entry.size > 1000, "{entry:?}");
+    }
+}
+
+#[test]
+fn unknown_ones_are_named_beside_those_there_are() {
+    let host = host();
+    assert_eq!(
+        host.driver("nfs").unwrap_err().to_string(),
+        "unknown driver \"nfs\"; installed: block, local"
+    );
+    assert_eq!(host.policy("nfs").unwrap_err().to_string(), "unknown policy \"nfs\"; installed: universal");
+    for name in ["universal", "", "../local", "/etc", "local\n", &"x".repeat(100_000)] {
+        let error = host.driver(name).unwrap_err();
+        assert!(matches!(error, PluginError::Unknown { .. }) && error.to_string().len() < 1000, "{error}");
+    }
+}
+
+#[test]
+fn block_is_exclusive_and_local_is_shared() {
+    let host = host();
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        for (name, sharing) in [("block", Sharing::Exclusive), ("local", Sharing::Shared)] {
+            let driver = host.driver(name).unwrap();
+            let attachment = driver.attach(&attach_request(access, Vec::new())).unwrap().unwrap();
+            assert_eq!((attachment.access, attachment.sharing), (access, sharing));
+            assert_eq!(attachment.flags, core::MountFlags::default());
+        }
+    }
+}
+
+#[test]
+fn descriptions_are_the_native_ones() {
+    let host = host();
+    let described = [
+        (host.driver("block").unwrap().describe().unwrap(), driver_info(volhook_block::Block::describe())),
+        (host.driver("local").unwrap().describe().unwrap(), driver_info(volhook_local::Local::describe())),
+    ];
+    for (sandboxed, native) in described {
+        assert_eq!(sandboxed, native);
+    }
+    let universal = host.policy("universal").unwrap().describe().unwrap();
+    let names: Vec<String> = universal.options.into_iter().map(|option| option.name).collect();
+    let native = volhook_universal::Universal::describe().options;
+    assert_eq!(names, native.into_iter().map(|option| option.name).collect::<Vec<_>>());
+}
+
+fn driver_info(info: driver::Info) -> core::PluginInfo {
+    let options = info
+        .options
+        .into_iter()
+        .map(|option| core::OptionInfo {
+            name: option.name,
+            kind: match option.kind {
+                driver::OptionKind::Text => core::OptionKind::Text,
+                driver::OptionKind::Integer => core::OptionKind::Integer,
+                driver::OptionKind::Size => core::OptionKind::Size,
+                driver::OptionKind::Boolean => core::OptionKind::Boolean,
+                driver::OptionKind::Choice(choices) => core::OptionKind::Choice(choices),
+            },
+            default: option.default,
+            about: option.about,
+        })
+        .collect();
+    core::PluginInfo { name: info.name, about: info.about, options }
+}
+
+fn native_create(request: &core::CreateRequest) -> Result<core::Creation, core::Refusal> {
+    let request = driver::CreateRequest {
+        volume: request.volume.clone(),
+        tenant: request.tenant.clone(),
+        pod: request.pod.clone(),
+        options: request.options.clone(),
+        labels: request.labels.clone(),
+        settings: request.settings.clone(),
+        usage: driver::Usage { volumes: request.usage.volumes, bytes: request.usage.bytes, more: Vec::new() },
+        more: Vec::new(),
+    };
+    match volhook_block::Block::create(request) {
+        Ok(creation) => Ok(core::Creation {
+            backing: match creation.backing {
+                driver::Backing::Directory(d) => {
+                    Backing::Directory(core::Directory { mode: d.mode, uid: d.uid, gid: d.gid })
+                }
+                driver::Backing::Image(image) => {
+                    Backing::Image(core::Image { size: image.size, filesystem: core::Filesystem::Ext4 })
+                }
+            },
+            options: creation.options,
+            limit: creation.limit,
+            notes: creation.notes,
+        }),
+        Err(refusal) => Err(core::Refusal { reason: refusal.reason, hint: refusal.hint }),
+    }
+}
+
+fn native_claims(request: &core::ClaimsRequest) -> Result<Vec<core::PolicyClaim>, core::Refusal> {
+    let request = policy::ClaimsRequest {
+        container: policy::ContainerInfo {
+            id: request.container.id.clone(),
+            tenant: request.container.tenant.clone(),
+            pod: request.container.pod.clone(),
+            more: Vec::new(),
+        },
+        rootfs: Vec::new(),
+        settings: request.settings.clone(),
+        more: Vec::new(),
+    };
+    match volhook_universal::Universal::claims(request) {
+        Ok(claims) => Ok(claims
+            .into_iter()
+            .map(|claim| core::PolicyClaim {
+                volume: claim.volume,
+                member: claim.member,
+                target: claim.target,
+                driver: claim.driver,
+                options: claim.options,
+                labels: claim.labels,
+                access: Access::ReadWrite,
+            })
+            .collect()),
+        Err(refusal) => Err(core::Refusal { reason: refusal.reason, hint: refusal.hint }),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn block_creates_as_it_does_natively(
+        size in prop_oneof!["[0-9]{1,9}[kKMGT]?", "\\PC{0,12}"],
+        fs in prop::option::of(prop_oneof!["ext4", "[a-z0-9]{0,6}"]),
+        usage in any::<(u64, u64)>(),
+    ) {
+        let mut options = vec![("size".to_owned(), size)];
+        options.extend(fs.map(|fs| ("fs".to_owned(), fs)));
+        let mut request = create_request(options);
+        request.usage = core::Usage { volumes: usage.0, bytes: usage.1 };
+        let sandboxed = host().driver("block").unwrap().create(&request).unwrap();
+        match (sandboxed, native_create(&request)) {
+            // What a refusal quotes of the input is made printable on the way.
+            (Err(sandboxed), Err(native)) => prop_assert_eq!(sandboxed.hint, native.hint),
+            (sandboxed, native) => prop_assert_eq!(sandboxed, native),
+        }
+    }
+
+    #[test]
+    fn holders_do_not_change_what_the_drivers_say(
+        holders in prop::collection::vec(("[a-z0-9]{1,64}", any::<bool>()), 0..40),
+        write: bool,
+    ) {
+        let access = |write| if write { Access::ReadWrite } else { Access::ReadOnly };
+        let holders = holders
+            .into_iter()
+            .map(|(container, write)| core::HolderInfo {
+                container,
+                access: access(write),
+                sharing: Sharing::Shared,
+            })
+            .collect();
+        let attachment =
+            host().driver("local").unwrap().attach(&attach_request(access(write), holders)).unwrap().unwrap();
+        prop_assert_eq!((attachment.access, attachment.sharing), (access(write), Sharing::Shared));
+    }
+
+    #[test]
+    fn universal_claims_as_it_does_natively(
+        pod in prop::option::of("[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}"),
+        prefix in prop::option::of("[a-zA-Z0-9_/.-]{0,20}"),
+        entries in prop::collection::vec("[a-z]{1,20}", 0..30),
+    ) {
+        let request = core::ClaimsRequest {
+            container: container(pod),
+            rootfs: entries
+                .into_iter()
+                .map(|name| core::RootEntry { name, kind: core::EntryKind::Directory })
+                .collect(),
+            settings: prefix.map(|prefix| ("prefix".to_owned(), prefix)).into_iter().collect(),
+        };
+        let sandboxed = host().policy("universal").unwrap().claims(&request).unwrap();
+        prop_assert_eq!(sandboxed, native_claims(&request));
+    }
+}

@@ -1,0 +1,434 @@
+//! Plugins that misbehave: each is refused by name and in time, and what is no plugin is not installed.
+
+#[path = "../../../tests/fixtures/plugins/component.rs"]
+mod component;
+
+use component::component;
+use component::fixture;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
+use tempfile::TempDir;
+use volhook_core::decision::Access;
+use volhook_core::decision::AttachRequest;
+use volhook_core::decision::ClaimsRequest;
+use volhook_core::decision::ContainerInfo;
+use volhook_core::decision::PluginKind;
+use volhook_plugin_host::CompileError;
+use volhook_plugin_host::Fault;
+use volhook_plugin_host::Host;
+use volhook_plugin_host::InstallError;
+use volhook_plugin_host::NotAPlugin;
+use volhook_plugin_host::PluginError;
+use volhook_plugin_host::PluginSource;
+use volhook_plugin_host::compile;
+use volhook_plugin_host::compile_in;
+use volhook_plugin_host::install;
+
+/// What a busy machine may take for what takes 50 ms on an idle one.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+fn container() -> ContainerInfo {
+    ContainerInfo { id: "c1".into(), tenant: "default".into(), pod: Some("p".into()) }
+}
+
+fn attach_request(access: Access) -> AttachRequest {
+    AttachRequest {
+        volume: "v".into(),
+        options: vec![("size".into(), "10G".into())],
+        labels: Vec::new(),
+        container: container(),
+        holders: Vec::new(),
+        access,
+        settings: Vec::new(),
+    }
+}
+
+/// A folder in which the fixture `name` is installed.
+fn with_installed(name: &str) -> (TempDir, Host) {
+    let folder = TempDir::new().unwrap();
+    let plugins = folder.path().join("plugins");
+    let entry = install(&plugins, &fixture(name), compile).unwrap();
+    assert_eq!((entry.name.as_str(), entry.source), (name, PluginSource::Installed));
+    (folder, Host::new(plugins))
+}
+
+/// The fault of the fixture `name` when a container wants a volume.
+#[track_caller]
+fn fault(name: &str) -> Fault {
+    let (_folder, host) = with_installed(name);
+    let driver = host.driver(name).unwrap();
+    let begin = Instant::now();
+    let error = driver.attach(&attach_request(Access::ReadOnly)).unwrap_err();
+    let time = begin.elapsed();
+    println!("{name}: {time:?}: {error}");
+    assert!(time < PATIENCE, "{name} was stopped after {time:?}");
+    assert!(error.to_string().starts_with(&format!("plugin {name:?} failed in attach: ")), "{error}");
+    let PluginError::Fault { fault, .. } = error else { panic!("{error}") };
+    fault
+}
+
+#[track_caller]
+fn assert_nonsense(name: &str, part: &str) {
+    match fault(name) {
+        Fault::Nonsense(text) => assert!(text.contains(part), "{text}"),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn trap() {
+    assert_eq!(fault("trap"), Fault::Trap("wasm `unreachable` instruction executed".into()));
+}
+
+#[test]
+fn endless_loop() {
+    assert_eq!(fault("loop"), Fault::Fuel);
+}
+
+#[test]
+fn instructions_that_take_long() {
+    assert_eq!(fault("crawl"), Fault::Deadline);
+}
+
+#[test]
+fn memory() {
+    assert_eq!(fault("eater"), Fault::Memory("memory"));
+}
+
+#[test]
+fn a_hundred_megabytes_of_answer() {
+    assert_eq!(fault("flood"), Fault::ResultTooLarge);
+}
+
+#[test]
+fn recursion() {
+    assert_eq!(fault("recursion"), Fault::Trap("call stack exhausted".into()));
+}
+
+#[test]
+fn a_loop_after_the_answer() {
+    assert_eq!(fault("after"), Fault::Fuel);
+}
+
+#[test]
+fn addresses_outside_its_memory() {
+    assert_nonsense("pointer", "pointer");
+    assert_nonsense("realloc", "realloc");
+}
+
+#[test]
+fn values_that_are_none() {
+    assert_nonsense("garbage", "discriminant");
+    assert_nonsense("utf8", "utf-8");
+}
+
+#[test]
+fn more_access_than_was_asked_for() {
+    assert_nonsense("greedy", "write access");
+    let (_folder, host) = with_installed("greedy");
+    let answer = host.driver("greedy").unwrap().attach(&attach_request(Access::ReadWrite)).unwrap();
+    assert_eq!(answer.unwrap().access, Access::ReadWrite);
+}
+
+#[test]
+fn a_target_outside_the_container() {
+    let (_folder, host) = with_installed("escape");
+    let request = ClaimsRequest { container: container(), rootfs: Vec::new(), settings: Vec::new() };
+    let error = host.policy("escape").unwrap().claims(&request).unwrap_err();
+    assert!(error.to_string().starts_with("plugin \"escape\" failed in claims: "), "{error}");
+    assert!(error.to_string().contains("\"/../etc\""), "{error}");
+}
+
+#[test]
+fn text_that_would_take_over_a_terminal_is_made_harmless() {
+    let (_folder, host) = with_installed("shout");
+    let refusal =
+        host.driver("shout").unwrap().attach(&attach_request(Access::ReadOnly)).unwrap().unwrap_err();
+    assert_eq!(refusal.reason, "no [2J   really");
+}
+
+#[test]
+fn every_fixture_has_a_test() {
+    let tests = include_str!("hostile.rs");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/plugins");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(name) = file.strip_suffix(".wat") {
+            assert!(tests.contains(&format!("(\"{name}\"")), "no test uses {file}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 14);
+}
+
+/// Installs what must not be installed, and returns why it was not.
+#[track_caller]
+fn refused(component: &[u8]) -> InstallError {
+    let folder = TempDir::new().unwrap();
+    let begin = Instant::now();
+    let error = install(folder.path(), component, compile).unwrap_err();
+    assert!(begin.elapsed() < Duration::from_secs(5), "{error}");
+    let left = fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 0, "something was left behind");
+    error
+}
+
+fn not_a_plugin(text: &str) -> NotAPlugin {
+    match refused(&wat::parse_str(text).unwrap()) {
+        InstallError::NotAPlugin { reason } => reason,
+        error => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn what_is_no_plugin_is_not_installed() {
+    assert!(matches!(not_a_plugin("(module)"), NotAPlugin::Module));
+    assert!(matches!(not_a_plugin("(component)"), NotAPlugin::NoInterface));
+    for bytes in [&b""[..], b"\0asm", b"not wasm at all", b"(component)"] {
+        let error = refused(bytes);
+        assert!(
+            matches!(error, InstallError::NotAPlugin { reason: NotAPlugin::Invalid { .. } }),
+            "{error:?}"
+        );
+    }
+    let good = fixture("trap");
+    assert!(matches!(refused(&good[..good.len() / 2]), InstallError::NotAPlugin { .. }));
+    assert!(matches!(refused(&vec![0; (64 << 20) + 1]), InstallError::TooLarge));
+}
+
+#[test]
+fn imports_are_refused_by_name() {
+    let text = r#"(component (import "wasi:cli/environment@0.2.0" (instance)))"#;
+    match not_a_plugin(text) {
+        NotAPlugin::Import { import } => assert_eq!(import, "wasi:cli/environment@0.2.0"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn other_versions_are_refused_by_name() {
+    for version in ["0.1.1", "0.2.0", "1.0.0"] {
+        let text =
+            format!(r#"(component (instance $i) (export "volhook:plugin/driver@{version}" (instance $i)))"#);
+        match not_a_plugin(&text) {
+            NotAPlugin::Version { found } => assert_eq!(found, format!("volhook:plugin/driver@{version}")),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn two_kinds_in_one_are_refused() {
+    let text = r#"(component (instance $i)
+        (export "volhook:plugin/driver@0.1.0" (instance $i))
+        (export "volhook:plugin/policy@0.1.0" (instance $i)))"#;
+    assert!(matches!(not_a_plugin(text), NotAPlugin::TwoKinds));
+}
+
+#[test]
+fn the_right_name_with_other_types_is_refused() {
+    let text = r#"(component (instance $i) (export "volhook:plugin/driver@0.1.0" (instance $i)))"#;
+    let error = refused(&wat::parse_str(text).unwrap());
+    assert!(matches!(error, InstallError::Try(_)), "{error:?}");
+}
+
+fn text_of(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/plugins");
+    fs::read_to_string(folder.join(name).with_extension("wat")).unwrap()
+}
+
+/// The fixture `trap` with `more` in its module, which then misbehaves before it has said its name.
+fn trap_with(more: &str) -> Vec<u8> {
+    component(&text_of("trap").replacen("(memory ", &format!("{more}\n(memory "), 1))
+}
+
+#[track_caller]
+fn fault_at_install(component: &[u8]) -> Fault {
+    match refused(component) {
+        InstallError::Try(PluginError::Fault { fault, .. }) => fault,
+        error => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn what_misbehaves_at_once_is_not_installed() {
+    let start = "(func $start (loop $again (br $again))) (start $start)";
+    assert_eq!(fault_at_install(&trap_with(start)), Fault::Fuel);
+    let table = "(table 10000000 funcref)";
+    assert_eq!(fault_at_install(&trap_with(table)), Fault::Memory("table elements"));
+    let big = text_of("trap").replacen("(export \"memory\") 1)", "(export \"memory\") 2000)", 1);
+    assert!(big.contains("2000"));
+    assert_eq!(fault_at_install(&component(&big)), Fault::Memory("memory"));
+}
+
+#[test]
+fn names_that_are_not_free_or_no_names_are_refused() {
+    let named = |name: &str| {
+        let text = text_of("trap").replacen("\"trap\"", &format!("{name:?}"), 1);
+        let length = format!("\\{:02x}", name.len());
+        component(&text.replacen("\\10\\00\\00\\00\\04", &format!("\\10\\00\\00\\00{length}"), 1))
+    };
+    match refused(&named("local")) {
+        InstallError::BuiltInName { name } => assert_eq!(name, "local"),
+        error => panic!("{error:?}"),
+    }
+    for name in ["../x", ".x", "a b", ""] {
+        assert!(matches!(fault_at_install(&named(name)), Fault::Nonsense(_)), "{name}");
+    }
+}
+
+#[test]
+fn installing_again_replaces() {
+    let (folder, host) = with_installed("trap");
+    let before = host.list().unwrap();
+    let other = component(&text_of("trap").replacen("(unreachable)", "(i32.const 256)", 1));
+    let entry = install(&folder.path().join("plugins"), &other, compile).unwrap();
+    let after = Host::new(folder.path().join("plugins"));
+    assert_eq!(before.len(), 4);
+    let listed = after.list().unwrap().into_iter().find(|e| e.name == "trap").unwrap();
+    assert_eq!(listed, entry);
+    assert!(!before.contains(&listed));
+    assert!(after.driver("trap").unwrap().attach(&attach_request(Access::ReadOnly)).unwrap().is_ok());
+    assert_eq!(fs::read_dir(folder.path().join("plugins")).unwrap().count(), 1);
+}
+
+#[test]
+fn an_installed_driver_is_no_policy_and_is_listed_among_the_drivers() {
+    let (_folder, host) = with_installed("trap");
+    assert_eq!(
+        host.driver("nfs").unwrap_err().to_string(),
+        "unknown driver \"nfs\"; installed: block, local, trap"
+    );
+    assert!(matches!(host.policy("trap"), Err(PluginError::Unknown { kind: PluginKind::Policy, .. })));
+}
+
+/// Why the installed fixture `trap` is not usable after `spoil` has had its folder.
+#[track_caller]
+fn spoilt(spoil: impl FnOnce(&Path)) -> PluginError {
+    let (folder, host) = with_installed("trap");
+    spoil(&folder.path().join("plugins/trap"));
+    let error = host.driver("trap").unwrap_err();
+    assert_eq!(host.list().unwrap().len(), 3, "it is listed although unusable");
+    assert_eq!(host.unusable().unwrap().len(), 1);
+    assert!(error.to_string().contains("\"trap\""), "{error}");
+    error
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn code_that_somebody_else_could_write_is_not_run() {
+    let untrusted = |error| assert!(matches!(error, PluginError::Untrusted { .. }), "{error}");
+    untrusted(spoilt(|plugin| set_mode(plugin, 0o775)));
+    untrusted(spoilt(|plugin| set_mode(&plugin.join("plugin.cwasm"), 0o666)));
+    untrusted(spoilt(|plugin| set_mode(&plugin.join("plugin.json"), 0o664)));
+    untrusted(spoilt(|plugin| set_mode(plugin.parent().unwrap(), 0o777)));
+    untrusted(spoilt(|plugin| {
+        let elsewhere = plugin.parent().unwrap().join(".elsewhere");
+        fs::rename(plugin, &elsewhere).unwrap();
+        symlink(&elsewhere, plugin).unwrap();
+    }));
+}
+
+#[test]
+fn privileged_code_of_another_user_is_not_run() {
+    assert!(rustix::process::geteuid().is_root(), "run this test as root: it gives a file to another user");
+    let error = spoilt(|plugin| {
+        std::os::unix::fs::chown(plugin.join("plugin.cwasm"), Some(65534), None).unwrap();
+    });
+    assert!(matches!(error, PluginError::Untrusted { .. }), "{error}");
+    assert!(error.to_string().contains("belongs to user 65534"), "{error}");
+}
+
+#[test]
+fn damaged_code_is_not_run() {
+    let damaged = |error| assert!(matches!(error, PluginError::Damaged { .. }), "{error}");
+    damaged(spoilt(|plugin| {
+        let path = plugin.join("plugin.cwasm");
+        let mut code = fs::read(&path).unwrap();
+        let middle = code.len() / 2;
+        code[middle] ^= 1;
+        fs::write(&path, code).unwrap();
+    }));
+    damaged(spoilt(|plugin| fs::remove_file(plugin.join("plugin.cwasm")).unwrap()));
+    damaged(spoilt(|plugin| fs::remove_file(plugin.join("plugin.json")).unwrap()));
+    damaged(spoilt(|plugin| fs::write(plugin.join("plugin.json"), "{}").unwrap()));
+    damaged(spoilt(|plugin| {
+        fs::remove_file(plugin.join("plugin.cwasm")).unwrap();
+        symlink("plugin.wasm", plugin.join("plugin.cwasm")).unwrap();
+    }));
+    damaged(spoilt(|plugin| {
+        fs::remove_file(plugin.join("plugin.cwasm")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, plugin.join("plugin.cwasm"), 0o644.into()).unwrap();
+    }));
+}
+
+#[test]
+fn code_for_another_engine_is_not_run() {
+    let error = spoilt(|plugin| {
+        let path = plugin.join("plugin.json");
+        let text = fs::read_to_string(&path).unwrap().replace("\"wasmtime-", "\"wasmtime-1");
+        fs::write(path, text).unwrap();
+    });
+    assert!(matches!(error, PluginError::Stale { .. }), "{error}");
+    assert!(error.to_string().ends_with("install it again"), "{error}");
+}
+
+/// The example `compile`, which is what the binary's own compiling process is.
+fn compiling_process() -> Command {
+    let tests = std::env::current_exe().unwrap();
+    let example = tests.parent().unwrap().with_file_name("examples").join("compile");
+    assert!(example.exists(), "build {} with the tests: cargo test builds examples", example.display());
+    Command::new(example)
+}
+
+#[test]
+fn another_process_compiles_the_same_code() {
+    let plugin = fixture("trap");
+    assert_eq!(compile_in(compiling_process(), &plugin).unwrap(), compile(&plugin).unwrap());
+}
+
+#[test]
+fn a_compiling_process_that_fails_is_reported() {
+    let error = compile_in(compiling_process(), b"not wasm").unwrap_err();
+    assert!(matches!(error, CompileError::Refused { .. }), "{error:?}");
+    // Larger than a pipe holds, so that writing it fails when nobody reads.
+    let large = vec![0; 1 << 20];
+    for program in ["false", "true"] {
+        let error = compile_in(Command::new(program), &large).unwrap_err();
+        assert!(matches!(error, CompileError::Died { .. }), "{error:?}");
+    }
+    let error = compile_in(Command::new("/nonexistent/volhook"), &large).unwrap_err();
+    assert!(matches!(error, CompileError::Run(_)), "{error:?}");
+}
+
+#[test]
+fn the_compiling_process_is_limited() {
+    let mut child = compiling_process();
+    let mut child =
+        child.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let path = format!("/proc/{}/limits", child.id());
+    let begin = Instant::now();
+    let limited = loop {
+        let limits = fs::read_to_string(&path).unwrap();
+        let line = |name: &str| limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        if line("Max cpu time").contains(" 120 ") && line("Max address space").contains(" 1610612736 ") {
+            break true;
+        }
+        if begin.elapsed() > Duration::from_secs(10) {
+            break false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(limited, "the process did not limit itself");
+}

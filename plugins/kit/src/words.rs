@@ -1,0 +1,121 @@
+//! Short ways to make the records of `wit/`, so that plugins and their tests name only what matters to them.
+
+use crate::driver;
+use crate::policy;
+
+/// Implements for both interfaces what both define.
+macro_rules! common {
+    ($interface:ident) => {
+        impl Default for $interface::Info {
+            /// Without a name, options or text.
+            fn default() -> Self {
+                Self { name: String::new(), about: String::new(), options: Vec::new(), more: Vec::new() }
+            }
+        }
+
+        impl $interface::OptionInfo {
+            /// An option without a default.
+            #[must_use]
+            pub fn new(
+                name: impl Into<String>,
+                kind: $interface::OptionKind,
+                about: impl Into<String>,
+            ) -> Self {
+                Self { name: name.into(), kind, default: None, about: about.into(), more: Vec::new() }
+            }
+
+            /// The same with a default.
+            #[must_use]
+            pub fn with_default(self, default: impl Into<String>) -> Self {
+                Self { default: Some(default.into()), ..self }
+            }
+        }
+
+        impl Default for $interface::ContainerInfo {
+            /// A container without an id and pod, of no tenant.
+            fn default() -> Self {
+                Self { id: String::new(), tenant: String::new(), pod: None, more: Vec::new() }
+            }
+        }
+
+        impl $interface::Refusal {
+            /// A refusal without a hint.
+            #[must_use]
+            pub fn new(reason: impl Into<String>) -> Self {
+                Self { reason: reason.into(), hint: None, more: Vec::new() }
+            }
+
+            /// The same with a hint.
+            #[must_use]
+            pub fn with_hint(self, hint: impl Into<String>) -> Self {
+                Self { hint: Some(hint.into()), ..self }
+            }
+        }
+    };
+}
+
+common!(driver);
+common!(policy);
+
+impl driver::Creation {
+    /// A new volume on `backing`, without options, limit and notes.
+    #[must_use]
+    pub fn new(backing: driver::Backing) -> Self {
+        Self { backing, options: Vec::new(), limit: None, notes: Vec::new(), more: Vec::new() }
+    }
+}
+
+impl Default for driver::Directory {
+    /// Mode 0755, owned by root.
+    fn default() -> Self {
+        Self { mode: 0o755, uid: 0, gid: 0, more: Vec::new() }
+    }
+}
+
+impl driver::Image {
+    /// An image of `size` bytes.
+    #[must_use]
+    pub fn new(size: u64, filesystem: driver::Filesystem) -> Self {
+        Self { size, filesystem, more: Vec::new() }
+    }
+}
+
+impl driver::Attachment {
+    /// A grant without restrictions of the mount and without notes.
+    #[must_use]
+    pub fn new(access: driver::Access, sharing: driver::Sharing) -> Self {
+        let restrictions = driver::Restrictions::default();
+        Self { access, sharing, restrictions, notes: Vec::new(), more: Vec::new() }
+    }
+}
+
+impl Default for driver::Restrictions {
+    /// No restriction.
+    fn default() -> Self {
+        Self { nosuid: false, nodev: false, noexec: false, more: Vec::new() }
+    }
+}
+
+impl Default for driver::Usage {
+    /// Nothing is used.
+    fn default() -> Self {
+        Self { volumes: 0, bytes: 0, more: Vec::new() }
+    }
+}
+
+impl policy::Claim {
+    /// A writable volume of the default driver, without options and labels.
+    #[must_use]
+    pub fn new(volume: impl Into<String>, member: impl Into<String>, target: impl Into<String>) -> Self {
+        Self {
+            volume: volume.into(),
+            member: member.into(),
+            target: target.into(),
+            driver: None,
+            options: Vec::new(),
+            labels: Vec::new(),
+            access: policy::Access::ReadWrite,
+            more: Vec::new(),
+        }
+    }
+}
