@@ -1,2 +1,26 @@
-//! Entry.
-fn main() {}
+//! volhook: an OCI hook that gives containers volumes.
+//!
+//! This crate is the flow and the edge: it gathers facts, lets `volhook-core` decide, and carries the decision
+//! out through the journal, the volume store and the kernel. [`hook`] has the stages, [`gather`] and
+//! [`execute`] the two halves of the way, [`commands`] what people type.
+
+mod args;
+mod commands;
+mod context;
+mod error;
+mod evidence;
+mod execute;
+mod gather;
+mod hook;
+mod record;
+mod report;
+
+mod spec_stage;
+mod timings;
+mod wrapper;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    args::run()
+}

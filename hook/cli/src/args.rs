@@ -1,0 +1,259 @@
+//! The command line: what there is to say, and where it goes.
+
+use crate::commands;
+use crate::context::Context;
+use crate::context::Paths;
+use crate::error::Failure;
+use crate::hook;
+use crate::spec_stage;
+use crate::wrapper;
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Gives containers volumes: an OCI runtime hook with sandboxed drivers and an on-disk lease journal.
+#[derive(Parser)]
+#[command(name = "volhook", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    places: Places,
+    /// Show the whole chain of causes of an error.
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 70 a bug in volhook.";
+
+#[derive(Args)]
+struct Places {
+    /// Volumes, plugins and the journal.
+    #[arg(long, global = true, env = "VOLHOOK_ROOT", value_name = "DIR", default_value = "/var/lib/volhook")]
+    root: PathBuf,
+    /// Records of running containers.
+    #[arg(long, global = true, env = "VOLHOOK_RUN_DIR", value_name = "DIR", default_value = "/run/volhook")]
+    run_dir: PathBuf,
+    /// The configuration; need not exist.
+    #[arg(
+        long,
+        global = true,
+        env = "VOLHOOK_CONFIG",
+        value_name = "FILE",
+        default_value = "/etc/volhook/config.toml"
+    )]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Be an OCI hook: the container's state, or for precreate its spec, comes on standard input.
+    Hook {
+        stage: Stage,
+        /// The attempt whose spec named this entry.
+        #[arg(long, value_name = "TOKEN")]
+        attempt: Option<String>,
+    },
+    /// Be an OCI runtime: give the bundle its volumes, then run the real runtime with all further arguments.
+    Runtime,
+    /// Show what the hook would do for a bundle, and do nothing.
+    Plan {
+        /// Folder with `config.json`.
+        bundle: PathBuf,
+        /// The container's id, where it matters to a driver.
+        #[arg(long)]
+        id: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Prepare OCI bundles.
+    #[command(subcommand)]
+    Bundle(Bundle),
+    /// Manage volumes.
+    #[command(subcommand)]
+    Volume(Volume),
+    /// See who holds what.
+    #[command(subcommand)]
+    Lease(Lease),
+    /// Manage plugins.
+    #[command(subcommand)]
+    Plugin(Plugin),
+    /// Show what happened: grants, refusals with reasons, releases, faults.
+    Events {
+        /// Go on with what happens next.
+        #[arg(short, long)]
+        follow: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give back the leases of containers that are provably dead.
+    Gc,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "camelCase")]
+enum Stage {
+    Precreate,
+    Prestart,
+    CreateRuntime,
+    Poststop,
+}
+
+#[derive(Subcommand)]
+enum Bundle {
+    /// Put volhook's hook entries into a bundle's `config.json`; twice changes nothing.
+    Install {
+        /// Folder with `config.json`.
+        bundle: PathBuf,
+        /// The stage at which containers get their volumes.
+        #[arg(long, default_value = "prestart")]
+        stage: LiveStage,
+        /// Seconds after which the runtime gives up on a hook.
+        #[arg(long, default_value_t = spec_stage::ENTRY_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        timeout: u32,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "camelCase")]
+enum LiveStage {
+    Prestart,
+    CreateRuntime,
+}
+
+#[derive(Subcommand)]
+enum Volume {
+    /// List volumes.
+    Ls {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Subcommand)]
+enum Lease {
+    /// List leases.
+    Ls {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Subcommand)]
+enum Plugin {
+    /// List plugins.
+    Ls {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Install a WebAssembly component.
+    Install {
+        /// The component.
+        file: PathBuf,
+    },
+    /// Compile a component from standard input to standard output, under limits.
+    #[command(hide = true)]
+    Compile,
+}
+
+#[derive(Args)]
+struct Output {
+    /// One JSON document: sizes in bytes, times in RFC 3339.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Parses the command line and does what it says.
+pub(crate) fn run() -> ExitCode {
+    let mut args = std::env::args_os();
+    if let Some(runtime) = args.next().as_deref().and_then(wrapper::runtime_of_name) {
+        let context = Context::new(paths_from_environment());
+        return wrapper::run(&context, Some(runtime), &args.collect::<Vec<_>>());
+    }
+    let (own, of_runtime) = split_at_runtime(std::env::args_os().collect());
+    let cli = Cli::parse_from(own);
+    let Places { root, run_dir, config } = cli.places;
+    let context = Context::new(Paths { root, run_dir, config });
+    let result = match cli.command {
+        Command::Hook { stage, attempt } => {
+            return match stage {
+                Stage::Precreate => spec_stage::precreate(&context),
+                Stage::Prestart => hook::start(&context, "prestart", attempt.as_deref()),
+                Stage::CreateRuntime => hook::start(&context, "createRuntime", attempt.as_deref()),
+                Stage::Poststop => hook::stop(&context, attempt.as_deref()),
+            };
+        }
+        Command::Runtime => return wrapper::run(&context, None, &of_runtime),
+        Command::Plan { bundle, id, output } => commands::plan(&context, &bundle, id.as_deref(), output.json),
+        Command::Bundle(Bundle::Install { bundle, stage, timeout }) => {
+            let stage = match stage {
+                LiveStage::Prestart => "prestart",
+                LiveStage::CreateRuntime => "createRuntime",
+            };
+            commands::install_into_bundle(&context, &bundle, stage, timeout)
+        }
+        Command::Volume(Volume::Ls { output }) => commands::list_volumes(&context, output.json),
+        Command::Lease(Lease::Ls { output }) => commands::list_leases(&context, output.json),
+        Command::Plugin(Plugin::Ls { output }) => commands::list_plugins(&context, output.json),
+        Command::Plugin(Plugin::Install { file }) => commands::install_plugin(&context, &file),
+        Command::Plugin(Plugin::Compile) => commands::compile_plugin(),
+        Command::Events { follow, output } => commands::events(&context, follow, output.json),
+        Command::Gc => commands::collect_garbage(&context),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure, cli.verbose),
+    }
+}
+
+/// Cuts the command line behind `runtime`: what follows is the real runtime's, even where it looks like ours.
+fn split_at_runtime(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
+    let mut at = 1;
+    while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
+        at += if matches!(arg, "--root" | "--run-dir" | "--config") { 2 } else { 1 };
+    }
+    let rest =
+        if args.get(at).is_some_and(|arg| arg == "runtime") { args.split_off(at + 1) } else { Vec::new() };
+    (args, rest)
+}
+
+fn report(failure: &Failure, verbose: bool) -> ExitCode {
+    eprintln!("Error: {}", failure.for_people(verbose));
+    failure.kind.exit_code()
+}
+
+/// The paths for a call whose command line is the real runtime's.
+fn paths_from_environment() -> Paths {
+    let path = |name, default| std::env::var_os(name).map_or_else(|| PathBuf::from(default), PathBuf::from);
+    Paths {
+        root: path("VOLHOOK_ROOT", "/var/lib/volhook"),
+        run_dir: path("VOLHOOK_RUN_DIR", "/run/volhook"),
+        config: path("VOLHOOK_CONFIG", "/etc/volhook/config.toml"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_runtime_is_the_runtimes() {
+        let split = |line: &str| {
+            let (own, rest) = split_at_runtime(line.split(' ').map(OsString::from).collect());
+            (own.len(), rest.len())
+        };
+        assert_eq!(split("volhook runtime --root /r run c1"), (2, 4));
+        assert_eq!(split("volhook --root /v --config=/c -v runtime --root /r state c1"), (6, 4));
+        assert_eq!(split("volhook plan runtime"), (3, 0));
+    }
+}

@@ -1,0 +1,110 @@
+//! Where things are on this host, and the configuration: read when first needed, because a container without
+//! claims must start whatever state they are in.
+
+use crate::error::Failure;
+use std::cell::OnceCell;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+use volhook_core::config::Config;
+use volhook_journal::Journal;
+use volhook_mounts::process::HostIdentity;
+use volhook_plugin_host::Host;
+use volhook_volumes::Store;
+
+/// Seconds that a hook allows itself where nobody said how long its runtime waits.
+const DEFAULT_TIMEOUT_SECONDS: u64 = 10;
+
+/// The paths in force.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    /// What outlives a boot.
+    pub(crate) root: PathBuf,
+    /// What does not.
+    pub(crate) run_dir: PathBuf,
+    /// The configuration file.
+    pub(crate) config: PathBuf,
+}
+
+/// Everything that a command finds its way by.
+pub(crate) struct Context {
+    pub(crate) paths: Paths,
+    pub(crate) plugins: Host,
+    pub(crate) store: Store,
+    /// When this call gives up, before its runtime does.
+    pub(crate) deadline: Instant,
+    config: OnceCell<Config>,
+    host: OnceCell<HostIdentity>,
+    journal: OnceCell<Journal>,
+}
+
+impl Context {
+    pub(crate) fn new(paths: Paths) -> Self {
+        let seconds = std::env::var("VOLHOOK_TIMEOUT")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .filter(|seconds| *seconds > 0)
+            .unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+        // A fifth is left for undoing what was done and for saying why.
+        let deadline = Instant::now() + Duration::from_secs(seconds) * 4 / 5;
+        Self {
+            plugins: Host::new(paths.root.join("plugins")),
+            store: Store::new(&paths.root),
+            paths,
+            deadline,
+            config: OnceCell::new(),
+            host: OnceCell::new(),
+            journal: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn config(&self) -> Result<&Config, Failure> {
+        get_or_try_init(&self.config, || read_config(&self.paths.config))
+    }
+
+    pub(crate) fn host(&self) -> Result<&HostIdentity, Failure> {
+        get_or_try_init(&self.host, || {
+            HostIdentity::read()
+                .map_err(|error| Failure::context("cannot tell which host and boot this is", error))
+        })
+    }
+
+    pub(crate) fn journal(&self) -> Result<&Journal, Failure> {
+        let boot_id = &self.host()?.boot_id;
+        get_or_try_init(&self.journal, || {
+            let folder = self.paths.root.join("journal");
+            Journal::open(&folder, boot_id).map_err(|error| {
+                Failure::context(format!("cannot open the journal in {}", folder.display()), error)
+            })
+        })
+    }
+}
+
+fn get_or_try_init<T>(cell: &OnceCell<T>, init: impl FnOnce() -> Result<T, Failure>) -> Result<&T, Failure> {
+    if let Some(value) = cell.get() {
+        return Ok(value);
+    }
+    let value = init()?;
+    Ok(cell.get_or_init(|| value))
+}
+
+fn read_config(path: &Path) -> Result<Config, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).map_err(|error| {
+            let at = error.span().map_or(String::new(), |span| {
+                format!(" line {}", text[..span.start.min(text.len())].matches('\n').count() + 1)
+            });
+            Failure::new(format!(
+                "the configuration {}{at} is not usable: {}",
+                path.display(),
+                error.message()
+            ))
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Config::default()),
+        Err(error) => {
+            Err(Failure::context(format!("cannot read the configuration {}", path.display()), error))
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The one error type of the binary: a line of cause, hints, and the exit code.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use volhook_core::claims::ClaimError;
+use volhook_core::names::VolumeId;
+use volhook_core::plan::PlanError;
+
+/// What kind of failure it is, which decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Failed or refused: 1.
+    Failed,
+    /// Wrong usage: 2.
+    Usage,
+    /// A bug in volhook: 70 (`EX_SOFTWARE`, sysexits.h).
+    Internal,
+}
+
+impl Kind {
+    pub(crate) fn exit_code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Internal => 70,
+        })
+    }
+}
+
+/// Why a command or hook failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    pub(crate) cause: Box<dyn Error + Send + Sync>,
+    pub(crate) hints: Vec<String>,
+    /// The volume at fault, for the events.
+    pub(crate) volume: Option<VolumeId>,
+}
+
+impl Failure {
+    pub(crate) fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: Kind::Failed, cause: cause.into(), hints: Vec::new(), volume: None }
+    }
+
+    pub(crate) fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: Kind::Internal, ..Self::new(cause) }
+    }
+
+    pub(crate) fn usage(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: Kind::Usage, ..Self::new(cause) }
+    }
+
+    /// A failed intention with the error behind it.
+    pub(crate) fn context(intention: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::new(Context { intention: intention.into(), source: Box::new(source) })
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    pub(crate) fn about(mut self, volume: VolumeId) -> Self {
+        self.volume = Some(volume);
+        self
+    }
+
+    /// The cause and what is behind it, in one line.
+    pub(crate) fn cause_line(&self) -> String {
+        let mut line = self.cause.to_string();
+        let mut source = self.cause.source();
+        while let Some(error) = source {
+            let _ = write!(line, ": {error}");
+            source = error.source();
+        }
+        line.replace('\n', " ")
+    }
+
+    /// Cause and hints in one line: what a runtime prints of a hook's standard error.
+    pub(crate) fn one_line(&self) -> String {
+        let mut line = self.cause_line();
+        for hint in &self.hints {
+            let _ = write!(line, "; {hint}");
+        }
+        line
+    }
+
+    /// For a terminal: the cause, the chain behind it when `verbose`, then the hints.
+    pub(crate) fn for_people(&self, verbose: bool) -> String {
+        let mut text = if verbose { self.cause.to_string() } else { self.cause_line() };
+        if verbose {
+            let mut source = self.cause.source();
+            while let Some(error) = source {
+                let _ = write!(text, "\n  caused by: {error}");
+                source = error.source();
+            }
+        }
+        for hint in &self.hints {
+            let _ = write!(text, "\nhint: {hint}");
+        }
+        text
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{intention}")]
+struct Context {
+    intention: String,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl From<ClaimError> for Failure {
+    fn from(error: ClaimError) -> Self {
+        let hint = error.hint();
+        let mut failure = Self::new(error);
+        failure.hints.extend(hint);
+        failure
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        let (hint, volume) = (error.hint(), error.volume().clone());
+        let mut failure = Self::new(error).about(volume);
+        failure.hints.extend(hint);
+        failure
+    }
+}
+
+impl From<volhook_core::check::Unsafe> for Failure {
+    fn from(error: volhook_core::check::Unsafe) -> Self {
+        Self::internal(error)
+            .hint("this is a bug in volhook; `volhook plan` on the bundle shows the whole plan")
+    }
+}
+
+macro_rules! plain {
+    ($($error:ty),* $(,)?) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error)
+            }
+        })*
+    };
+}
+
+plain!(
+    volhook_core::state::StateError,
+    volhook_core::spec::SpecError,
+    volhook_core::names::NameError,
+    volhook_core::config::SettingError,
+);

@@ -1,0 +1,283 @@
+//! The second half of the way: volumes are created, leases taken, mounts made, in the order of the plan.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::evidence;
+use crate::gather;
+use crate::gather::Claimed;
+use crate::gather::Proposal;
+use crate::gather::Subject;
+use crate::timings::Timings;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+use volhook_core::decision::Access;
+use volhook_core::decision::Backing;
+use volhook_core::decision::Sharing;
+use volhook_core::lease::Grant;
+use volhook_core::lease::Holder;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::LeaseTable;
+use volhook_core::lease::ReleaseReason;
+use volhook_core::lease::VolumeRecord;
+use volhook_core::names::VolumeId;
+use volhook_core::plan;
+use volhook_core::plan::Apply;
+use volhook_core::plan::Plan;
+use volhook_core::plan::PlannedMount;
+use volhook_core::volume::Volume;
+use volhook_mounts::inject::Injection;
+use volhook_mounts::inject::inject;
+use volhook_mounts::process::Process;
+use volhook_mounts::source;
+use volhook_mounts::source::Detached;
+use volhook_mounts::source::ImageUse;
+use volhook_volumes::Created;
+
+/// How often drivers are asked again because holders changed while they were deciding.
+const ASK_AGAIN: usize = 3;
+
+/// How long to wait for the kernel to let go of a volume whose holder is dead already.
+const DYING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Proposes, creates what is missing, and takes the leases. Afterwards the plan holds until it is released.
+///
+/// `holder` is the container's process at the live stage; at the spec stage the grant stays pending.
+pub(crate) fn acquire(
+    context: &Context,
+    subject: &Subject,
+    claimed: &Claimed,
+    holder: Option<&Holder>,
+    timings: &mut Timings,
+) -> Result<Proposal, Failure> {
+    let journal = context.journal()?;
+    let patience = Instant::now() + DYING_PATIENCE;
+    let mut asked = 0;
+    let mut earlier_answers = None;
+    loop {
+        let table = journal.read().map_err(Failure::new)?;
+        let volumes: Vec<VolumeId> = claimed
+            .claims
+            .iter()
+            .map(|claim| VolumeId { tenant: subject.tenant.clone(), name: claim.volume.clone() })
+            .collect();
+        // Shared holders are in nobody's way; only others are worth a look at the kernel.
+        let examined = table.grants().filter(|grant| {
+            supersedes(subject, grant)
+                || grant.leases.iter().any(|l| l.sharing != Sharing::Shared && volumes.contains(&l.volume))
+        });
+        let (dead, dying) = evidence::dead(context, examined.filter(|grant| !supersedes(subject, grant)))?;
+        let superseded = table.grants().filter(|grant| supersedes(subject, grant)).map(|grant| {
+            let evidence = format!("attempt {} took its place", subject.attempt);
+            (grant.attempt.clone(), evidence::release(grant, ReleaseReason::Superseded, evidence))
+        });
+        let gone: BTreeMap<String, LeaseRecord> = dead.into_iter().chain(superseded).collect();
+        timings.lap("journal");
+        let living = evidence::after(&table, gone.values());
+        let proposal = match gather::propose(context, subject, claimed, &living, timings) {
+            Err(_) if dying && Instant::now() < patience.min(context.deadline) => {
+                thread::sleep(Duration::from_millis(5));
+                continue;
+            }
+            other => other?,
+        };
+        if !proposal.plan.create.is_empty() {
+            create(context, subject, &proposal.plan, timings)?;
+            continue;
+        }
+        let unchanged = earlier_answers.as_ref() == Some(&proposal.answers);
+        if take(context, subject, holder, &proposal, &gone, asked >= ASK_AGAIN && unchanged, timings)? {
+            return Ok(proposal);
+        }
+        asked += 1;
+        if asked > ASK_AGAIN && !unchanged {
+            return Err(Failure::new("the holders of a claimed volume keep changing")
+                .hint("start the container again once the others have started"));
+        }
+        earlier_answers = Some(proposal.answers);
+    }
+}
+
+/// Whether `grant` is an earlier attempt of this very container that never got as far as a process.
+fn supersedes(subject: &Subject, grant: &Grant) -> bool {
+    grant.holder.is_none() && grant.container == subject.container
+}
+
+/// Creates the plan's new volumes and records them. Whoever else creates the same volume at the same time may
+/// win; the next proposal finds the winner's.
+fn create(context: &Context, subject: &Subject, plan: &Plan, timings: &mut Timings) -> Result<(), Failure> {
+    let mut records = Vec::new();
+    for volume in &plan.create {
+        let created = context.store.create(volume, context.deadline).map_err(|error| {
+            Failure::context(format!("cannot create volume {:?}", volume.id), error).about(volume.id.clone())
+        })?;
+        if let Created::New(volume) = created {
+            records.push(VolumeRecord::Created {
+                volume: volume.id,
+                uuid: volume.uuid,
+                driver: volume.driver,
+                container: Some(subject.container.clone()),
+            });
+        }
+    }
+    timings.lap("volumes");
+    if !records.is_empty() {
+        let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+        locked.append_volumes(Timestamp::now(), &records).map_err(Failure::new)?;
+    }
+    timings.lap("journal");
+    Ok(())
+}
+
+/// Takes the leases if the volumes are held by the same attempts as when the drivers were asked, or if
+/// `whatever_holders` says that asking again is of no use. Returns whether they were taken.
+fn take(
+    context: &Context,
+    subject: &Subject,
+    holder: Option<&Holder>,
+    proposal: &Proposal,
+    gone: &BTreeMap<String, LeaseRecord>,
+    whatever_holders: bool,
+    timings: &mut Timings,
+) -> Result<bool, Failure> {
+    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+    let still_there: Vec<LeaseRecord> = gone
+        .iter()
+        .filter(|(attempt, _)| locked.table().grant(attempt).is_some())
+        .map(|(_, r)| r.clone())
+        .collect();
+    let living = evidence::after(locked.table(), still_there.iter());
+    if gather::holders(&living, proposal.volumes.keys()) != proposal.seen && !whatever_holders {
+        return Ok(false);
+    }
+    refuse_conflicts(&proposal.plan, &living)?;
+    let now = Timestamp::now();
+    let notes = proposal.plan.notes.iter().map(|note| LeaseRecord::Note {
+        container: subject.container.clone(),
+        volume: Some(note.volume.clone()),
+        text: note.text.clone(),
+    });
+    let grant = LeaseRecord::Granted(Grant {
+        attempt: subject.attempt.clone(),
+        container: subject.container.clone(),
+        holder: holder.cloned(),
+        leases: proposal.plan.leases.clone(),
+        since: now,
+    });
+    let records: Vec<LeaseRecord> = still_there.into_iter().chain(notes).chain([grant]).collect();
+    locked.append(now, &records).map_err(Failure::new)?;
+    timings.lap("journal");
+    Ok(true)
+}
+
+fn refuse_conflicts(plan: &Plan, table: &LeaseTable) -> Result<(), Failure> {
+    for lease in &plan.leases {
+        if let Some((grant, held)) = plan::conflicts(lease, table).next() {
+            return Err(plan::busy(grant, held).into());
+        }
+    }
+    volhook_core::check::check(plan, table)?;
+    Ok(())
+}
+
+/// Gives the leases of an attempt back.
+pub(crate) fn release(
+    context: &Context,
+    grant: &Grant,
+    reason: ReleaseReason,
+    evidence: String,
+) -> Result<(), Failure> {
+    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+    if locked.table().grant(&grant.attempt).is_none() {
+        return Ok(());
+    }
+    locked.append(Timestamp::now(), &[evidence::release(grant, reason, evidence)]).map_err(Failure::new)
+}
+
+/// Brings the plan's injected mounts into the container, and says so in the journal.
+pub(crate) fn mount(
+    context: &Context,
+    plan: &Plan,
+    volumes: &BTreeMap<VolumeId, Volume>,
+    process: &Process,
+    rootfs: &Path,
+    timings: &mut Timings,
+) -> Result<(), Failure> {
+    let mut sources = Sources { context, volumes, plan, images: BTreeMap::new() };
+    let mut injections = Vec::new();
+    for mount in plan.mounts.iter().filter(|mount| mount.apply == Apply::Inject) {
+        injections.push(Injection {
+            mount: sources.detached(mount)?,
+            target: mount.resolved.clone(),
+            read_only: mount.access == Access::ReadOnly,
+            flags: mount.flags,
+        });
+    }
+    timings.lap("sources");
+    inject(process, rootfs, injections).map_err(|error| {
+        Failure::context(format!("cannot mount the volumes of container {:?}", plan.container), error)
+    })?;
+    timings.lap("mounts");
+    let record = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };
+    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+    locked.append(Timestamp::now(), &[record]).map_err(Failure::new)?;
+    timings.lap("journal");
+    Ok(())
+}
+
+/// Detached mounts of volumes: an image is mounted once, however many of its parts appear.
+struct Sources<'a> {
+    context: &'a Context,
+    volumes: &'a BTreeMap<VolumeId, Volume>,
+    plan: &'a Plan,
+    images: BTreeMap<VolumeId, Detached>,
+}
+
+impl Sources<'_> {
+    fn detached(&mut self, mount: &PlannedMount) -> Result<Detached, Failure> {
+        let id = &mount.volume;
+        let whole = self.whole(mount).map_err(|failure| failure.about(id.clone()))?;
+        match &mount.subpath {
+            None => Ok(whole),
+            Some((path, kind)) => whole.subpath(path, *kind).map_err(|error| {
+                Failure::context(format!("cannot use {path:?} of volume {id:?}"), error).about(id.clone())
+            }),
+        }
+    }
+
+    fn whole(&mut self, mount: &PlannedMount) -> Result<Detached, Failure> {
+        let id = &mount.volume;
+        let volume = self
+            .volumes
+            .get(id)
+            .ok_or_else(|| Failure::internal(format!("volume {id:?} of the plan was not looked up")))?;
+        let failed = |error| Failure::context(format!("cannot mount volume {id:?}"), error);
+        match &volume.backing {
+            Backing::Directory(_) => {
+                let folder = self.context.store.open_directory(volume).map_err(Failure::new)?;
+                source::clone_directory(folder.as_fd()).map_err(failed)
+            }
+            Backing::Image(image) => {
+                if let Some(mounted) = self.images.get(id) {
+                    return source::clone_directory(mounted.as_fd()).map_err(failed);
+                }
+                let sharing =
+                    if mount.sharing == Sharing::Exclusive { ImageUse::Exclusive } else { ImageUse::Shared };
+                let file = self.context.store.image_path(volume);
+                let mounted =
+                    source::mount_image(&file, image.filesystem, sharing, image.size).map_err(failed)?;
+                // Before Linux 6.15 a detached mount cannot be cloned, so only one that is needed again is.
+                if self.plan.mounts.iter().filter(|other| other.volume == *id).count() == 1 {
+                    return Ok(mounted);
+                }
+                let clone = source::clone_directory(mounted.as_fd()).map_err(failed)?;
+                self.images.insert(id.clone(), mounted);
+                Ok(clone)
+            }
+        }
+    }
+}

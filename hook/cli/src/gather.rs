@@ -1,0 +1,281 @@
+//! The first half of the way: from a container's wishes to a plan.
+//!
+//! Plugins are asked here, outside of any lock, with the holders as they stand; [`crate::execute`] looks again
+//! under the lock and comes back if they changed.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::timings::Timings;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use volhook_core::claims;
+use volhook_core::claims::Claim;
+use volhook_core::claims::SteppedBack;
+use volhook_core::claims::Wishes;
+use volhook_core::decision::AttachRequest;
+use volhook_core::decision::Attachment;
+use volhook_core::decision::ClaimsRequest;
+use volhook_core::decision::ContainerInfo;
+use volhook_core::decision::CreateRequest;
+use volhook_core::decision::HolderInfo;
+use volhook_core::decision::Pairs;
+use volhook_core::decision::PluginKind;
+use volhook_core::decision::Refusal;
+use volhook_core::lease::LeaseTable;
+use volhook_core::names::ContainerId;
+use volhook_core::names::Pod;
+use volhook_core::names::Target;
+use volhook_core::names::Tenant;
+use volhook_core::names::VolumeId;
+use volhook_core::options;
+use volhook_core::plan;
+use volhook_core::plan::Decided;
+use volhook_core::plan::Facts;
+use volhook_core::plan::Plan;
+use volhook_core::plan::Stage;
+use volhook_core::resolved::Resolved;
+use volhook_core::spec::SpecMount;
+use volhook_core::volume::Volume;
+use volhook_mounts::rootfs::Rootfs;
+use volhook_plugin_host::Driver;
+use volhook_plugin_host::PluginError;
+
+/// The container for which a plan is made.
+pub(crate) struct Subject {
+    pub(crate) attempt: String,
+    pub(crate) stage: Stage,
+    pub(crate) container: ContainerId,
+    pub(crate) tenant: Tenant,
+    pub(crate) wishes: Wishes,
+    pub(crate) mounts: Vec<SpecMount>,
+    pub(crate) user_namespace: bool,
+}
+
+/// What is claimed, settled against the spec, and where everything is.
+pub(crate) struct Claimed {
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) stepped_back: Vec<SteppedBack>,
+    pub(crate) resolved: BTreeMap<String, Result<Resolved, String>>,
+}
+
+/// A plan, and what the world looked like when plugins were asked.
+pub(crate) struct Proposal {
+    pub(crate) plan: Plan,
+    /// The volumes of the plan.
+    pub(crate) volumes: BTreeMap<VolumeId, Volume>,
+    /// The attempts that held each volume.
+    pub(crate) seen: BTreeMap<VolumeId, BTreeSet<String>>,
+    /// What the drivers answered, to tell whether asking again changes anything.
+    pub(crate) answers: Vec<Attachment>,
+}
+
+/// The attempts that hold each of `volumes`.
+pub(crate) fn holders<'a>(
+    table: &LeaseTable,
+    volumes: impl Iterator<Item = &'a VolumeId>,
+) -> BTreeMap<VolumeId, BTreeSet<String>> {
+    volumes
+        .map(|id| (id.clone(), table.holders(id).map(|(grant, _)| grant.attempt.clone()).collect()))
+        .collect()
+}
+
+/// Asks the policy, looks up all targets and settles the claims.
+pub(crate) fn claim(
+    context: &Context,
+    subject: &Subject,
+    rootfs: &Rootfs,
+    timings: &mut Timings,
+) -> Result<Claimed, Failure> {
+    let mut explicit = subject.wishes.claims.clone();
+    explicit.extend(claims::from_spec_mounts(&subject.mounts)?);
+    let by_policy = ask_policy(context, subject, rootfs)?;
+    timings.lap("plugins");
+    let targets = explicit.iter().chain(&by_policy).map(|claim| claim.target.clone());
+    // A destination that no volume may have cannot be in a volume's way either.
+    let destinations = subject.mounts.iter().filter_map(|mount| Target::new(&mount.destination).ok());
+    let mut resolved = BTreeMap::new();
+    for target in targets.chain(destinations) {
+        resolved
+            .entry(target.to_string())
+            .or_insert_with(|| rootfs.resolve(&target).map_err(|error| Failure::new(error).cause_line()));
+    }
+    timings.lap("resolve");
+    let (claims, stepped_back) = claims::settle(explicit, by_policy, &subject.mounts, &resolved)?;
+    Ok(Claimed { claims, stepped_back, resolved })
+}
+
+fn container_info(subject: &Subject) -> ContainerInfo {
+    ContainerInfo {
+        id: subject.container.to_string(),
+        tenant: subject.tenant.to_string(),
+        pod: pod(subject).map(ToString::to_string),
+    }
+}
+
+fn pod(subject: &Subject) -> Option<&Pod> {
+    subject.wishes.policy.as_ref().and_then(|policy| policy.pod.as_ref())
+}
+
+fn ask_policy(context: &Context, subject: &Subject, rootfs: &Rootfs) -> Result<Vec<Claim>, Failure> {
+    let Some(request) = &subject.wishes.policy else { return Ok(Vec::new()) };
+    let config = context.config()?;
+    let name = request.plugin.as_deref().unwrap_or(&config.policy);
+    let policy = context.plugins.policy(name).map_err(|error| plugin_failure(error, None))?;
+    let settings = merged(config.settings(name)?, &request.settings);
+    if !settings.is_empty() {
+        let info = policy.describe().map_err(|error| plugin_failure(error, None))?;
+        options::check(PluginKind::Policy, name, None, &info.options, &settings).map_err(option_failure)?;
+    }
+    let top_level = rootfs
+        .top_level()
+        .map_err(|error| Failure::context("cannot list the top level of the root filesystem", error))?;
+    let asked = ClaimsRequest { container: container_info(subject), rootfs: top_level, settings };
+    let answer = policy.claims(&asked).map_err(|error| plugin_failure(error, None))?;
+    let claimed = answer.map_err(|refusal| refused(&refusal, format!("policy {name:?} refuses"), None))?;
+    Ok(claims::from_policy(name, pod(subject), claimed)?)
+}
+
+/// `base`, with the values of `over` in place of its own.
+fn merged(base: Pairs, over: &Pairs) -> Pairs {
+    let mut merged: Pairs =
+        base.into_iter().filter(|(name, _)| over.iter().all(|(other, _)| other != name)).collect();
+    merged.extend(over.iter().cloned());
+    merged
+}
+
+/// Asks the drivers and makes the plan. `table` holds no lease that is provably dead.
+pub(crate) fn propose(
+    context: &Context,
+    subject: &Subject,
+    claimed: &Claimed,
+    table: &LeaseTable,
+    timings: &mut Timings,
+) -> Result<Proposal, Failure> {
+    let mut volumes: BTreeMap<VolumeId, (Volume, bool)> = BTreeMap::new();
+    let mut decided = Vec::new();
+    for claim in &claimed.claims {
+        let id = VolumeId { tenant: subject.tenant.clone(), name: claim.volume.clone() };
+        if !volumes.contains_key(&id) {
+            let found = context.store.find(&id).map_err(|error| Failure::new(error).about(id.clone()))?;
+            timings.lap("volumes");
+            let known = match found {
+                Some(volume) => (volume, false),
+                None => (new_volume(context, subject, claim, &id)?, true),
+            };
+            volumes.insert(id.clone(), known);
+        }
+        let (volume, new) = &volumes[&id];
+        plan::same_driver(claim, volume)?;
+        let attachment = ask_driver(context, subject, claim, volume, table)?;
+        timings.lap("plugins");
+        decided.push(Decided { claim: claim.clone(), volume: volume.clone(), new: *new, attachment });
+    }
+    let answers = decided.iter().map(|one| one.attachment.clone()).collect();
+    let facts = Facts {
+        attempt: &subject.attempt,
+        stage: subject.stage,
+        container: &subject.container,
+        tenant: &subject.tenant,
+        pod: pod(subject),
+        mounts: &subject.mounts,
+        user_namespace: subject.user_namespace,
+        resolved: &claimed.resolved,
+        table,
+        stepped_back: &claimed.stepped_back,
+    };
+    let plan = plan::plan(&facts, decided)?;
+    volhook_core::check::check(&plan, table)?;
+    let seen = holders(table, volumes.keys());
+    let volumes = volumes.into_iter().map(|(id, (volume, _))| (id, volume)).collect();
+    timings.lap("plan");
+    Ok(Proposal { plan, volumes, seen, answers })
+}
+
+fn driver(context: &Context, name: &str, id: &VolumeId) -> Result<Driver, Failure> {
+    context.plugins.driver(name).map_err(|error| plugin_failure(error, Some(id)))
+}
+
+fn new_volume(context: &Context, subject: &Subject, claim: &Claim, id: &VolumeId) -> Result<Volume, Failure> {
+    let config = context.config()?;
+    let name = claim.driver.as_deref().unwrap_or(&config.default_driver);
+    let driver = driver(context, name, id)?;
+    let info = driver.describe().map_err(|error| plugin_failure(error, Some(id)))?;
+    let whose = format!("volume {id:?}");
+    options::check(PluginKind::Driver, name, Some(&whose), &info.options, &claim.options)
+        .map_err(|error| option_failure(error).about(id.clone()))?;
+    let usage = context.store.usage(&subject.tenant).map_err(Failure::new)?;
+    let request = CreateRequest {
+        volume: id.name.to_string(),
+        tenant: subject.tenant.to_string(),
+        pod: claim.member.as_ref().map(|member| member.pod.to_string()),
+        options: claim.options.clone(),
+        labels: claim.labels.clone(),
+        settings: config.settings(name)?,
+        usage,
+    };
+    let answer = driver.create(&request).map_err(|error| plugin_failure(error, Some(id)))?;
+    let creation = answer.map_err(|refusal| {
+        refused(&refusal, format!("driver {name} refuses to create volume {id:?}"), Some(id))
+    })?;
+    let uuid = uuid::Uuid::new_v4().to_string();
+    Ok(plan::new_volume(id.clone(), claim, name, creation, uuid, Timestamp::now()))
+}
+
+fn ask_driver(
+    context: &Context,
+    subject: &Subject,
+    claim: &Claim,
+    volume: &Volume,
+    table: &LeaseTable,
+) -> Result<Attachment, Failure> {
+    let id = &volume.id;
+    let holders = table
+        .holders(id)
+        .map(|(grant, lease)| HolderInfo {
+            container: grant.container.to_string(),
+            access: lease.access,
+            sharing: lease.sharing,
+        })
+        .collect();
+    let request = AttachRequest {
+        volume: id.name.to_string(),
+        options: volume.options.clone(),
+        labels: volume.labels.clone(),
+        container: container_info(subject),
+        holders,
+        access: claim.access,
+        settings: context.config()?.settings(&volume.driver)?,
+    };
+    let driver = driver(context, &volume.driver, id)?;
+    let answer = driver.attach(&request).map_err(|error| plugin_failure(error, Some(id)))?;
+    answer.map_err(|refusal| {
+        refused(&refusal, format!("driver {} refuses to attach volume {id:?}", volume.driver), Some(id))
+    })
+}
+
+fn refused(refusal: &Refusal, who: String, volume: Option<&VolumeId>) -> Failure {
+    let mut failure = Failure::new(format!("{who}: {}", refusal.reason));
+    failure.hints.extend(refusal.hint.clone());
+    failure.volume = volume.cloned();
+    failure
+}
+
+fn option_failure(error: options::OptionError) -> Failure {
+    let hint = error.hint();
+    Failure::new(error).hint(hint)
+}
+
+fn plugin_failure(error: PluginError, volume: Option<&VolumeId>) -> Failure {
+    let mut failure = match (error, volume) {
+        (PluginError::Unknown { kind, name, installed }, volume) => {
+            let whose = volume.map_or(String::new(), |id| format!(" for volume {id:?}"));
+            Failure::new(format!("unknown {kind} {name:?}{whose}"))
+                .hint(format!("installed: {}", installed.join(", ")))
+        }
+        (error, Some(id)) => Failure::context(format!("cannot decide about volume {id:?}"), error),
+        (error, None) => Failure::new(error),
+    };
+    failure.volume = volume.cloned();
+    failure
+}

@@ -1,0 +1,327 @@
+//! The hook stages that a runtime calls with the container's state on standard input.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::evidence;
+use crate::evidence::Verdict;
+use crate::execute;
+use crate::gather;
+use crate::gather::Subject;
+use crate::record;
+use crate::record::Record;
+use crate::report;
+use crate::timings::Timings;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+use volhook_core::claims;
+use volhook_core::claims::Wishes;
+use volhook_core::lease::Grant;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::ReleaseReason;
+use volhook_core::names::ContainerId;
+use volhook_core::names::VolumeId;
+use volhook_core::plan::Stage;
+use volhook_core::rewrite;
+use volhook_core::spec::MAX_SPEC_BYTES;
+use volhook_core::spec::Spec;
+use volhook_core::spec::VOLHOOK_TYPE;
+use volhook_core::state::MAX_STATE_BYTES;
+use volhook_core::state::State;
+use volhook_core::volume::Volume;
+use volhook_mounts::process;
+use volhook_mounts::process::Process;
+use volhook_mounts::rootfs::Rootfs;
+
+/// How long poststop waits for the kernel to let go of what a dead container had mounted.
+const TEARDOWN_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Reads at most `limit` bytes and one more, so that too much is noticed without being read.
+pub(crate) fn read_limited(input: impl std::io::Read, limit: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_state() -> Result<State, Failure> {
+    let bytes = read_limited(std::io::stdin().lock(), MAX_STATE_BYTES)
+        .map_err(|error| Failure::context("cannot read the container state from standard input", error))?;
+    State::parse(&bytes).map_err(|error| {
+        Failure::new(error)
+            .hint("a runtime calls this with the container's state on standard input (OCI runtime-spec)")
+    })
+}
+
+/// prestart and createRuntime: the container gets its volumes. `attempt` is given in entries that the spec
+/// stage wrote.
+pub(crate) fn start(context: &Context, stage: &str, attempt: Option<&str>) -> ExitCode {
+    let mut timings = Timings::start();
+    let (container, result) = match read_state() {
+        Err(failure) => (None, Err(failure)),
+        Ok(state) => {
+            let result = match attempt {
+                None => live(context, &state, &mut timings),
+                Some(attempt) => bound(context, &state, attempt, &mut timings),
+            };
+            (Some(state.id), result)
+        }
+    };
+    timings.finish(stage);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report::refusal(context, container.as_ref(), &failure);
+            failure.kind.exit_code()
+        }
+    }
+}
+
+/// The live stage: everything from the spec to the mounts.
+fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), Failure> {
+    let bundle = Path::new(state.bundle()?);
+    let Some((spec, wishes)) = wishes(context, state, bundle)? else { return Ok(()) };
+    timings.lap("spec");
+    let prefix = &context.config()?.annotation_prefix;
+    if wishes.planned.is_some() {
+        return planned_before(context, spec, prefix);
+    }
+    let mounts = spec.mounts()?;
+    if let Some(mount) = mounts.iter().find(|mount| mount.kind == VOLHOOK_TYPE) {
+        return Err(claims::ClaimError::LiveSpecMount { destination: mount.destination.clone() }.into());
+    }
+    let process = container_process(state)?;
+    let root_path = bundle.join(spec.root_path()?);
+    let rootfs = Rootfs::of_process(&process, &root_path).map_err(|error| {
+        Failure::context(format!("cannot open the root filesystem of container {:?}", state.id), error)
+    })?;
+    let holder = process::holder(context.host()?, &process)
+        .map_err(|error| Failure::context("cannot identify the container's process", error))?;
+    timings.lap("process");
+    // The same container called again (both stages configured) has everything already.
+    let table = context.journal()?.read().map_err(Failure::new)?;
+    if table.of_container(&state.id).any(|grant| grant.holder.as_ref() == Some(&holder)) {
+        return Ok(());
+    }
+    timings.lap("journal");
+    let subject = Subject {
+        attempt: uuid::Uuid::new_v4().to_string(),
+        stage: Stage::Live,
+        container: state.id.clone(),
+        tenant: claims::tenant(&spec.annotations()?, context.config()?.tenant_annotation.as_deref())?,
+        wishes,
+        mounts,
+        user_namespace: spec.has_user_namespace(),
+    };
+    let claimed = gather::claim(context, &subject, &rootfs, timings)?;
+    if claimed.claims.is_empty() {
+        return Ok(());
+    }
+    let proposal = execute::acquire(context, &subject, &claimed, Some(&holder), timings)?;
+    let mounted = execute::mount(context, &proposal.plan, &proposal.volumes, &process, &root_path, timings)
+        .and_then(|()| {
+            let effective = effective_spec(context, &spec, &proposal.plan, &claimed, prefix)?;
+            record::write(
+                context,
+                &Record { plan: proposal.plan.clone(), holder: Some(holder) },
+                effective.document(),
+            )
+        });
+    timings.lap("record");
+    mounted.map_err(|failure| undone(context, &subject.attempt, failure))
+}
+
+/// The createRuntime entry that the spec stage wrote: the pending grant is tied to the container's process,
+/// and what the spec could not express is injected.
+fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings) -> Result<(), Failure> {
+    let record = record::read(context, attempt)?;
+    let spec = read_spec(Path::new(state.bundle()?))?;
+    let process = container_process(state)?;
+    let holder = process::holder(context.host()?, &process)
+        .map_err(|error| Failure::context("cannot identify the container's process", error))?;
+    timings.lap("process");
+    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+    match locked.table().grant(attempt) {
+        None => {
+            return Err(Failure::new(format!(
+                "the leases of attempt {attempt} were given up before the container came"
+            ))
+            .hint("start the container again; its spec has to be planned anew"));
+        }
+        Some(grant) if grant.holder.is_some() => {
+            return if grant.holder.as_ref() == Some(&holder) {
+                Ok(())
+            } else {
+                Err(Failure::new(format!(
+                    "the spec of attempt {attempt} is already used by container {:?}",
+                    grant.container
+                ))
+                .hint("every start needs its spec planned anew"))
+            };
+        }
+        Some(_) => {}
+    }
+    let tied = LeaseRecord::Bound {
+        attempt: attempt.to_owned(),
+        container: state.id.clone(),
+        holder: holder.clone(),
+    };
+    locked.append(Timestamp::now(), &[tied]).map_err(Failure::new)?;
+    drop(locked);
+    timings.lap("journal");
+    let result = find_volumes(context, &record).and_then(|volumes| {
+        let root_path = Path::new(state.bundle()?).join(spec.root_path()?);
+        execute::mount(context, &record.plan, &volumes, &process, &root_path, timings)
+    });
+    result
+        .and_then(|()| record::write(context, &Record { holder: Some(holder), ..record }, spec.document()))
+        .map_err(|failure| undone(context, attempt, failure))
+}
+
+fn find_volumes(context: &Context, record: &Record) -> Result<BTreeMap<VolumeId, Volume>, Failure> {
+    let leases = record.plan.leases.iter();
+    leases
+        .map(|lease| {
+            let found = context.store.find(&lease.volume).map_err(Failure::new)?;
+            match found.filter(|volume| volume.uuid == lease.uuid) {
+                Some(volume) => Ok((volume.id.clone(), volume)),
+                None => Err(Failure::new(format!(
+                    "volume {:?} was removed while its container started",
+                    lease.volume
+                ))
+                .about(lease.volume.clone())),
+            }
+        })
+        .collect()
+}
+
+/// Gives the attempt's leases back after a failure, which is then told with what went wrong meanwhile.
+pub(crate) fn undone(context: &Context, attempt: &str, failure: Failure) -> Failure {
+    let released = context.journal().and_then(|journal| {
+        let table = journal.read().map_err(Failure::new)?;
+        match table.grant(attempt) {
+            None => Ok(()),
+            Some(grant) => execute::release(context, grant, ReleaseReason::Undone, failure.cause_line()),
+        }
+    });
+    match released.and_then(|()| record::remove(context, attempt)) {
+        Ok(()) => failure,
+        Err(second) => failure.hint(format!("and giving its leases back failed: {}", second.cause_line())),
+    }
+}
+
+/// The wishes of a container, with its spec; `None` when it has none and starts untouched.
+fn wishes(context: &Context, state: &State, bundle: &Path) -> Result<Option<(Spec, Wishes)>, Failure> {
+    let spec = match read_spec(bundle) {
+        Ok(spec) => spec,
+        // Runtimes copy the spec's annotations into the state. If there are some and none is a claim, then the
+        // spec is not needed to know that this container is not ours.
+        Err(_) if !state.annotations.is_empty() && !claims::could_be_claims(&state.annotations) => {
+            return Ok(None);
+        }
+        Err(failure) => return Err(failure),
+    };
+    let annotations = spec.annotations()?;
+    let config = match context.config() {
+        Ok(config) => config,
+        Err(_) if !claims::could_be_claims(&annotations) => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    let wishes = claims::from_annotations(&annotations, &config.annotation_prefix)?;
+    Ok((!wishes.is_empty()).then_some((spec, wishes)))
+}
+
+/// A spec that the spec stage has planned needs nothing from an entry without a token; its own entry does it.
+fn planned_before(context: &Context, mut spec: Spec, prefix: &str) -> Result<(), Failure> {
+    match rewrite::strip(&mut spec, prefix)? {
+        None => Ok(()),
+        Some(planned) => record::read(context, &planned.attempt).map(|_| ()),
+    }
+}
+
+/// The spec as it would have been at the spec stage, for the record.
+fn effective_spec(
+    context: &Context,
+    spec: &Spec,
+    plan: &volhook_core::plan::Plan,
+    claimed: &gather::Claimed,
+    prefix: &str,
+) -> Result<Spec, Failure> {
+    let mut effective = spec.clone();
+    let mut plan = plan.clone();
+    for mount in &mut plan.mounts {
+        mount.apply = volhook_core::plan::Apply::Spec;
+    }
+    let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
+    rewrite::apply(&mut effective, &plan, prefix, &claimed.resolved, &source, &[])?;
+    Ok(effective)
+}
+
+fn container_process(state: &State) -> Result<Process, Failure> {
+    process::container_process(state.pid()?).map_err(|error| {
+        Failure::context(format!("cannot use the process of container {:?}", state.id), error)
+    })
+}
+
+/// Reads a bundle's `config.json`.
+pub(crate) fn read_spec(bundle: &Path) -> Result<Spec, Failure> {
+    let path: PathBuf = bundle.join("config.json");
+    let failed =
+        |error| Failure::context(format!("cannot read the container's spec {}", path.display()), error);
+    let file = std::fs::File::open(&path).map_err(failed)?;
+    let bytes = read_limited(file, MAX_SPEC_BYTES).map_err(failed)?;
+    Spec::parse(&bytes).map_err(|error| Failure::context(format!("{} is not usable", path.display()), error))
+}
+
+/// poststop: what is provably dead of this container is given back. It cannot be retried, so it never fails.
+pub(crate) fn stop(context: &Context, attempt: Option<&str>) -> ExitCode {
+    let mut timings = Timings::start();
+    let (container, result) = match read_state() {
+        Err(failure) => (None, Err(failure)),
+        Ok(state) => {
+            let result = give_back(context, &state.id, attempt);
+            (Some(state.id), result)
+        }
+    };
+    timings.lap("release");
+    timings.finish("poststop");
+    if let Err(failure) = result {
+        report::fault(context, container.as_ref(), "poststop", &failure);
+    }
+    ExitCode::SUCCESS
+}
+
+fn give_back(context: &Context, container: &ContainerId, attempt: Option<&str>) -> Result<(), Failure> {
+    let journal = context.journal()?;
+    let patience = (Instant::now() + TEARDOWN_PATIENCE).min(context.deadline);
+    let table = journal.read().map_err(Failure::new)?;
+    let own_pending = |grant: &&Grant| grant.holder.is_none() && Some(grant.attempt.as_str()) == attempt;
+    for grant in table.grants().filter(|grant| grant.container == *container || own_pending(grant)) {
+        let reason = ReleaseReason::Poststop;
+        loop {
+            let evidence = if own_pending(&grant) {
+                Some("the container stopped before its createRuntime hook".to_owned())
+            } else {
+                match evidence::judge(context, grant)? {
+                    Verdict::Dead { evidence, .. } => Some(evidence),
+                    Verdict::Dying { .. } if Instant::now() < patience => {
+                        thread::sleep(Duration::from_millis(2));
+                        continue;
+                    }
+                    Verdict::Dying { .. } | Verdict::Held => None,
+                }
+            };
+            if let Some(evidence) = evidence {
+                execute::release(context, grant, reason, evidence)?;
+                record::remove(context, &grant.attempt)?;
+            }
+            break;
+        }
+    }
+    Ok(())
+}

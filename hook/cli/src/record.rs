@@ -1,0 +1,92 @@
+//! Per-attempt records in the run directory: the plan, and the effective spec beside it.
+//!
+//! They carry a plan from the spec stage to the createRuntime hook, and are what a lease table can be rebuilt
+//! from while containers run. A record dies with its boot or with its container.
+
+use crate::context::Context;
+use crate::error::Failure;
+use serde::Deserialize;
+use serde::Serialize;
+use std::fs;
+use std::io::ErrorKind;
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use volhook_core::lease::Holder;
+use volhook_core::plan::Plan;
+
+/// What is kept of an attempt.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) plan: Plan,
+    /// The container's process, once there is one.
+    pub(crate) holder: Option<Holder>,
+}
+
+/// Writes the record of an attempt, and the spec as the container effectively has it.
+pub(crate) fn write(
+    context: &Context,
+    record: &Record,
+    effective_spec: &serde_json::Value,
+) -> Result<(), Failure> {
+    let folder = folder(context);
+    let failed = |error| {
+        Failure::context(format!("cannot write the container's record in {}", folder.display()), error)
+    };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
+    let attempt = &record.plan.attempt;
+    for (name, content) in [
+        (format!("{attempt}.spec.json"), serde_json::to_vec(effective_spec)),
+        (format!("{attempt}.json"), serde_json::to_vec(record)),
+    ] {
+        let content = content.map_err(|error| failed(error.into()))?;
+        // Whoever reads a record finds a whole one or none.
+        let temporary = folder.join(format!(".{name}"));
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(failed)?;
+        file.write_all(&content).map_err(failed)?;
+        fs::rename(&temporary, folder.join(&name)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Reads the record of an attempt.
+pub(crate) fn read(context: &Context, attempt: &str) -> Result<Record, Failure> {
+    // The token comes from a spec; only what could be a name of ours may become part of a path.
+    if uuid::Uuid::try_parse(attempt).is_err() {
+        return Err(Failure::new(format!("{attempt:?} is not an attempt of volhook's")));
+    }
+    let path = folder(context).join(format!("{attempt}.json"));
+    let bytes = fs::read(&path).map_err(|error| {
+        let failure = Failure::context(format!("cannot read the record of attempt {attempt}"), error);
+        failure.hint(
+            "the spec was planned in another boot or run directory; start from the spec as it was before",
+        )
+    })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::context(format!("the record {} is damaged", path.display()), error))
+}
+
+/// Removes what is kept of an attempt. Nothing depends on its being gone.
+pub(crate) fn remove(context: &Context, attempt: &str) -> Result<(), Failure> {
+    for name in [format!("{attempt}.json"), format!("{attempt}.spec.json")] {
+        let path = folder(context).join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Failure::context(format!("cannot remove {}", path.display()), error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn folder(context: &Context) -> PathBuf {
+    context.paths.run_dir.join("attempts")
+}

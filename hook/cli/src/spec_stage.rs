@@ -1,0 +1,168 @@
+//! The spec stage: the container's spec is rewritten before a runtime reads it.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::execute;
+use crate::gather;
+use crate::gather::Subject;
+use crate::hook::read_limited;
+use crate::hook::undone;
+use crate::record;
+use crate::record::Record;
+use crate::report;
+use crate::timings::Timings;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use volhook_core::claims;
+use volhook_core::claims::Wishes;
+use volhook_core::names::ContainerId;
+use volhook_core::names::VolumeId;
+use volhook_core::plan::Stage;
+use volhook_core::rewrite;
+use volhook_core::rewrite::HookEntry;
+use volhook_core::spec::MAX_SPEC_BYTES;
+use volhook_core::spec::Spec;
+use volhook_core::spec::VOLHOOK_TYPE;
+use volhook_mounts::rootfs::Rootfs;
+
+/// Seconds that a runtime waits for an entry that volhook wrote, unless told otherwise.
+pub(crate) const ENTRY_TIMEOUT_SECONDS: u32 = 30;
+
+/// A hook entry that calls this program with everything that it needs to know, for a spec.
+pub(crate) fn hook_entry(
+    context: &Context,
+    stage: &str,
+    attempt: Option<&str>,
+    timeout: u32,
+) -> Result<HookEntry, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::context("cannot tell the path of the volhook program", error))?;
+    let absolute = |path: &Path| {
+        std::path::absolute(path)
+            .map(|path| path.display().to_string())
+            .map_err(|error| Failure::context(format!("cannot make {} absolute", path.display()), error))
+    };
+    let mut args = vec!["volhook".to_owned(), "hook".to_owned(), stage.to_owned()];
+    args.extend(attempt.map(rewrite::token));
+    let mut env = vec![
+        format!("VOLHOOK_ROOT={}", absolute(&context.paths.root)?),
+        format!("VOLHOOK_RUN_DIR={}", absolute(&context.paths.run_dir)?),
+        format!("VOLHOOK_CONFIG={}", absolute(&context.paths.config)?),
+        format!("VOLHOOK_TIMEOUT={timeout}"),
+    ];
+    if let Ok(file) = std::env::var("VOLHOOK_TIMINGS") {
+        env.push(format!("VOLHOOK_TIMINGS={file}"));
+    }
+    Ok(HookEntry { path: program.display().to_string(), args, env, timeout })
+}
+
+/// The precreate hook: spec on standard input, spec on standard output.
+pub(crate) fn precreate(context: &Context) -> ExitCode {
+    let mut timings = Timings::start();
+    let mut container = None;
+    let result = (|| {
+        let bytes = read_limited(std::io::stdin().lock(), MAX_SPEC_BYTES).map_err(|error| {
+            Failure::context("cannot read the container's spec from standard input", error)
+        })?;
+        let spec = Spec::parse(&bytes)?;
+        let attempt = new_attempt();
+        let id = container_id(&spec, &attempt)?;
+        container = Some(id.clone());
+        let rewritten = rewritten(context, spec, id, attempt.clone(), Path::new("."), &mut timings)?;
+        let text = rewritten.map_or(bytes, |spec| spec.document().to_string().into_bytes());
+        let mut out = std::io::stdout().lock();
+        out.write_all(&text).and_then(|()| out.flush()).map_err(|error| {
+            undone(context, &attempt, Failure::context("cannot write the spec to standard output", error))
+        })
+    })();
+    timings.finish("precreate");
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report::refusal(context, container.as_ref(), &failure);
+            failure.kind.exit_code()
+        }
+    }
+}
+
+/// A fresh attempt's identity.
+pub(crate) fn new_attempt() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// The id that an engine will give the container. podman's precreate hook is not told it, but the spec has it
+/// in the cgroup's path or in the sources of the engine's own mounts.
+fn container_id(spec: &Spec, attempt: &str) -> Result<ContainerId, Failure> {
+    let is_id = |text: &&str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let cgroup = spec.document()["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
+    let from_cgroup = cgroup.split(['/', ':', '-', '.']).rev().find(is_id).map(str::to_owned);
+    let from_mounts = || -> Result<Option<String>, Failure> {
+        Ok(spec.mounts()?.iter().find_map(|mount| {
+            let (_, rest) = mount.source.split_once("-containers/")?;
+            rest.split('/').next().filter(is_id).map(str::to_owned)
+        }))
+    };
+    let id = match from_cgroup {
+        Some(id) => Some(id),
+        None => from_mounts()?,
+    };
+    Ok(ContainerId::new(id.unwrap_or_else(|| format!("unnamed-{attempt}")))?)
+}
+
+/// The spec with its volumes, leases taken; `None` when it is to stay as it is.
+pub(crate) fn rewritten(
+    context: &Context,
+    mut spec: Spec,
+    container: ContainerId,
+    attempt: String,
+    bundle: &Path,
+    timings: &mut Timings,
+) -> Result<Option<Spec>, Failure> {
+    let annotations = spec.annotations()?;
+    let has_our_mounts = spec.mounts()?.iter().any(|mount| mount.kind == VOLHOOK_TYPE);
+    let config = match context.config() {
+        Ok(config) => config,
+        Err(_) if !claims::could_be_claims(&annotations) && !has_our_mounts => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    let prefix = &config.annotation_prefix;
+    let stripped = rewrite::strip(&mut spec, prefix)?.is_some();
+    let annotations = spec.annotations()?;
+    let mounts = spec.mounts()?;
+    let wishes: Wishes = claims::from_annotations(&annotations, prefix)?;
+    if wishes.is_empty() && !mounts.iter().any(|mount| mount.kind == VOLHOOK_TYPE) {
+        return Ok(stripped.then_some(spec));
+    }
+    timings.lap("spec");
+    let root_path = bundle.join(spec.root_path()?);
+    let rootfs = Rootfs::on_host(&root_path).map_err(|error| {
+        Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
+    })?;
+    let subject = Subject {
+        attempt,
+        stage: Stage::Spec,
+        container,
+        tenant: claims::tenant(&annotations, config.tenant_annotation.as_deref())?,
+        wishes,
+        mounts,
+        user_namespace: spec.has_user_namespace(),
+    };
+    let claimed = gather::claim(context, &subject, &rootfs, timings)?;
+    if claimed.claims.is_empty() {
+        return Ok(stripped.then_some(spec));
+    }
+    let plan = execute::acquire(context, &subject, &claimed, None, timings)?.plan;
+    let applied = (|| {
+        let entry = |stage| hook_entry(context, stage, Some(&subject.attempt), ENTRY_TIMEOUT_SECONDS);
+        let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
+        let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
+        rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
+        record::write(context, &Record { plan, holder: None }, spec.document())
+    })();
+    timings.lap("record");
+    match applied {
+        Ok(()) => Ok(Some(spec)),
+        Err(failure) => Err(undone(context, &subject.attempt, failure)),
+    }
+}
