@@ -1,1 +1,312 @@
-//! The rules of the house, asserted from the workspace itself.
+//! The rules of the house, asserted from the workspace itself. Each failure says how to mend it.
+
+use cargo_metadata::DependencyKind;
+use cargo_metadata::Metadata;
+use cargo_metadata::MetadataCommand;
+use cargo_metadata::Package;
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Folder, crates of ours that it may import, and those that its own tests may import besides.
+type ImportRule = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+/// The import table of `hook/docs/architecture.md`.
+const IMPORTS: [ImportRule; 13] = [
+    ("hook/core", &[], &[]),
+    ("hook/journal", &["volhook-core"], &[]),
+    // Its tests compare what a plugin decides in the sandbox with what the same code decides outside.
+    (
+        "hook/plugin-host",
+        &["volhook-core"],
+        &["volhook-plugin", "volhook-local", "volhook-block", "volhook-universal"],
+    ),
+    ("hook/mounts", &["volhook-core"], &[]),
+    ("hook/volumes", &["volhook-core", "volhook-mounts"], &[]),
+    ("hook/harness", &["volhook-core"], &[]),
+    (
+        "hook/cli",
+        &[
+            "volhook-core",
+            "volhook-journal",
+            "volhook-plugin-host",
+            "volhook-mounts",
+            "volhook-volumes",
+            "volhook-harness",
+        ],
+        &[],
+    ),
+    ("hook/xtask", &[], &[]),
+    ("plugins/kit", &[], &[]),
+    ("plugins/local", &["volhook-plugin"], &[]),
+    ("plugins/block", &["volhook-plugin"], &[]),
+    ("plugins/universal", &["volhook-plugin"], &[]),
+    ("tests", &[], &["volhook-core", "volhook-harness"]),
+];
+
+/// What a reader sees first, fixed: everything else is a folder deeper or a dotfile.
+const TOP_LEVEL: [&str; 9] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+    "hook",
+    "plugins",
+    "tests",
+    "wit",
+];
+
+/// The only places of `unsafe`: the system calls, and the loading of compiled plugins.
+const UNSAFE_HOMES: [&str; 2] = ["hook/mounts/src/", "hook/plugin-host/src/load.rs"];
+
+/// Longest file, in lines.
+const LONGEST: usize = 700;
+
+fn workspace() -> Metadata {
+    MetadataCommand::new().no_deps().exec().expect("cargo metadata works in a cargo workspace")
+}
+
+fn folder(workspace: &Metadata, package: &Package) -> String {
+    let manifest = package.manifest_path.strip_prefix(&workspace.workspace_root);
+    let folder = manifest.ok().and_then(|path| path.parent());
+    folder.map_or_else(|| package.manifest_path.to_string(), ToString::to_string)
+}
+
+/// A file of the repository, tracked or about to be.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn is_rust(&self) -> bool {
+        self.path.ends_with(".rs")
+    }
+
+    /// `path:line` of each line of code, comments left out, that holds one of `words`.
+    fn find(&self, words: &[&str]) -> Vec<String> {
+        self.text
+            .lines()
+            .enumerate()
+            .map(|(index, line)| (index, line.split("//").next().unwrap_or_default()))
+            .filter(|(_, code)| words.iter().any(|word| code.contains(word)))
+            .map(|(index, code)| format!("{}:{}: {}", self.path, index + 1, code.trim()))
+            .collect()
+    }
+}
+
+/// All text files that git does not ignore.
+fn sources() -> Vec<Source> {
+    let root = PathBuf::from(workspace().workspace_root);
+    let listed = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
+        .current_dir(&root)
+        .output()
+        .expect("git can be run");
+    assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    let paths = String::from_utf8(listed.stdout).expect("paths in the repository are UTF-8");
+    let sources: Vec<Source> = paths
+        .split_terminator('\0')
+        .filter_map(|path| {
+            let text = fs::read_to_string(root.join(path)).ok()?;
+            Some(Source { path: path.to_owned(), text })
+        })
+        .collect();
+    assert!(sources.iter().any(|source| source.path == "tests/tidy.rs"), "git lists no sources");
+    sources
+}
+
+#[track_caller]
+fn check(mend: &str, problems: impl IntoIterator<Item = String>) {
+    let problems: Vec<String> = problems.into_iter().collect();
+    assert!(problems.is_empty(), "{mend}\n  {}\n", problems.join("\n  "));
+}
+
+#[test]
+fn crates_import_what_the_table_allows() {
+    let workspace = workspace();
+    let ours: BTreeSet<&str> = workspace.packages.iter().map(|package| package.name.as_str()).collect();
+    let mut problems = Vec::new();
+    for package in &workspace.packages {
+        let folder = folder(&workspace, package);
+        let Some((_, allowed, in_tests)) = IMPORTS.iter().find(|(name, ..)| *name == folder) else {
+            problems.push(format!("{folder} is not in the table"));
+            continue;
+        };
+        for dependency in &package.dependencies {
+            let name = dependency.name.as_str();
+            let tested = dependency.kind == DependencyKind::Development && in_tests.contains(&name);
+            if ours.contains(name) && !allowed.contains(&name) && !tested {
+                problems.push(format!("{folder} imports {name} ({} dependency)", dependency.kind));
+            }
+        }
+    }
+    check(
+        "move the code to a crate that may import what it needs, or pass the value in from hook/cli; a new \
+         crate gets a line in IMPORTS and in the architecture's table:",
+        problems,
+    );
+}
+
+#[test]
+fn every_crate_takes_the_workspaces_lints_and_licence() {
+    let workspace = workspace();
+    let mut problems = Vec::new();
+    for package in &workspace.packages {
+        let manifest = fs::read_to_string(&package.manifest_path).expect("a manifest that cargo has read");
+        if !manifest.replace(' ', "").contains("[lints]\nworkspace=true") {
+            problems.push(format!("{}: add `[lints]` with `workspace = true`", package.manifest_path));
+        }
+        if package.license.as_deref() != Some("MIT OR Apache-2.0") {
+            problems.push(format!("{}: add `license.workspace = true`", package.manifest_path));
+        }
+    }
+    check("complete these manifests:", problems);
+}
+
+#[test]
+fn the_visible_top_level_is_fixed() {
+    let visible: BTreeSet<String> = sources()
+        .iter()
+        .filter_map(|source| source.path.split('/').next().map(str::to_owned))
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    let fixed: BTreeSet<String> = TOP_LEVEL.map(str::to_owned).into();
+    check(
+        "put new things into hook, plugins, wit or tests, and settings of tools into dotfiles:",
+        visible.symmetric_difference(&fixed).map(|name| {
+            if visible.contains(name) {
+                format!("{name} does not belong there")
+            } else {
+                format!("{name} is missing")
+            }
+        }),
+    );
+}
+
+#[test]
+fn unsafe_code_has_two_homes() {
+    // In two parts each, so that this file does not find itself.
+    let words = [
+        concat!("uns", "afe {"),
+        concat!("uns", "afe fn"),
+        concat!("uns", "afe impl"),
+        concat!("uns", "afe extern"),
+        concat!("uns", "afe trait"),
+        concat!("allow(uns", "afe_code"),
+        concat!("expect(uns", "afe_code"),
+    ];
+    let elsewhere = sources()
+        .into_iter()
+        .filter(|source| source.is_rust() && !UNSAFE_HOMES.iter().any(|home| source.path.starts_with(home)));
+    check(
+        "use rustix or nix, or put a safe function for it into hook/mounts:",
+        elsewhere.flat_map(|source| source.find(&words)),
+    );
+}
+
+#[test]
+fn every_source_file_says_its_purpose_first() {
+    check(
+        "begin the file with `//!` and its one purpose:",
+        sources()
+            .into_iter()
+            .filter(|source| source.is_rust() && !source.text.starts_with("//! "))
+            .map(|source| source.path),
+    );
+}
+
+#[test]
+fn no_file_is_too_long() {
+    check(
+        &format!(
+            "more than {LONGEST} lines tell more than one story; split the file where the second begins:"
+        ),
+        sources()
+            .into_iter()
+            .filter(|source| source.path != "Cargo.lock" && !source.path.ends_with(".snap"))
+            .map(|source| (source.text.lines().count(), source.path))
+            .filter(|(lines, _)| *lines > LONGEST)
+            .map(|(lines, path)| format!("{path}: {lines} lines")),
+    );
+}
+
+#[test]
+fn nothing_is_left_unfinished_or_skipped() {
+    // In two parts each, so that this file does not find itself.
+    let words = [
+        concat!("#[", "ignore"),
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+        concat!("d", "bg!("),
+        concat!("FIX", "ME"),
+    ];
+    check(
+        "finish it, or delete it; a test that cannot run fails with what to do:",
+        sources().into_iter().filter(Source::is_rust).flat_map(|source| source.find(&words)),
+    );
+}
+
+/// A path of this machine in a file would be wrong on any other.
+#[test]
+fn no_paths_of_one_machine() {
+    let mut places = vec![workspace().workspace_root.to_string(), concat!("/Us", "ers/").to_owned()];
+    places.extend(
+        ["CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR"].into_iter().filter_map(|name| env::var(name).ok()),
+    );
+    if let Ok(home) = env::var("HOME") {
+        places.extend(["cargo", "rustup"].map(|tool| format!("{home}/.{tool}")));
+    }
+    // A place such as /src is a word that any text may use.
+    places.retain(|place| place.matches('/').count() > 1);
+    let mut problems = Vec::new();
+    for source in sources() {
+        for (index, line) in source.text.lines().enumerate() {
+            problems.extend(
+                places
+                    .iter()
+                    .filter(|place| line.contains(place.as_str()))
+                    .map(|place| format!("{}:{}: {place}", source.path, index + 1)),
+            );
+        }
+    }
+    check("derive the path from the environment, or use a temporary folder:", problems);
+}
+
+#[test]
+fn the_core_is_pure() {
+    let words = [
+        "std::fs",
+        "std::env",
+        "std::process",
+        "std::net",
+        "std::os",
+        "std::thread",
+        "SystemTime::now",
+        "Instant::now",
+        "Timestamp::now",
+        "Zoned::now",
+    ];
+    let core =
+        sources().into_iter().filter(|source| source.is_rust() && source.path.starts_with("hook/core/"));
+    check(
+        "hook/core decides about facts that it is given: read the file, clock or environment in hook/cli and \
+         pass the value in:",
+        core.flat_map(|source| source.find(&words)),
+    );
+
+    let workspace = workspace();
+    let allowed = ["jiff", "oci-spec", "serde", "serde_json", "thiserror", "toml"];
+    let core = workspace.packages.iter().filter(|package| package.name.as_str() == "volhook-core");
+    let dependencies = core.flat_map(|package| &package.dependencies);
+    check(
+        "hook/core depends on data formats only, so that the compiler keeps it pure:",
+        dependencies
+            .filter(|dependency| dependency.kind != DependencyKind::Development)
+            .filter(|dependency| !allowed.contains(&dependency.name.as_str()))
+            .map(|dependency| dependency.name.clone()),
+    );
+}

@@ -1,2 +1,140 @@
-//! Entry.
-fn main() {}
+//! `cargo xtask`: everything that a contributor runs, with the set-up that it needs.
+
+mod bench;
+mod bundle;
+mod demo;
+mod install;
+mod process;
+mod setup;
+
+use anyhow::Result;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "What a contributor runs; each command installs what it needs and lacks"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what the other commands need, and nothing else
+    Setup,
+    /// Run all tests; further arguments go to `cargo nextest run`
+    Test {
+        /// Arguments for `cargo nextest run`, such as part of a test's name
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Show the main job with real containers, and check each step
+    Demo {
+        /// The runtime to show it with
+        #[arg(long, default_value = "runc")]
+        runtime: Runtime,
+    },
+    /// Build for release and install `volhook`, `volhook-runc` and `volhook-crun`
+    Install {
+        /// They go to `bin` below this
+        #[arg(long, default_value = "/usr/local")]
+        prefix: PathBuf,
+    },
+    /// Measure
+    #[command(subcommand)]
+    Bench(Bench),
+    /// What continuous integration runs: format, lints, documentation, tests
+    Ci,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// A container's whole run with volhook's hooks, against plain hooks and binds
+    Hook {
+        /// How often each of the four is run, at least 30
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(30..))]
+        runs: u32,
+        /// The runtime, or both
+        #[arg(long, default_value = "both")]
+        runtime: BenchRuntime,
+    },
+}
+
+/// An OCI runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Runtime {
+    Runc,
+    Crun,
+}
+
+impl Runtime {
+    /// The program's name.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+        }
+    }
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.program())
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum BenchRuntime {
+    Both,
+    Runc,
+    Crun,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Setup => {
+            setup::for_containers()?;
+            setup::for_tests()
+        }
+        Command::Test { args } => test(&args),
+        Command::Demo { runtime } => demo::run(runtime),
+        Command::Install { prefix } => install::run(&prefix),
+        Command::Bench(Bench::Hook { runs, runtime }) => bench::run(
+            runs as usize,
+            match runtime {
+                BenchRuntime::Both => &[Runtime::Runc, Runtime::Crun],
+                BenchRuntime::Runc => &[Runtime::Runc],
+                BenchRuntime::Crun => &[Runtime::Crun],
+            },
+        ),
+        Command::Ci => process::run(&mut process::command(".ci/run")),
+    }
+}
+
+/// The documentation's examples run first, so that the last lines are the summary of the whole suite.
+fn test(args: &[String]) -> Result<()> {
+    setup::for_containers()?;
+    setup::for_tests()?;
+    process::run(process::cargo().args(["build", "--workspace", "--bins"]))?;
+    if args.is_empty() {
+        process::run(process::cargo().args(["test", "--quiet", "--doc", "--workspace"]))?;
+    }
+    process::run(process::cargo().args(["nextest", "run", "--workspace"]).args(args))
+}

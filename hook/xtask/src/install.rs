@@ -1,0 +1,44 @@
+//! `cargo xtask install`: the release binary, and the names under which it is an OCI runtime.
+
+use crate::process;
+use crate::setup;
+use anyhow::Context;
+use anyhow::Result;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+/// Called by one of these names, the binary wraps the runtime that the name ends with.
+const WRAPPERS: [&str; 2] = ["volhook-runc", "volhook-crun"];
+
+/// Builds and installs below `prefix`. Each file is put in place by a rename, so that a hook that starts
+/// meanwhile finds either the old one or the new one.
+pub(crate) fn run(prefix: &Path) -> Result<()> {
+    setup::for_building()?;
+    let built = process::build_volhook(true)?;
+    let bin = prefix.join("bin");
+    fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
+
+    let binary = bin.join("volhook");
+    put(&binary, |new| {
+        fs::copy(&built, new)?;
+        fs::set_permissions(new, fs::Permissions::from_mode(0o755))
+    })?;
+    println!("{}", binary.display());
+    for wrapper in WRAPPERS {
+        let path = bin.join(wrapper);
+        put(&path, |new| symlink("volhook", new))?;
+        println!("{} -> volhook", path.display());
+    }
+    Ok(())
+}
+
+fn put(path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
+    let new = path.with_extension("new");
+    let made = match fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => make(&new).and_then(|()| fs::rename(&new, path)),
+    };
+    made.with_context(|| format!("cannot install {} (--prefix names another place)", path.display()))
+}

@@ -1,0 +1,115 @@
+//! Installs what is missing on a fresh Debian machine with a Rust toolchain, after saying so; where it may
+//! not install, says exactly what to install. Where nothing is missing it prints nothing.
+
+use crate::process;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+use std::fs;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+
+/// The target that plugins are compiled for.
+const WASM: &str = "wasm32-unknown-unknown";
+
+/// Programs that the containers of demo, tests and benchmarks need, and the Debian packages that have them.
+const TOOLS: [(&str, &str); 6] = [
+    ("runc", "runc"),
+    ("crun", "crun"),
+    ("busybox", "busybox-static"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("losetup", "mount"),
+    ("unshare", "util-linux"),
+];
+
+/// What Debian has for compiling plugins where rustup's target cannot be had.
+const DEBIAN_WASM: [&str; 3] = ["rustc-web", "rust-web-src", "lld-22"];
+
+/// What building volhook needs: a compiler for the built-in plugins.
+pub(crate) fn for_building() -> Result<()> {
+    if has_wasm_target() || has_debian_wasm() {
+        return Ok(());
+    }
+    if process::find("rustup").is_some() {
+        println!("The target {WASM}, for the built-in plugins, is missing: installing it with rustup.");
+        match show_and_run(Command::new("rustup").args(["target", "add", WASM])) {
+            Ok(()) => return Ok(()),
+            Err(error) => println!("That did not work ({error:#}); Debian has a compiler for it, too."),
+        }
+    }
+    install(&DEBIAN_WASM, &format!("or, where rustup works: rustup target add {WASM}"))?;
+    ensure!(has_debian_wasm(), "Debian's compiler for {WASM} is still missing after its installation");
+    Ok(())
+}
+
+/// What building volhook and running containers needs.
+pub(crate) fn for_containers() -> Result<()> {
+    let missing: Vec<(&str, &str)> = TOOLS.into_iter().filter(|(program, _)| !is_there(program)).collect();
+    if !missing.is_empty() {
+        let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
+        println!("Missing programs: {}.", programs.join(", "));
+        let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+        install(&packages, "or the same programs from elsewhere; busybox must be a static one")?;
+        let still: Vec<&str> = programs.into_iter().filter(|program| !is_there(program)).collect();
+        ensure!(still.is_empty(), "still missing after the installation: {}", still.join(", "));
+    }
+    for_building()
+}
+
+/// What running the tests needs beyond that.
+pub(crate) fn for_tests() -> Result<()> {
+    if process::find("cargo-nextest").is_none() {
+        println!("The test runner cargo-nextest is missing: building it, once; this takes some minutes.");
+        show_and_run(process::cargo().args(["install", "--locked", "cargo-nextest"]))?;
+    }
+    Ok(())
+}
+
+fn is_there(program: &str) -> bool {
+    process::find(program).is_some_and(|path| program != "busybox" || is_static(&path))
+}
+
+/// Whether a program runs without a dynamic loader, whose path would stand in the program's first page.
+fn is_static(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut head));
+    read.is_ok() && !head.windows(4).any(|part| part == b"/ld-")
+}
+
+fn has_wasm_target() -> bool {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    process::ask(process::command(rustc).args(["--print", "target-libdir", "--target", WASM]))
+        .is_ok_and(|folder| Path::new(folder.trim()).is_dir())
+}
+
+/// Debian's compiler, the sources of its standard library, and LLVM's linker in any version.
+fn has_debian_wasm() -> bool {
+    let linker = |name: &str| name.starts_with("wasm-ld-");
+    Path::new("/usr/bin/rustc").exists()
+        && Path::new("/usr/lib/rustlib/src/rust/library/std/Cargo.toml").exists()
+        && fs::read_dir("/usr/bin")
+            .is_ok_and(|files| files.flatten().any(|file| file.file_name().to_str().is_some_and(linker)))
+}
+
+fn install(packages: &[&str], otherwise: &str) -> Result<()> {
+    let list = packages.join(" ");
+    if !process::is_root() || process::find("apt-get").is_none() {
+        bail!("please install Debian's packages {list} (sudo apt-get install --yes {list}), {otherwise}");
+    }
+    println!("Installing Debian's packages {list}.");
+    show_and_run(apt_get().arg("update"))?;
+    show_and_run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.arg("--quiet").env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn show_and_run(command: &mut Command) -> Result<()> {
+    println!("$ {}", process::line(command));
+    process::run(command)
+}

@@ -1,0 +1,65 @@
+//! Scenarios on real runtimes: what a user of runc and crun sees of volhook.
+//!
+//! Every scenario runs with both runtimes. All need root and fail where they cannot run.
+
+mod claims;
+mod live;
+mod plugins;
+mod spec_stage;
+mod state;
+mod targets;
+
+use anyhow::Result;
+use serde_json::Value;
+use volhook_harness::Volhook;
+
+/// Makes a test of each function, once with runc and once with crun.
+macro_rules! on_both_runtimes {
+    ($($name:ident),* $(,)?) => {
+        mod runc {
+            $(#[test]
+            fn $name() -> anyhow::Result<()> {
+                super::$name(volhook_harness::RuntimeKind::Runc)
+            })*
+        }
+        mod crun {
+            $(#[test]
+            fn $name() -> anyhow::Result<()> {
+                super::$name(volhook_harness::RuntimeKind::Crun)
+            })*
+        }
+    };
+}
+pub(crate) use on_both_runtimes;
+
+/// The text of the newest refusal in the events. crun drops what a hook prints, the events keep it.
+pub(crate) fn last_refusal(volhook: &Volhook) -> Result<String> {
+    let events = volhook.json(&["events"])?;
+    let refusals = events.as_array().into_iter().flatten().filter(|event| event["kind"] == "refused");
+    let last = refusals.last().map(|event| event["what"].as_str().unwrap_or_default().to_owned());
+    last.ok_or_else(|| anyhow::anyhow!("no refusal in {events:#}"))
+}
+
+/// Leases as (volume, container).
+pub(crate) fn leases(volhook: &Volhook) -> Result<Vec<(String, String)>> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let leases = volhook.json(&["lease", "ls"])?;
+    Ok(leases.as_array().into_iter().flatten().map(|l| (text(&l["volume"]), text(&l["container"]))).collect())
+}
+
+/// The names of all volumes.
+pub(crate) fn volumes(volhook: &Volhook) -> Result<Vec<String>> {
+    let volumes = volhook.json(&["volume", "ls"])?;
+    Ok(volumes
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v["name"].as_str().map(str::to_owned))
+        .collect())
+}
+
+/// Asserts that a text holds a part, showing both.
+#[track_caller]
+pub(crate) fn assert_contains(text: &str, part: &str) {
+    assert!(text.contains(part), "{part:?} is not in:\n{text}");
+}
