@@ -15,8 +15,8 @@ fn an_empty_state_lists_nothing() -> Result<()> {
         assert_eq!(volhook.json(&[list, "ls"])?, serde_json::json!([]));
     }
     assert_eq!(volhook.json(&["events"])?, serde_json::json!([]));
-    insta::assert_snapshot!(volhook.run(&["volume", "ls"])?, @"");
-    insta::assert_snapshot!(volhook.run(&["lease", "ls"])?, @"");
+    insta::assert_snapshot!(volhook.run(&["volume", "ls"])?, @"NAME   DRIVER   SIZE   LIMIT   HELD BY   CREATED");
+    insta::assert_snapshot!(volhook.run(&["lease", "ls"])?, @"VOLUME   CONTAINER   DRIVER   ACCESS   TARGET   PID   SINCE");
     assert!(!volhook.root().exists(), "looking made something");
     Ok(())
 }
@@ -51,14 +51,27 @@ fn a_plan_does_nothing() -> Result<()> {
         .annotation("dev.volhook.mount.opt", "source=tools,target=/opt")
         .build()?;
     let path = bundle.path().to_string_lossy().into_owned();
-    insta::assert_snapshot!(volhook.run(&["plan", &path])?, @"");
+    insta::assert_snapshot!(volhook.run(&["plan", &path])?, @r#"
+    VOLUME             DRIVER   VOLUME IS   ACCESS         TARGET                      SUBPATH
+    vol-p1-etc         local    create      rw shared      /etc                        -
+    vol-p1-home        local    create      rw shared      /home                       -
+    tools              local    create      rw shared      /opt                        -
+    vol-p1-root        local    create      rw shared      /root                       -
+    vol-p1-srv         local    create      rw shared      /srv                        -
+    mods               local    create      rw shared      /lib/mods (/usr/lib/mods)   a/b
+    vol-p1-usr-local   local    create      rw shared      /usr/local                  -
+    vol-p1-var         local    create      rw shared      /var                        -
+    mydb               block    create      ro exclusive   /var/lib/db                 -
+    vol-p1-workspace   local    create      rw shared      /workspace                  -
+    note: volume "vol-p1-opt": not mounted on /opt: annotation "dev.volhook.mount.opt" already claims /opt
+    "#);
     let plan = volhook.json(&["plan", &path])?;
     assert_eq!(plan["mounts"].as_array().map(Vec::len), Some(10));
     assert_eq!(plan["leases"].as_array().map(Vec::len), Some(10));
     assert!(!volhook.root().exists() && !volhook.run_dir().exists(), "planning made something");
 
     let plain = BundleBuilder::new().build()?;
-    insta::assert_snapshot!(volhook.run(&["plan", &plain.path().to_string_lossy()])?, @"");
+    insta::assert_snapshot!(volhook.run(&["plan", &plain.path().to_string_lossy()])?, @"The container claims nothing: it starts untouched.");
     Ok(())
 }
 
@@ -93,13 +106,31 @@ fn wrong_usage_and_failures_have_their_exit_codes() -> Result<()> {
     assert_eq!(volhook.run(&["hook", "poststart"])?.code(), Some(2));
     let missing = volhook.folder().join("nowhere");
     let output = volhook.run(&["plan", &missing.to_string_lossy()])?;
-    insta::assert_snapshot!(in_snapshot(&volhook, &output), @"");
+    insta::assert_snapshot!(in_snapshot(&volhook, &output), @r"
+    ------- stderr -------
+    Error: cannot read the container's spec [FOLDER]/nowhere/config.json: No such file or directory (os error 2)
+    [exit status: 1]
+    ");
     let bundle = BundleBuilder::new().annotation("dev.volhook.mont.x", "source=v").build()?;
-    insta::assert_snapshot!(volhook.run(&["plan", &bundle.path().to_string_lossy()])?, @"");
+    insta::assert_snapshot!(volhook.run(&["plan", &bundle.path().to_string_lossy()])?, @r#"
+    ------- stderr -------
+    Error: unknown annotation "dev.volhook.mont.x"
+    hint: known are dev.volhook.mount.<label>, dev.volhook.pod and dev.volhook.policy
+    [exit status: 1]
+    "#);
     volhook.configure("default_drivers = \"local\"\n")?;
     let output = volhook.run(&["plan", &bundle.path().to_string_lossy()])?;
-    insta::assert_snapshot!(in_snapshot(&volhook, &output), @"");
+    insta::assert_snapshot!(in_snapshot(&volhook, &output), @r"
+    ------- stderr -------
+    Error: the configuration [FOLDER]/config.toml line 1 is not usable: unknown field `default_drivers`, expected one of `annotation_prefix`, `tenant_annotation`, `default_driver`, `policy`, `runtime`, `plugins`
+    [exit status: 1]
+    ");
     let verbose = volhook.run(&["-v", "plan", &missing.to_string_lossy()])?;
-    insta::assert_snapshot!(in_snapshot(&volhook, &verbose), @"");
+    insta::assert_snapshot!(in_snapshot(&volhook, &verbose), @r"
+    ------- stderr -------
+    Error: cannot read the container's spec [FOLDER]/nowhere/config.json
+      caused by: No such file or directory (os error 2)
+    [exit status: 1]
+    ");
     Ok(())
 }

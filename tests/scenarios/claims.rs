@@ -6,7 +6,9 @@ use crate::leases;
 use crate::on_both_runtimes;
 use crate::volumes;
 use anyhow::Result;
+use anyhow::ensure;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use volhook_harness::BundleBuilder;
 use volhook_harness::HostSnapshot;
@@ -134,6 +136,27 @@ fn privileged_a_policy_steps_back(kind: RuntimeKind) -> Result<()> {
     Ok(())
 }
 
+/// An image attached to a loop device by hand, until it is dropped.
+struct Attached {
+    device: String,
+}
+
+impl Attached {
+    fn new(image: &Path) -> Result<Self> {
+        let output = Command::new("losetup").args(["--find", "--show"]).arg(image).output()?;
+        let device = String::from_utf8(output.stdout)?.trim().to_owned();
+        ensure!(device.starts_with("/dev/loop"), "losetup: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(Self { device })
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let detached = Command::new("losetup").args(["--detach", &self.device]).status();
+        assert!(detached.is_ok_and(|status| status.success()), "{} is still attached", self.device);
+    }
+}
+
 fn privileged_broken_images_are_refused(kind: RuntimeKind) -> Result<()> {
     let volhook = Volhook::new()?;
     let runtime = Runtime::new(kind)?;
@@ -147,12 +170,9 @@ fn privileged_broken_images_are_refused(kind: RuntimeKind) -> Result<()> {
     let image = volhook.root().join("volumes/default/mydb/volume.img");
     let refused = || refusal(&volhook, &runtime, "dev.volhook.mount.x", claim);
 
-    let attached = Command::new("losetup").args(["--find", "--show"]).arg(&image).output()?;
-    let device = String::from_utf8(attached.stdout)?.trim().to_owned();
-    assert!(device.starts_with("/dev/loop"), "losetup: {}", String::from_utf8_lossy(&attached.stderr));
-    let text = refused();
-    assert!(Command::new("losetup").args(["--detach", &device]).status()?.success());
-    assert_contains(&text?, &device);
+    let attached = Attached::new(&image)?;
+    assert_contains(&refused()?, &attached.device);
+    drop(attached);
 
     let before = HostSnapshot::take()?.below([volhook.folder()]);
     let aside = image.with_extension("aside");

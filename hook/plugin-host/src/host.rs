@@ -12,6 +12,8 @@ use crate::sandbox;
 use crate::sandbox::Identity;
 use crate::sandbox::Limits;
 use serde::Serialize;
+use nix::sys::signal::SigSet;
+use nix::sys::signal::Signal;
 use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -207,7 +209,16 @@ fn runtime_engine() -> wasmtime::Result<Engine> {
     let mut config = profile::config(builtin::PROFILE_ID, std::env::consts::ARCH)?;
     #[cfg(feature = "compile")]
     config.enable_compiler(false);
+    unblock_trap_signals()?;
     Engine::new(&config)
+}
+
+/// A trap of a plugin is a signal that the engine catches. crun starts hooks with all signals blocked, and the
+/// kernel kills a process that raises a blocked one.
+fn unblock_trap_signals() -> wasmtime::Result<()> {
+    let signals: SigSet =
+        [Signal::SIGILL, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGTRAP].into_iter().collect();
+    Ok(signals.thread_unblock()?)
 }
 
 fn load_error(name: &str, error: &wasmtime::Error) -> PluginError {

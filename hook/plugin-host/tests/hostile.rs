@@ -1,4 +1,5 @@
 //! Plugins that misbehave: each is refused by name and in time, and what is no plugin is not installed.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 #[path = "../../../tests/fixtures/plugins/component.rs"]
 mod component;

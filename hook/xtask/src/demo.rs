@@ -125,7 +125,7 @@ impl Stage {
         ensure!(!refused, "c2 got a volume that c1 holds");
         if self.runtime == Runtime::Crun {
             println!("\ncrun drops what a hook prints; the events keep it:\n");
-            self.show("volhook events")?;
+            self.show_words(&["sh", "-c", "volhook events | tail -n 1"].map(str::to_owned))?;
         } else {
             ensure!(unescaped(&text).contains(BUSY), "runc does not show the refusal");
         }
@@ -195,12 +195,11 @@ impl Stage {
         self.folder.path().join(name)
     }
 
+    /// crun takes a relative `--root` from the bundle's folder, so it is an absolute one.
     fn runtime_words(&self, args: &[&str]) -> Vec<String> {
-        [self.runtime.program(), "--root", "state"]
-            .iter()
-            .chain(args)
-            .map(|word| (*word).to_owned())
-            .collect()
+        let state = self.path("state");
+        let words = [self.runtime.program(), "--root", &state.to_string_lossy()].map(str::to_owned);
+        words.into_iter().chain(args.iter().map(|word| (*word).to_owned())).collect()
     }
 
     fn in_container(&self, id: &str, script: &str) -> Vec<String> {
