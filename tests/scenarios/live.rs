@@ -214,27 +214,27 @@ fn privileged_ten_share_a_local_volume_at_once(kind: RuntimeKind) -> Result<()> 
     Ok(())
 }
 
-/// Puts nonsense where the configuration, the journal and the state root should be, one after the other.
-fn broken_states(volhook: &Volhook) -> Result<[(&'static str, Box<dyn Fn() -> Result<()>>); 3]> {
-    let (config, journal, root) = (volhook.config(), volhook.root().join("journal"), volhook.root());
-    Ok([
-        ("configuration", Box::new(move || Ok(fs::write(&config, "= nonsense [")?))),
-        (
-            "journal",
-            Box::new(move || {
-                let _ = fs::remove_dir_all(&journal);
-                fs::create_dir_all(journal.parent().expect("has a parent"))?;
-                Ok(fs::write(&journal, "not a folder")?)
-            }),
-        ),
-        (
-            "state root",
-            Box::new(move || {
-                fs::remove_dir_all(&root)?;
-                Ok(fs::write(&root, "not a folder")?)
-            }),
-        ),
-    ])
+/// What a container may find broken.
+const BREAKABLE: [&str; 3] = ["configuration", "journal", "state root"];
+
+/// Puts nonsense where one of [`BREAKABLE`] should be.
+fn break_it(volhook: &Volhook, what: &str) -> Result<()> {
+    match what {
+        "configuration" => fs::write(volhook.config(), "= nonsense [")?,
+        "journal" => {
+            let journal = volhook.root().join("journal");
+            if journal.exists() {
+                fs::remove_dir_all(&journal)?;
+            }
+            fs::create_dir_all(volhook.root())?;
+            fs::write(journal, "not a folder")?;
+        }
+        _ => {
+            fs::remove_dir_all(volhook.root())?;
+            fs::write(volhook.root(), "not a folder")?;
+        }
+    }
+    Ok(())
 }
 
 fn privileged_no_claims_no_dependence(kind: RuntimeKind) -> Result<()> {
@@ -242,8 +242,8 @@ fn privileged_no_claims_no_dependence(kind: RuntimeKind) -> Result<()> {
     let bundle = BundleBuilder::new().shell("echo started").annotation("org.example.title", "x").build()?;
     volhook.install(&bundle)?.success();
     let runtime = Runtime::new(kind)?;
-    for (what, break_it) in broken_states(&volhook)? {
-        break_it()?;
+    for what in BREAKABLE {
+        break_it(&volhook, what)?;
         let output = runtime.run(&bundle, "c1")?;
         assert!(output.status.success(), "with a broken {what}: {output}");
         assert_eq!(output.stdout, "started\n");
@@ -252,7 +252,7 @@ fn privileged_no_claims_no_dependence(kind: RuntimeKind) -> Result<()> {
 }
 
 fn privileged_claims_fail_closed_when_the_state_is_broken(kind: RuntimeKind) -> Result<()> {
-    for i in 0..3 {
+    for what in BREAKABLE {
         let volhook = Volhook::new()?;
         let bundle = BundleBuilder::new()
             .shell("echo started")
@@ -261,8 +261,7 @@ fn privileged_claims_fail_closed_when_the_state_is_broken(kind: RuntimeKind) -> 
         volhook.install(&bundle)?.success();
         let runtime = Runtime::new(kind)?;
         runtime.run(&bundle, "c1")?.success();
-        let (what, break_it) = &broken_states(&volhook)?[i];
-        break_it()?;
+        break_it(&volhook, what)?;
         let output = runtime.run(&bundle, "c1")?;
         assert!(!output.status.success() && output.stdout.is_empty(), "with a broken {what}: {output}");
     }

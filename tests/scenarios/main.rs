@@ -35,9 +35,9 @@ pub(crate) use on_both_runtimes;
 /// The text of the newest refusal in the events. crun drops what a hook prints, the events keep it.
 pub(crate) fn last_refusal(volhook: &Volhook) -> Result<String> {
     let events = volhook.json(&["events"])?;
-    let refusals = events.as_array().into_iter().flatten().filter(|event| event["kind"] == "refused");
-    let last = refusals.last().map(|event| event["what"].as_str().unwrap_or_default().to_owned());
-    last.ok_or_else(|| anyhow::anyhow!("no refusal in {events:#}"))
+    let newest = events.as_array().into_iter().flatten().rev().find(|event| event["kind"] == "refused");
+    let text = newest.and_then(|event| event["what"].as_str()).map(str::to_owned);
+    text.ok_or_else(|| anyhow::anyhow!("no refusal in {events:#}"))
 }
 
 /// Leases as (volume, container).

@@ -36,11 +36,15 @@ fn privileged_hostile_plugins_are_refused_in_time(kind: RuntimeKind) -> Result<(
         let file = volhook.folder().join(format!("{name}.wasm"));
         fs::write(&file, component::fixture(&name))?;
         volhook.run(&["plugin", "install", &file.to_string_lossy()])?.success();
-        let builder =
-            BundleBuilder::new().shell("echo started").annotation("dev.volhook.mount.y", "source=w,target=/other");
-        let is_policy = volhook.json(&["plugin", "ls"])?.as_array().into_iter().flatten().any(|plugin| {
-            plugin["name"] == name.as_str() && plugin["kind"] == "policy"
-        });
+        let builder = BundleBuilder::new()
+            .shell("echo started")
+            .annotation("dev.volhook.mount.y", "source=w,target=/other");
+        let is_policy = volhook
+            .json(&["plugin", "ls"])?
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|plugin| plugin["name"] == name.as_str() && plugin["kind"] == "policy");
         let builder = if is_policy {
             builder.annotation("dev.volhook.pod", "p1").annotation("dev.volhook.policy", &name)
         } else {

@@ -261,7 +261,7 @@ fn refused(refusal: &Refusal, who: String, volume: Option<&VolumeId>) -> Failure
     failure
 }
 
-fn option_failure(error: options::OptionError) -> Failure {
+fn option_failure(error: Box<options::OptionError>) -> Failure {
     let hint = error.hint();
     Failure::new(error).hint(hint)
 }

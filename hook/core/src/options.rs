@@ -54,21 +54,21 @@ pub fn check(
     whose: Option<&str>,
     options: &[OptionInfo],
     given: &Pairs,
-) -> Result<(), OptionError> {
+) -> Result<(), Box<OptionError>> {
     for (name, value) in given {
         let problem = match options.iter().find(|option| option.name == *name) {
             None => Some("there is no such option".to_owned()),
             Some(option) => mismatch(&option.kind, value),
         };
         if let Some(reason) = problem {
-            return Err(OptionError {
+            return Err(Box::new(OptionError {
                 kind,
                 plugin: plugin.to_owned(),
                 whose: whose.map(str::to_owned),
                 name: shorten(name),
                 reason,
                 known: options.iter().map(describe).collect(),
-            });
+            }));
         }
     }
     Ok(())

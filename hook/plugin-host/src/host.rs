@@ -11,9 +11,9 @@ use crate::profile;
 use crate::sandbox;
 use crate::sandbox::Identity;
 use crate::sandbox::Limits;
-use serde::Serialize;
 use nix::sys::signal::SigSet;
 use nix::sys::signal::Signal;
+use serde::Serialize;
 use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -216,8 +216,9 @@ fn runtime_engine() -> wasmtime::Result<Engine> {
 /// A trap of a plugin is a signal that the engine catches. crun starts hooks with all signals blocked, and the
 /// kernel kills a process that raises a blocked one.
 fn unblock_trap_signals() -> wasmtime::Result<()> {
-    let signals: SigSet =
-        [Signal::SIGILL, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGTRAP].into_iter().collect();
+    let signals: SigSet = [Signal::SIGILL, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGTRAP]
+        .into_iter()
+        .collect();
     Ok(signals.thread_unblock()?)
 }
 

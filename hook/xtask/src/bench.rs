@@ -32,9 +32,6 @@ const WARM_UP: usize = 3;
 /// Calls from which the stages' times are taken.
 const TIMED: usize = 30;
 
-/// The steps of a hook, in the order in which it takes them; what a newer binary adds comes after them.
-const STEPS: [&str; 7] = ["exec", "spec", "plugins", "journal", "volumes", "mounts", "total"];
-
 struct Variant {
     name: &'static str,
     about: &'static str,
@@ -187,14 +184,15 @@ impl Bench {
                 fields.entry(name.clone()).or_default().push(time);
             }
         }
-        println!("  inside the hooks, median of {TIMED} in µs");
+        println!("  where the hooks' time goes, median of {TIMED} in µs");
+        let volhook = time_program(Command::new(&self.volhook).arg("--version"))?;
+        let nothing = time_program(&mut Command::new("/bin/true"))?;
+        println!("    start      volhook --version {volhook:.0}, /bin/true {nothing:.0}");
         for (stage, fields) in stages {
-            let mut fields: Vec<(String, Vec<f64>)> = fields.into_iter().collect();
-            fields.sort_by_key(|(name, _)| STEPS.iter().position(|step| step == name).unwrap_or(STEPS.len()));
-            let fields: Vec<String> = fields
-                .into_iter()
-                .map(|(name, times)| format!("{name} {:.0}", quartiles(times)[1]))
-                .collect();
+            let mut fields: Vec<(String, f64)> =
+                fields.into_iter().map(|(name, times)| (name, quartiles(times)[1])).collect();
+            fields.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+            let fields: Vec<String> = fields.iter().map(|(name, time)| format!("{name} {time:.0}")).collect();
             println!("    {stage:10} {}", fields.join(", "));
         }
         self.prepare("d")
@@ -272,6 +270,19 @@ impl Bench {
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
+}
+
+/// Microseconds from starting a program to its end, median.
+fn time_program(command: &mut Command) -> Result<f64> {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut times = Vec::new();
+    for _ in 0..TIMED {
+        let started = Instant::now();
+        let status = command.status().with_context(|| format!("cannot run {}", process::line(command)))?;
+        times.push(started.elapsed().as_secs_f64() * 1_000_000.0);
+        ensure!(status.success(), "failed ({status}): {}", process::line(command));
+    }
+    Ok(quartiles(times)[1])
 }
 
 /// The 25th, 50th and 75th percentile, by the nearest value.
