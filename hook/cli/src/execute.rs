@@ -45,6 +45,7 @@ const ASK_AGAIN: usize = 3;
 const DYING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Proposes, creates what is missing, and takes the leases. Afterwards the plan holds until it is released.
+/// `None` when this very process holds leases already: it was called at both live stages.
 ///
 /// `holder` is the container's process at the live stage; at the spec stage the grant stays pending.
 pub(crate) fn acquire(
@@ -53,13 +54,18 @@ pub(crate) fn acquire(
     claimed: &Claimed,
     holder: Option<&Holder>,
     timings: &mut Timings,
-) -> Result<Proposal, Failure> {
+) -> Result<Option<Proposal>, Failure> {
     let journal = context.journal()?;
     let patience = Instant::now() + DYING_PATIENCE;
     let mut asked = 0;
     let mut earlier_answers = None;
     loop {
         let table = journal.read().map_err(Failure::new)?;
+        if holder.is_some()
+            && table.of_container(&subject.container).any(|grant| grant.holder.as_ref() == holder)
+        {
+            return Ok(None);
+        }
         let volumes: Vec<VolumeId> = claimed
             .claims
             .iter()
@@ -91,7 +97,7 @@ pub(crate) fn acquire(
         }
         let unchanged = earlier_answers.as_ref() == Some(&proposal.answers);
         if take(context, subject, holder, &proposal, &gone, asked >= ASK_AGAIN && unchanged, timings)? {
-            return Ok(proposal);
+            return Ok(Some(proposal));
         }
         asked += 1;
         if asked > ASK_AGAIN && !unchanged {

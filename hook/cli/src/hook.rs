@@ -44,7 +44,8 @@ const TEARDOWN_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Reads at most `limit` bytes and one more, so that too much is noticed without being read.
 pub(crate) fn read_limited(input: impl std::io::Read, limit: usize) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Room for what is usual, so that it is read at once.
+    let mut bytes = Vec::with_capacity(32 << 10);
     input.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
@@ -103,12 +104,6 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
     let holder = process::holder(context.host()?, &process)
         .map_err(|error| Failure::context("cannot identify the container's process", error))?;
     timings.lap("process");
-    // The same container called again (both stages configured) has everything already.
-    let table = context.journal()?.read().map_err(Failure::new)?;
-    if table.of_container(&state.id).any(|grant| grant.holder.as_ref() == Some(&holder)) {
-        return Ok(());
-    }
-    timings.lap("journal");
     let subject = Subject {
         attempt: uuid::Uuid::new_v4().to_string(),
         stage: Stage::Live,
@@ -122,15 +117,13 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
     if claimed.claims.is_empty() {
         return Ok(());
     }
-    let proposal = execute::acquire(context, &subject, &claimed, Some(&holder), timings)?;
+    let Some(proposal) = execute::acquire(context, &subject, &claimed, Some(&holder), timings)? else {
+        return Ok(());
+    };
     let mounted = execute::mount(context, &proposal.plan, &proposal.volumes, &process, &root_path, timings)
         .and_then(|()| {
-            let effective = effective_spec(context, &spec, &proposal.plan, &claimed, prefix)?;
-            record::write(
-                context,
-                &Record { plan: proposal.plan.clone(), holder: Some(holder) },
-                effective.document(),
-            )
+            let effective_spec = effective_spec(context, &spec, &proposal.plan, &claimed, prefix)?;
+            record::write(context, &Record { plan: proposal.plan, holder: Some(holder), effective_spec })
         });
     timings.lap("record");
     mounted.map_err(|failure| undone(context, &subject.attempt, failure))
@@ -179,7 +172,7 @@ fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings)
         execute::mount(context, &record.plan, &volumes, &process, &root_path, timings)
     });
     result
-        .and_then(|()| record::write(context, &Record { holder: Some(holder), ..record }, spec.document()))
+        .and_then(|()| record::write(context, &Record { holder: Some(holder), ..record }))
         .map_err(|failure| undone(context, attempt, failure))
 }
 
@@ -251,7 +244,7 @@ fn effective_spec(
     plan: &volhook_core::plan::Plan,
     claimed: &gather::Claimed,
     prefix: &str,
-) -> Result<Spec, Failure> {
+) -> Result<serde_json::Value, Failure> {
     let mut effective = spec.clone();
     let mut plan = plan.clone();
     for mount in &mut plan.mounts {
@@ -259,7 +252,7 @@ fn effective_spec(
     }
     let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
     rewrite::apply(&mut effective, &plan, prefix, &claimed.resolved, &source, &[])?;
-    Ok(effective)
+    Ok(effective.into_document())
 }
 
 fn container_process(state: &State) -> Result<Process, Failure> {

@@ -1,4 +1,4 @@
-//! Per-attempt records in the run directory: the plan, and the effective spec beside it.
+//! Per-attempt records in the run directory: the plan, the container's process and its effective spec.
 //!
 //! They carry a plan from the spec stage to the createRuntime hook, and are what a lease table can be rebuilt
 //! from while containers run. A record dies with its boot or with its container.
@@ -22,38 +22,29 @@ pub(crate) struct Record {
     pub(crate) plan: Plan,
     /// The container's process, once there is one.
     pub(crate) holder: Option<Holder>,
+    /// The spec as the container effectively has it.
+    pub(crate) effective_spec: serde_json::Value,
 }
 
-/// Writes the record of an attempt, and the spec as the container effectively has it.
-pub(crate) fn write(
-    context: &Context,
-    record: &Record,
-    effective_spec: &serde_json::Value,
-) -> Result<(), Failure> {
+/// Writes the record of an attempt. Whoever reads it finds a whole one or none.
+pub(crate) fn write(context: &Context, record: &Record) -> Result<(), Failure> {
     let folder = folder(context);
     let failed = |error| {
         Failure::context(format!("cannot write the container's record in {}", folder.display()), error)
     };
+    let content = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
     let attempt = &record.plan.attempt;
-    for (name, content) in [
-        (format!("{attempt}.spec.json"), serde_json::to_vec(effective_spec)),
-        (format!("{attempt}.json"), serde_json::to_vec(record)),
-    ] {
-        let content = content.map_err(|error| failed(error.into()))?;
-        // Whoever reads a record finds a whole one or none.
-        let temporary = folder.join(format!(".{name}"));
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(failed)?;
-        file.write_all(&content).map_err(failed)?;
-        fs::rename(&temporary, folder.join(&name)).map_err(failed)?;
-    }
-    Ok(())
+    let temporary = folder.join(format!(".{attempt}"));
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(failed)?;
+    file.write_all(&content).map_err(failed)?;
+    fs::rename(&temporary, folder.join(format!("{attempt}.json"))).map_err(failed)
 }
 
 /// Reads the record of an attempt.
@@ -75,16 +66,13 @@ pub(crate) fn read(context: &Context, attempt: &str) -> Result<Record, Failure> 
 
 /// Removes what is kept of an attempt. Nothing depends on its being gone.
 pub(crate) fn remove(context: &Context, attempt: &str) -> Result<(), Failure> {
-    for name in [format!("{attempt}.json"), format!("{attempt}.spec.json")] {
-        let path = folder(context).join(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(Failure::context(format!("cannot remove {}", path.display()), error));
-            }
-            _ => {}
+    let path = folder(context).join(format!("{attempt}.json"));
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Failure::context(format!("cannot remove {}", path.display()), error))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn folder(context: &Context) -> PathBuf {

@@ -152,13 +152,16 @@ pub(crate) fn rewritten(
     if claimed.claims.is_empty() {
         return Ok(stripped.then_some(spec));
     }
-    let plan = execute::acquire(context, &subject, &claimed, None, timings)?.plan;
+    let Some(proposal) = execute::acquire(context, &subject, &claimed, None, timings)? else {
+        return Err(Failure::internal("a container that has no process yet holds leases already"));
+    };
+    let plan = proposal.plan;
     let applied = (|| {
         let entry = |stage| hook_entry(context, stage, Some(&subject.attempt), ENTRY_TIMEOUT_SECONDS);
         let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
         let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
-        record::write(context, &Record { plan, holder: None }, spec.document())
+        record::write(context, &Record { plan, holder: None, effective_spec: spec.document().clone() })
     })();
     timings.lap("record");
     match applied {

@@ -96,6 +96,12 @@ impl Spec {
         &self.document
     }
 
+    /// The document, without the spec around it.
+    #[must_use]
+    pub fn into_document(self) -> Value {
+        self.document
+    }
+
     /// The document, to be edited.
     pub fn document_mut(&mut self) -> &mut Value {
         &mut self.document

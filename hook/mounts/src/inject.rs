@@ -87,6 +87,7 @@ pub fn inject(process: &Process, rootfs: &Path, injections: Vec<Injection>) -> R
         None => None,
     };
     let (root, path) = rootfs::open_in(process, rootfs)?;
+    let mounts = process.first_mounts()?.to_vec();
     let work = move || {
         // Opened before the thread leaves the host's namespace: a container's /proc may show anything.
         let own = process::own()?;
@@ -99,7 +100,6 @@ pub fn inject(process: &Process, rootfs: &Path, injections: Vec<Injection>) -> R
                 ),
             },
         )?;
-        let mounts = own.mounts()?;
         let mut session = Session { own, root, path, mounts, users, done: Vec::new(), made: Vec::new() };
         session.run(injections)
     };

@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::OnceLock;
 use volhook_core::lease::Holder;
 
 /// What stands for the machine id where `/etc/machine-id` is missing or not set yet. It equals no machine's id,
@@ -48,6 +49,8 @@ pub struct Process {
     directory: OwnedFd,
     /// Its mount namespace, if it was found to be a container's ([`container_process`]).
     container: Option<OwnedFd>,
+    /// Its mount table when that was first looked at: writing one costs the kernel longer than all else here.
+    first_mounts: OnceLock<Vec<Mount>>,
 }
 
 /// The fields of `/proc/PID/stat` that are used here.
@@ -68,7 +71,7 @@ impl Process {
             return Err(Error::InvalidPid { pid });
         }
         match sys::open(Path::new(&format!("/proc/{pid}")), OFlags::PATH | OFlags::DIRECTORY) {
-            Ok(directory) => Ok(Self { pid, directory, container: None }),
+            Ok(directory) => Ok(Self { pid, directory, container: None, first_mounts: OnceLock::new() }),
             Err(source) => Err(read_error(pid, "its directory", source)),
         }
     }
@@ -134,6 +137,16 @@ impl Process {
     /// [`Error::ProcessGone`], [`Error::ReadProcess`], [`Error::Mountinfo`].
     pub fn mounts(&self) -> Result<Vec<Mount>, Error> {
         mountinfo::parse(&self.read("mountinfo")?).map_err(|source| Error::Mountinfo { source })
+    }
+
+    /// Its mount table as it was at the first call. While a hook runs its runtime waits, and nobody else changes
+    /// the container's mounts.
+    pub(crate) fn first_mounts(&self) -> Result<&[Mount], Error> {
+        if let Some(mounts) = self.first_mounts.get() {
+            return Ok(mounts);
+        }
+        let mounts = self.mounts()?;
+        Ok(self.first_mounts.get_or_init(|| mounts))
     }
 
     pub(crate) fn namespace_fd(&self, kind: Namespace) -> Result<OwnedFd, Error> {
@@ -207,7 +220,7 @@ fn inode(fd: BorrowedFd<'_>) -> sys::Result<u64> {
 pub(crate) fn own() -> Result<Process, Error> {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     match sys::open(Path::new("/proc/thread-self"), OFlags::PATH | OFlags::DIRECTORY) {
-        Ok(directory) => Ok(Process { pid, directory, container: None }),
+        Ok(directory) => Ok(Process { pid, directory, container: None, first_mounts: OnceLock::new() }),
         Err(source) => Err(read_error(pid, "its directory", source)),
     }
 }
@@ -313,7 +326,7 @@ fn is_mount_namespace_of(other: &Process, process: &Process, inode: u64) -> Resu
         // Some hosts let nobody inspect pid 1. Its mount table can be read nevertheless.
         Err(error) if is_denied(&error) => {
             let mounts = other.mounts()?;
-            if mounts.is_empty() { Err(error) } else { Ok(share_a_mount(&mounts, &process.mounts()?)) }
+            if mounts.is_empty() { Err(error) } else { Ok(share_a_mount(&mounts, process.first_mounts()?)) }
         }
         Err(error) => Err(error),
     }

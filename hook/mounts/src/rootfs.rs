@@ -37,7 +37,7 @@ impl Rootfs {
     /// [`Error::OpenRootfs`], or what [`Process::mounts`] says.
     pub fn of_process(process: &Process, path: &Path) -> Result<Self, Error> {
         let (root, path) = open_in(process, path)?;
-        Ok(Self { root, path, mounts: process.mounts()? })
+        Ok(Self { root, path, mounts: process.first_mounts()?.to_vec() })
     }
 
     /// The root filesystem at `path` in the caller's own mount namespace, for the spec stage.

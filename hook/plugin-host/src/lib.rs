@@ -8,6 +8,8 @@
 //! The built-in plugins are compiled by the build script and embedded. Others are compiled when an operator
 //! installs them ([`install()`]); nothing is ever compiled on a container's way to its start.
 
+#![cfg_attr(not(feature = "compile"), expect(dead_code, reason = "only installing needs it"))]
+
 mod answer;
 mod api_0_1_0;
 mod builtin;

@@ -49,6 +49,7 @@ pub(crate) fn run(rounds: usize, runtimes: &[Runtime]) -> Result<()> {
     setup::for_containers()?;
     process::enter_private_mounts()?;
     let volhook = process::build_volhook(true)?;
+    warn_of_load();
     for runtime in runtimes {
         let bench = Bench::new(*runtime, &volhook)?;
         bench.compare(rounds)?;
@@ -56,6 +57,16 @@ pub(crate) fn run(rounds: usize, runtimes: &[Runtime]) -> Result<()> {
         bench.flushes()?;
     }
     Ok(())
+}
+
+/// Says so when other programs take the processors that the containers need.
+fn warn_of_load() {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();
+    if load > cores as f64 / 2.0 {
+        println!("The machine is busy (load average {load} on {cores} processors): expect noise.");
+    }
 }
 
 struct Bench {
