@@ -19,6 +19,7 @@ use volhook_core::decision::ClaimsRequest;
 use volhook_core::decision::ContainerInfo;
 use volhook_core::decision::CreateRequest;
 use volhook_core::decision::HolderInfo;
+use volhook_core::decision::MountFlags;
 use volhook_core::decision::Pairs;
 use volhook_core::decision::PluginKind;
 use volhook_core::decision::Refusal;
@@ -229,6 +230,10 @@ fn ask_driver(
     volume: &Volume,
     table: &LeaseTable,
 ) -> Result<Attachment, Failure> {
+    if let Some(sharing) = volume.sharing {
+        let (flags, notes) = (MountFlags::default(), Vec::new());
+        return Ok(Attachment { access: claim.access, sharing, flags, notes });
+    }
     let id = &volume.id;
     let holders = table
         .holders(id)

@@ -118,6 +118,9 @@ pub struct Creation {
     pub options: Pairs,
     /// The most bytes that the volume can hold, where the backing bounds it.
     pub limit: Option<u64>,
+    /// With whom every lease may coexist, where that depends on nothing that `attach` is told: then the driver
+    /// is not asked any more.
+    pub sharing: Option<Sharing>,
     /// Remarks for the operator.
     pub notes: Vec<String>,
 }

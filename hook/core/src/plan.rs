@@ -256,6 +256,7 @@ pub fn new_volume(
         options: creation.options,
         labels: claim.labels.clone(),
         limit: creation.limit,
+        sharing: creation.sharing,
         pod: claim.member.clone(),
         created: now,
     }

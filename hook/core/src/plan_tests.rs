@@ -80,7 +80,7 @@ fn decide(claim: Claim, sharing: Sharing) -> Decided {
     } else {
         Backing::Directory(Directory { mode: 0o755, uid: 0, gid: 0 })
     };
-    let creation = Creation { backing, options: vec![], limit: None, notes: vec![] };
+    let creation = Creation { backing, options: vec![], limit: None, sharing: None, notes: vec![] };
     let driver = claim.driver.clone().unwrap_or("local".into());
     let volume_id = VolumeId { tenant: Tenant::default(), name: claim.volume.clone() };
     let volume = new_volume(volume_id, &claim, &driver, creation, "u".into(), Timestamp::UNIX_EPOCH);

@@ -40,6 +40,7 @@ fn decided(claims: Vec<Claim>) -> Vec<Decided> {
                 backing: Backing::Directory(Directory { mode: 0o755, uid: 0, gid: 0 }),
                 options: vec![],
                 limit: None,
+                sharing: None,
                 notes: vec![],
             };
             let attachment = Attachment {

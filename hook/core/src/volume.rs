@@ -2,6 +2,7 @@
 
 use crate::decision::Backing;
 use crate::decision::Pairs;
+use crate::decision::Sharing;
 use crate::names::Pod;
 use crate::names::VolumeId;
 use jiff::Timestamp;
@@ -30,6 +31,9 @@ pub struct Volume {
     pub labels: Pairs,
     /// The most bytes that it can hold, where its backing bounds it.
     pub limit: Option<u64>,
+    /// With whom every lease on it may coexist, where its driver said so once and for all.
+    #[serde(default)]
+    pub sharing: Option<Sharing>,
     /// The pod whose volume it is, if any.
     pub pod: Option<PodMember>,
     /// When it was created.

@@ -220,7 +220,13 @@ impl From<driver::Creation> for core::Creation {
                 },
             }),
         };
-        Self { backing, options: creation.options, limit: creation.limit, notes: creation.notes }
+        Self {
+            backing,
+            options: creation.options,
+            limit: creation.limit,
+            sharing: creation.sharing.map(Into::into),
+            notes: creation.notes,
+        }
     }
 }
 

@@ -147,6 +147,11 @@ fn native_create(request: &core::CreateRequest) -> Result<core::Creation, core::
             },
             options: creation.options,
             limit: creation.limit,
+            sharing: creation.sharing.map(|sharing| match sharing {
+                driver::Sharing::Shared => core::Sharing::Shared,
+                driver::Sharing::SingleWriter => core::Sharing::SingleWriter,
+                driver::Sharing::Exclusive => core::Sharing::Exclusive,
+            }),
             notes: creation.notes,
         }),
         Err(refusal) => Err(core::Refusal { reason: refusal.reason, hint: refusal.hint }),

@@ -58,6 +58,12 @@ fn with_installed(name: &str) -> (TempDir, Host) {
     (folder, Host::new(plugins))
 }
 
+/// What never ends is stopped by its fuel, or on a busy machine by the deadline before that.
+#[track_caller]
+fn assert_endless(fault: &Fault) {
+    assert!(matches!(fault, Fault::Fuel | Fault::Deadline), "{fault:?}");
+}
+
 /// The fault of the fixture `name` when a container wants a volume.
 #[track_caller]
 fn fault(name: &str) -> Fault {
@@ -88,7 +94,7 @@ fn trap() {
 
 #[test]
 fn endless_loop() {
-    assert_eq!(fault("loop"), Fault::Fuel);
+    assert_endless(&fault("loop"));
 }
 
 #[test]
@@ -113,7 +119,7 @@ fn recursion() {
 
 #[test]
 fn a_loop_after_the_answer() {
-    assert_eq!(fault("after"), Fault::Fuel);
+    assert_endless(&fault("after"));
 }
 
 #[test]
@@ -260,7 +266,7 @@ fn fault_at_install(component: &[u8]) -> Fault {
 #[test]
 fn what_misbehaves_at_once_is_not_installed() {
     let start = "(func $start (loop $again (br $again))) (start $start)";
-    assert_eq!(fault_at_install(&trap_with(start)), Fault::Fuel);
+    assert_endless(&fault_at_install(&trap_with(start)));
     let table = "(table 10000000 funcref)";
     assert_eq!(fault_at_install(&trap_with(table)), Fault::Memory("table elements"));
     let big = text_of("trap").replacen("(export \"memory\") 1)", "(export \"memory\") 2000)", 1);

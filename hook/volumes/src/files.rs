@@ -36,7 +36,8 @@ pub(crate) fn folder_below(folder: impl AsFd, path: &Path) -> Result<OwnedFd, Er
 /// Reads an open file of at most `limit` bytes.
 pub(crate) fn read_bounded(file: OwnedFd, limit: u64) -> io::Result<Vec<u8>> {
     let file = File::from(file);
-    let mut bytes = Vec::new();
+    // Room for what is usual, so that it is read at once.
+    let mut bytes = Vec::with_capacity(2048);
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(io::Error::other(format!("larger than {limit} bytes")));

@@ -73,6 +73,8 @@ struct Bench {
     runtime: Runtime,
     volhook: PathBuf,
     folder: TempDir,
+    /// On a tmpfs, as `/run` is on a host that is set up as usual.
+    run_dir: TempDir,
 }
 
 impl Bench {
@@ -82,7 +84,11 @@ impl Bench {
             .tempdir()
             .context("cannot make a temporary folder")?;
         fs::write(folder.path().join("config.toml"), "").context("cannot write a configuration")?;
-        let bench = Self { runtime, volhook: volhook.to_owned(), folder };
+        let run_dir = tempfile::Builder::new()
+            .prefix("volhook-bench-")
+            .tempdir_in("/dev/shm")
+            .context("cannot make a temporary folder on a tmpfs")?;
+        let bench = Self { runtime, volhook: volhook.to_owned(), folder, run_dir };
         for variant in &VARIANTS {
             bench.prepare(variant.name)?;
         }
@@ -273,7 +279,7 @@ impl Bench {
         let mut command = Command::new(&self.volhook);
         command
             .env("VOLHOOK_ROOT", self.path("volumes"))
-            .env("VOLHOOK_RUN_DIR", self.path("run"))
+            .env("VOLHOOK_RUN_DIR", self.run_dir.path())
             .env("VOLHOOK_CONFIG", self.path("config.toml"));
         command
     }

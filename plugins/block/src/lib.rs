@@ -67,6 +67,7 @@ impl Driver for Block {
         Ok(Creation {
             options: vec![(SIZE.to_owned(), text.to_owned()), (FS.to_owned(), fs.to_owned())],
             limit: Some(size),
+            sharing: Some(Sharing::Exclusive),
             ..Creation::new(Backing::Image(Image::new(size, Filesystem::Ext4)))
         })
     }
@@ -102,6 +103,7 @@ mod tests {
         let creation = create(&[]).unwrap();
         assert_eq!(creation.backing, image(10 << 30));
         assert_eq!(creation.limit, Some(10 << 30));
+        assert_eq!(creation.sharing, Some(Sharing::Exclusive));
         assert_eq!(creation.options, texts(&[("size", "10G"), ("fs", "ext4")]));
     }
 

@@ -58,10 +58,11 @@ common!(driver);
 common!(policy);
 
 impl driver::Creation {
-    /// A new volume on `backing`, without options, limit and notes.
+    /// A new volume on `backing`, without options, limit and notes, about which `attach` is asked each time.
     #[must_use]
     pub fn new(backing: driver::Backing) -> Self {
-        Self { backing, options: Vec::new(), limit: None, notes: Vec::new(), more: Vec::new() }
+        let (options, notes, more) = (Vec::new(), Vec::new(), Vec::new());
+        Self { backing, options, limit: None, notes, more, sharing: None }
     }
 }
 

@@ -25,7 +25,10 @@ impl Driver for Local {
     }
 
     fn create(_request: CreateRequest) -> Result<Creation, Refusal> {
-        Ok(Creation::new(Backing::Directory(Directory::default())))
+        Ok(Creation {
+            sharing: Some(Sharing::Shared),
+            ..Creation::new(Backing::Directory(Directory::default()))
+        })
     }
 
     fn attach(request: AttachRequest) -> Result<Attachment, Refusal> {
@@ -49,6 +52,7 @@ mod tests {
             Backing::Directory(Directory { mode: 0o755, uid: 0, gid: 0, more: Vec::new() })
         );
         assert_eq!((creation.limit, creation.options), (None, Vec::new()));
+        assert_eq!(creation.sharing, Some(Sharing::Shared));
     }
 
     #[test]

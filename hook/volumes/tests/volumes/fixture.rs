@@ -49,6 +49,7 @@ pub(crate) fn directory(name: &str) -> Volume {
         options: vec![("mode".to_owned(), "1750".to_owned())],
         labels: vec![("team".to_owned(), "a \"b\"\n".to_owned())],
         limit: None,
+        sharing: None,
         pod: Some(PodMember { pod: Pod::new("p1").unwrap(), member: "etc".to_owned() }),
         created: "2026-11-20T10:00:00.5Z".parse().unwrap(),
     }
@@ -60,6 +61,7 @@ pub(crate) fn image(name: &str, size: u64) -> Volume {
         backing: Backing::Image(Image { size, filesystem: Filesystem::Ext4 }),
         options: vec![("size".to_owned(), size.to_string())],
         limit: Some(size),
+        sharing: None,
         pod: None,
         ..directory(name)
     }
