@@ -26,6 +26,7 @@ use crate::names::VolumeId;
 use crate::names::is_below_or_at;
 use crate::resolved::Resolved;
 use crate::spec::SpecMount;
+use crate::spec::VOLHOOK_TYPE;
 use crate::spec::mount_above;
 use crate::volume::SIDECAR_FORMAT;
 use crate::volume::Volume;
@@ -348,11 +349,12 @@ fn notes(facts: &Facts<'_>, decided: &[Decided]) -> Vec<Note> {
     back.chain(drivers).collect()
 }
 
-/// The spec's mounts with where they really are.
+/// The spec's mounts with where they really are, without those that only stand for a volume.
 fn placed_mounts(facts: &Facts<'_>) -> Vec<(String, SpecMount)> {
     facts
         .mounts
         .iter()
+        .filter(|mount| mount.kind != VOLHOOK_TYPE)
         .map(|mount| match facts.resolved.get(&mount.destination) {
             Some(Ok(resolved)) => (resolved.path.clone(), mount.clone()),
             _ => (mount.destination.clone(), mount.clone()),
@@ -380,14 +382,15 @@ fn plan_mount(
             resolved.path
         )));
     }
-    if resolved.shared {
+    let above = mount_above(&resolved.path, spec_mounts);
+    if resolved.shared || above.is_some_and(SpecMount::propagates) {
         return Err(fail(
             "it lies on a mount that propagates to the host (rshared), where the volume would stay behind"
                 .to_owned(),
         ));
     }
     if resolved.kind.is_none()
-        && let Some(above) = mount_above(&resolved.path, spec_mounts)
+        && let Some(above) = above
         && above.read_only()
     {
         return Err(fail(format!(

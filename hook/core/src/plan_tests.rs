@@ -165,6 +165,20 @@ fn unusable_targets() {
     assert!(message(claim().resolve("/x", "/x", Some(EntryKind::Directory), true)).contains("propagates"));
     assert!(message(claim().resolve("/x", "/x", Some(EntryKind::File), false)).contains("subpath"));
     assert!(message(claim().resolve("/x", "/x", Some(EntryKind::Other), false)).contains("neither"));
+    let shared = SpecMount {
+        destination: "/shared".into(),
+        kind: "bind".into(),
+        source: "/h".into(),
+        options: vec!["rbind".into(), "rshared".into()],
+    };
+    let mut below = claim().resolve("/x", "/shared/x", Some(EntryKind::Directory), false);
+    below.mounts = vec![shared];
+    below.stage = Stage::Spec;
+    assert!(message(below).contains("propagates"));
+    let mut itself = claim().resolve("/x", "/x", None, false);
+    itself.mounts = vec![SpecMount { destination: "/x".into(), kind: VOLHOOK_TYPE.into(), ..ro.clone() }];
+    itself.stage = Stage::Spec;
+    assert!(itself.plan().is_ok(), "a read-only volume stood in its own way");
     let mut missing = claim().resolve("/x", "/ro/new", None, false);
     missing.mounts = vec![ro.clone()];
     assert!(message(missing).contains("read-only mount /ro"));

@@ -63,6 +63,12 @@ impl SpecMount {
             .is_some_and(|o| o != "rw")
     }
 
+    /// Whether what is mounted below it reaches the mount's source on the host (mount_namespaces(7)).
+    #[must_use]
+    pub fn propagates(&self) -> bool {
+        self.options.iter().any(|option| matches!(option.as_str(), "shared" | "rshared"))
+    }
+
     /// Whether an engine made this for an image's `VOLUME`, with a name of its own: such a volume dies with
     /// its container and gives way to a volume of ours. Both docker and podman name it with 64 hex digits.
     #[must_use]

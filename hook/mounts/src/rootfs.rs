@@ -2,7 +2,6 @@
 
 use crate::error::Error;
 use crate::mountinfo::Mount;
-use crate::process;
 use crate::process::Process;
 use crate::sys;
 use crate::sys::SyscallError;
@@ -26,7 +25,8 @@ pub struct Rootfs {
     root: OwnedFd,
     /// Where it is, from the root of its mount namespace.
     path: PathBuf,
-    mounts: Vec<Mount>,
+    /// The mounts of a container's namespace; `None` on the host, whose own say nothing about the container's.
+    mounts: Option<Vec<Mount>>,
 }
 
 impl Rootfs {
@@ -37,10 +37,11 @@ impl Rootfs {
     /// [`Error::OpenRootfs`], or what [`Process::mounts`] says.
     pub fn of_process(process: &Process, path: &Path) -> Result<Self, Error> {
         let (root, path) = open_in(process, path)?;
-        Ok(Self { root, path, mounts: process.first_mounts()?.to_vec() })
+        Ok(Self { root, path, mounts: Some(process.first_mounts()?.to_vec()) })
     }
 
-    /// The root filesystem at `path` in the caller's own mount namespace, for the spec stage.
+    /// The root filesystem at `path` in the caller's own mount namespace, for the spec stage. The container's
+    /// mounts are not there yet: no target of it is `shared`, whatever the host's mounts are.
     ///
     /// # Errors
     /// As [`Rootfs::of_process`].
@@ -48,7 +49,7 @@ impl Rootfs {
         let failed = |source| Error::OpenRootfs { path: path.to_owned(), source };
         let root = sys::open(path, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
         let real = sys::fd_path(root.as_fd()).map_err(failed)?;
-        Ok(Self { root, path: real, mounts: process::own()?.mounts()? })
+        Ok(Self { root, path: real, mounts: None })
     }
 
     /// Where `target` really is. Symlinks are followed as in the container: an absolute one, and one that
@@ -100,12 +101,16 @@ impl Rootfs {
         })?;
         Ok(Resolved {
             kind: missing.is_empty().then(|| entry_kind(status.kind)),
-            shared: self
-                .mounts
-                .iter()
-                .find(|mount| mount.id == status.mount)
-                .ok_or_else(|| Error::TargetUnnameable { target: name(), path: real })?
-                .shared,
+            shared: match &self.mounts {
+                None => false,
+                Some(mounts) => {
+                    mounts
+                        .iter()
+                        .find(|mount| mount.id == status.mount)
+                        .ok_or_else(|| Error::TargetUnnameable { target: name(), path: real })?
+                        .shared
+                }
+            },
             path,
         })
     }

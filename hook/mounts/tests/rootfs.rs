@@ -127,3 +127,12 @@ fn privileged_magic_links_are_not_followed() {
     let error = container.rootfs().resolve(&Target::new("/out").unwrap()).unwrap_err();
     assert!(matches!(error, Error::TargetLoops { .. }), "{error}");
 }
+
+#[test]
+fn privileged_the_hosts_propagation_is_not_the_containers() {
+    private_host();
+    let image = image();
+    // As systemd sets a host up.
+    crate::container::shell("mount --make-rshared /", &[]);
+    assert!(!resolve(image.path(), "/etc").unwrap().shared);
+}
