@@ -91,8 +91,13 @@ pub(crate) fn list_volumes(context: &Context, as_json: bool) -> Result<(), Failu
     let mut documents = Vec::new();
     let mut rows = Vec::new();
     for volume in &listing.volumes {
-        let used =
-            context.store.size(volume).map_err(|error| Failure::new(error).about(volume.id.clone()))?;
+        let used = match context.store.size(volume) {
+            Ok(used) => Some(used),
+            Err(error) => {
+                eprintln!("Warning: {}", Failure::new(error).cause_line());
+                None
+            }
+        };
         let mut holders: Vec<String> =
             table.holders(&volume.id).map(|(grant, _)| grant.container.to_string()).collect();
         holders.sort();
@@ -100,7 +105,7 @@ pub(crate) fn list_volumes(context: &Context, as_json: bool) -> Result<(), Failu
         rows.push(vec![
             volume.id.to_string(),
             volume.driver.clone(),
-            size::format(used),
+            used.map_or("?".to_owned(), size::format),
             dash(volume.limit.map(size::format)),
             dash(Some(holders.join(","))),
             volume.created.strftime("%Y-%m-%d %H:%M").to_string(),

@@ -225,7 +225,14 @@ pub(crate) fn mount(
     }
     timings.lap("sources");
     inject(process, rootfs, injections).map_err(|error| {
-        Failure::context(format!("cannot mount the volumes of container {:?}", plan.container), error)
+        let linked = matches!(error, volhook_mounts::Error::MountPointSymlink { .. });
+        let failure =
+            Failure::context(format!("cannot mount the volumes of container {:?}", plan.container), error);
+        if linked {
+            failure.hint("remove that link from the volume, or the mount from the container")
+        } else {
+            failure
+        }
     })?;
     timings.lap("mounts");
     let record = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };

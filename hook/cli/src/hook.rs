@@ -120,12 +120,16 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
     let Some(proposal) = execute::acquire(context, &subject, &claimed, Some(&holder), timings)? else {
         return Ok(());
     };
-    let mounted = execute::mount(context, &proposal.plan, &proposal.volumes, &process, &root_path, timings)
+    // Mounts come last: nothing that fails before them leaves a volume in a container without a lease.
+    let mounted = effective_spec(context, &spec, &proposal.plan, &claimed, prefix)
+        .and_then(|effective_spec| {
+            let record = Record { plan: proposal.plan.clone(), holder: Some(holder), effective_spec };
+            record::write(context, &record)
+        })
         .and_then(|()| {
-            let effective_spec = effective_spec(context, &spec, &proposal.plan, &claimed, prefix)?;
-            record::write(context, &Record { plan: proposal.plan, holder: Some(holder), effective_spec })
+            timings.lap("record");
+            execute::mount(context, &proposal.plan, &proposal.volumes, &process, &root_path, timings)
         });
-    timings.lap("record");
     mounted.map_err(|failure| undone(context, &subject.attempt, failure))
 }
 
@@ -167,13 +171,13 @@ fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings)
     locked.append(Timestamp::now(), &[tied]).map_err(Failure::new)?;
     drop(locked);
     timings.lap("journal");
-    let result = find_volumes(context, &record).and_then(|volumes| {
-        let root_path = Path::new(state.bundle()?).join(spec.root_path()?);
-        execute::mount(context, &record.plan, &volumes, &process, &root_path, timings)
-    });
-    result
-        .and_then(|()| record::write(context, &Record { holder: Some(holder), ..record }))
-        .map_err(|failure| undone(context, attempt, failure))
+    let record = Record { holder: Some(holder), ..record };
+    let result =
+        record::write(context, &record).and_then(|()| find_volumes(context, &record)).and_then(|volumes| {
+            let root_path = Path::new(state.bundle()?).join(spec.root_path()?);
+            execute::mount(context, &record.plan, &volumes, &process, &root_path, timings)
+        });
+    result.map_err(|failure| undone(context, attempt, failure))
 }
 
 fn find_volumes(context: &Context, record: &Record) -> Result<BTreeMap<VolumeId, Volume>, Failure> {

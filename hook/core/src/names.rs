@@ -49,12 +49,31 @@ fn is_name(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
-/// `{:?}` of a name is the name in quotes, as messages want it.
-macro_rules! quoted_debug {
+/// What all names have in common: they are texts outside, and quoted in messages (`{:?}`).
+macro_rules! as_text {
     ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(text.as_str())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&self.to_string(), f)
+                fmt::Debug::fmt(&self.0, f)
             }
         }
     };
@@ -88,26 +107,7 @@ macro_rules! name_type {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(text: String) -> Result<Self, NameError> {
-                Self::new(text)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.0
-            }
-        }
-
-        quoted_debug!($name);
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
+        as_text!($name);
     };
 }
 
@@ -147,7 +147,11 @@ pub struct VolumeId {
     pub name: VolumeName,
 }
 
-quoted_debug!(VolumeId);
+impl fmt::Debug for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
+    }
+}
 
 impl fmt::Display for VolumeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -165,8 +169,6 @@ impl fmt::Display for VolumeId {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ContainerId(String);
-
-quoted_debug!(ContainerId);
 
 impl ContainerId {
     /// Checks `text`.
@@ -189,32 +191,13 @@ impl ContainerId {
     }
 }
 
-impl TryFrom<String> for ContainerId {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Self, NameError> {
-        Self::new(text)
-    }
-}
-
-impl From<ContainerId> for String {
-    fn from(id: ContainerId) -> String {
-        id.0
-    }
-}
-
-impl fmt::Display for ContainerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+as_text!(ContainerId);
 
 /// Where in a container a volume is to appear: absolute, without `.`, `..` or doubled slashes, not `/`, and
 /// not at or below one of the kernel's own trees.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Target(String);
-
-quoted_debug!(Target);
 
 /// Trees that the kernel or the runtime provides; nothing of ours goes there.
 const KERNEL_TREES: [&str; 3] = ["/proc", "/sys", "/dev"];
@@ -247,31 +230,12 @@ impl Target {
     }
 }
 
-impl TryFrom<String> for Target {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Self, NameError> {
-        Self::new(&text)
-    }
-}
-
-impl From<Target> for String {
-    fn from(target: Target) -> String {
-        target.0
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+as_text!(Target);
 
 /// A path inside a volume: relative, without `.` or `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SubPath(String);
-
-quoted_debug!(SubPath);
 
 impl SubPath {
     /// Checks and normalizes `text`.
@@ -297,24 +261,7 @@ impl SubPath {
     }
 }
 
-impl TryFrom<String> for SubPath {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Self, NameError> {
-        Self::new(&text)
-    }
-}
-
-impl From<SubPath> for String {
-    fn from(path: SubPath) -> String {
-        path.0
-    }
-}
-
-impl fmt::Display for SubPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+as_text!(SubPath);
 
 /// Joins the components of `text` with single slashes; `..` and unprintable content are refused, not resolved,
 /// because what `..` means depends on symlinks that only the kernel may follow.
