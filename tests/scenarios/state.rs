@@ -34,7 +34,7 @@ fn privileged_bad_states_are_refused_by_name() -> Result<()> {
         (String::new(), "not valid JSON"),
         ("[]".to_owned(), "not valid JSON"),
         (json!({"id": "c1", "pid": 1}).to_string(), "has no `bundle`"),
-        (json!({"id": "../c1", "pid": 1, "bundle": "/"}).to_string(), "names no usable container"),
+        (json!({"id": "../c1", "pid": 1, "bundle": bundle.path()}).to_string(), "names no usable container"),
         (json!({"id": "c1", "pid": 1, "bundle": "/nowhere"}).to_string(), "/nowhere/config.json"),
         (state(json!(null)), "has no process: pid is missing"),
         (state(json!(0)), "has no process: pid is 0"),

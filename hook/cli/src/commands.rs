@@ -241,7 +241,10 @@ pub(crate) fn install_into_bundle(
     let mut spec = read_spec(bundle)?;
     let entry = |stage| spec_stage::hook_entry(context, stage, None, timeout);
     let hooks = [(stage, entry(stage)?), ("poststop", entry("poststop")?)];
-    if rewrite::install_hooks(&mut spec, &hooks)? {
+    // A spec that was planned for the spec stage would have its volumes twice.
+    let prefix = &context.config()?.annotation_prefix;
+    let stripped = rewrite::strip(&mut spec, prefix, &|source| context.is_volume_source(source))?.is_some();
+    if rewrite::install_hooks(&mut spec, &hooks)? || stripped {
         write_spec(bundle, &spec)?;
         eprintln!("{stage} and poststop entries written to {}", bundle.join("config.json").display());
     } else {
@@ -254,7 +257,7 @@ pub(crate) fn install_into_bundle(
 pub(crate) fn plan(context: &Context, bundle: &Path, id: Option<&str>, as_json: bool) -> Result<(), Failure> {
     let mut spec = read_spec(bundle)?;
     let config = context.config()?;
-    rewrite::strip(&mut spec, &config.annotation_prefix)?;
+    rewrite::strip(&mut spec, &config.annotation_prefix, &|source| context.is_volume_source(source))?;
     let annotations = spec.annotations()?;
     let mounts = spec.mounts()?;
     // A mount of our type can only have been meant for the spec stage.
@@ -275,8 +278,8 @@ pub(crate) fn plan(context: &Context, bundle: &Path, id: Option<&str>, as_json: 
     let mut timings = Timings::start();
     let claimed = gather::claim(context, &subject, &rootfs, &mut timings)?;
     let table = current_table(context)?;
-    let (dead, _) = evidence::dead(context, table.grants())?;
-    let living = evidence::after(&table, dead.values());
+    let (dead, _) = evidence::dead(context, table.grants());
+    let living = evidence::after(&table, dead.iter().map(|over| &over.record));
     let proposal = gather::propose(context, &subject, &claimed, &living, &mut timings)?;
     if as_json { print_json(&json!(proposal.plan)) } else { print_plan(&proposal.plan) }
 }
@@ -313,13 +316,10 @@ fn print_plan(plan: &Plan) -> Result<(), Failure> {
 /// `volhook gc`.
 pub(crate) fn collect_garbage(context: &Context) -> Result<(), Failure> {
     let table = current_table(context)?;
-    let (dead, _) = evidence::dead(context, table.grants())?;
+    let (dead, _) = evidence::dead(context, table.grants());
     let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
-    let records: Vec<LeaseRecord> = dead
-        .into_iter()
-        .filter(|(attempt, _)| locked.table().grant(attempt).is_some())
-        .map(|(_, record)| record)
-        .collect();
+    let records: Vec<LeaseRecord> =
+        dead.into_iter().filter(|over| over.stands_in(locked.table())).map(|over| over.record).collect();
     locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
     drop(locked);
     for record in &records {

@@ -42,6 +42,13 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(paths: Paths) -> Self {
+        // What is written into specs must mean the same everywhere.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let paths = Paths {
+            root: absolute(paths.root),
+            run_dir: absolute(paths.run_dir),
+            config: absolute(paths.config),
+        };
         let seconds = std::env::var("VOLHOOK_TIMEOUT")
             .ok()
             .and_then(|text| text.parse().ok())
@@ -69,6 +76,11 @@ impl Context {
             HostIdentity::read()
                 .map_err(|error| Failure::context("cannot tell which host and boot this is", error))
         })
+    }
+
+    /// Whether a mount's source is a volume's: so far is a spec believed that says what volhook added to it.
+    pub(crate) fn is_volume_source(&self, source: &str) -> bool {
+        Path::new(source).starts_with(self.paths.root.join("volumes"))
     }
 
     pub(crate) fn journal(&self) -> Result<&Journal, Failure> {

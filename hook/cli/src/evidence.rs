@@ -4,7 +4,6 @@ use crate::context::Context;
 use crate::error::Failure;
 use jiff::SignedDuration;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
 use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
@@ -43,8 +42,9 @@ pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure
     let Life::Dead { evidence } = process::life(host, holder) else { return Ok(Verdict::Held) };
     for lease in grant.leases.iter().filter(|lease| lease.sharing != Sharing::Shared) {
         if lease.image {
-            // A missing image is held by nobody.
-            let Some(volume) = context.store.find(&lease.volume).map_err(Failure::new)? else { continue };
+            // A volume that is gone, or another one by now, is not held by this lease.
+            let found = context.store.find(&lease.volume).map_err(Failure::new)?;
+            let Some(volume) = found.filter(|volume| volume.uuid == lease.uuid) else { continue };
             let free = match image_is_free(&context.store.image_path(&volume)) {
                 Err(volhook_mounts::Error::ImageMissing { .. }) => true,
                 other => other.map_err(|error| {
@@ -70,27 +70,47 @@ pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure
     Ok(Verdict::Dead { reason: ReleaseReason::Reaped, evidence })
 }
 
-/// The dead among `grants`, by attempt, as records of their release; and whether some are dying.
-pub(crate) fn dead<'a>(
-    context: &Context,
-    grants: impl Iterator<Item = &'a Grant>,
-) -> Result<(BTreeMap<String, LeaseRecord>, bool), Failure> {
-    let mut dead = BTreeMap::new();
+/// A grant that was judged to be over, and the record that gives it back.
+#[derive(Debug, Clone)]
+pub(crate) struct Over {
+    grant: Grant,
+    pub(crate) record: LeaseRecord,
+}
+
+impl Over {
+    pub(crate) fn new(grant: &Grant, reason: ReleaseReason, evidence: String) -> Self {
+        Self { grant: grant.clone(), record: release(grant, reason, evidence) }
+    }
+
+    /// The attempt.
+    pub(crate) fn attempt(&self) -> &str {
+        &self.grant.attempt
+    }
+
+    /// Whether `table` still has the grant as it was judged. One that was tied to a process meanwhile is not
+    /// over at all.
+    pub(crate) fn stands_in(&self, table: &LeaseTable) -> bool {
+        table.grant(&self.grant.attempt) == Some(&self.grant)
+    }
+}
+
+/// The dead among `grants`; and whether some are dying. A grant that cannot be judged is held.
+pub(crate) fn dead<'a>(context: &Context, grants: impl Iterator<Item = &'a Grant>) -> (Vec<Over>, bool) {
+    let mut dead = Vec::new();
     let mut dying = false;
     for grant in grants {
-        match judge(context, grant)? {
-            Verdict::Dead { reason, evidence } => {
-                dead.insert(grant.attempt.clone(), release(grant, reason, evidence));
-            }
-            Verdict::Dying { .. } => dying = true,
-            Verdict::Held => {}
+        match judge(context, grant) {
+            Ok(Verdict::Dead { reason, evidence }) => dead.push(Over::new(grant, reason, evidence)),
+            Ok(Verdict::Dying { .. }) => dying = true,
+            Ok(Verdict::Held) => {}
+            Err(failure) => eprintln!("volhook: {}", failure.cause_line()),
         }
     }
-    Ok((dead, dying))
+    (dead, dying)
 }
 
 /// The record that gives a grant back.
-pub(crate) fn release(grant: &Grant, reason: ReleaseReason, evidence: String) -> LeaseRecord {
+fn release(grant: &Grant, reason: ReleaseReason, evidence: String) -> LeaseRecord {
     LeaseRecord::Released {
         attempt: grant.attempt.clone(),
         container: grant.container.clone(),

@@ -3,10 +3,12 @@
 use crate::context::Context;
 use crate::error::Failure;
 use crate::evidence;
+use crate::evidence::Over;
 use crate::gather;
 use crate::gather::Claimed;
 use crate::gather::Proposal;
 use crate::gather::Subject;
+use crate::record;
 use crate::timings::Timings;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -28,6 +30,7 @@ use volhook_core::names::VolumeId;
 use volhook_core::plan;
 use volhook_core::plan::Apply;
 use volhook_core::plan::Plan;
+use volhook_core::plan::PlanError;
 use volhook_core::plan::PlannedMount;
 use volhook_core::volume::Volume;
 use volhook_mounts::inject::Injection;
@@ -43,6 +46,9 @@ const ASK_AGAIN: usize = 3;
 
 /// How long to wait for the kernel to let go of a volume whose holder is dead already.
 const DYING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long to wait for the journal's lock to give leases back.
+const UNDO_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Proposes, creates what is missing, and takes the leases. Afterwards the plan holds until it is released.
 /// `None` when this very process holds leases already: it was called at both live stages.
@@ -76,16 +82,16 @@ pub(crate) fn acquire(
             supersedes(subject, grant)
                 || grant.leases.iter().any(|l| l.sharing != Sharing::Shared && volumes.contains(&l.volume))
         });
-        let (dead, dying) = evidence::dead(context, examined.filter(|grant| !supersedes(subject, grant)))?;
+        let (dead, dying) = evidence::dead(context, examined.filter(|grant| !supersedes(subject, grant)));
         let superseded = table.grants().filter(|grant| supersedes(subject, grant)).map(|grant| {
             let evidence = format!("attempt {} took its place", subject.attempt);
-            (grant.attempt.clone(), evidence::release(grant, ReleaseReason::Superseded, evidence))
+            Over::new(grant, ReleaseReason::Superseded, evidence)
         });
-        let gone: BTreeMap<String, LeaseRecord> = dead.into_iter().chain(superseded).collect();
+        let over: Vec<Over> = dead.into_iter().chain(superseded).collect();
         timings.lap("journal");
-        let living = evidence::after(&table, gone.values());
+        let living = evidence::after(&table, over.iter().map(|over| &over.record));
         let proposal = match gather::propose(context, subject, claimed, &living, timings) {
-            Err(_) if dying && Instant::now() < patience.min(context.deadline) => {
+            Err(failure) if dying && is_busy(&failure) && Instant::now() < patience.min(context.deadline) => {
                 thread::sleep(Duration::from_millis(5));
                 continue;
             }
@@ -96,7 +102,7 @@ pub(crate) fn acquire(
             continue;
         }
         let unchanged = earlier_answers.as_ref() == Some(&proposal.answers);
-        if take(context, subject, holder, &proposal, &gone, asked >= ASK_AGAIN && unchanged, timings)? {
+        if take(context, subject, holder, &proposal, &over, asked >= ASK_AGAIN && unchanged, timings)? {
             return Ok(Some(proposal));
         }
         asked += 1;
@@ -106,6 +112,33 @@ pub(crate) fn acquire(
         }
         earlier_answers = Some(proposal.answers);
     }
+}
+
+/// Records why a container whose claims all stepped back gets nothing.
+pub(crate) fn note_stepped_back(
+    context: &Context,
+    subject: &Subject,
+    claimed: &Claimed,
+) -> Result<(), Failure> {
+    if claimed.stepped_back.is_empty() {
+        return Ok(());
+    }
+    let notes: Vec<LeaseRecord> = claimed
+        .stepped_back
+        .iter()
+        .map(|back| {
+            let volume = VolumeId { tenant: subject.tenant.clone(), name: back.volume.clone() };
+            let text = format!("not mounted on {}: {}", back.target, back.reason);
+            LeaseRecord::Note { container: subject.container.clone(), volume: Some(volume), text }
+        })
+        .collect();
+    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+    locked.append(Timestamp::now(), &notes).map_err(Failure::new)
+}
+
+/// Whether someone holds a volume that was claimed.
+fn is_busy(failure: &Failure) -> bool {
+    matches!(failure.cause.downcast_ref::<PlanError>(), Some(PlanError::Busy { .. }))
 }
 
 /// Whether `grant` is an earlier attempt of this very container that never got as far as a process.
@@ -146,17 +179,20 @@ fn take(
     subject: &Subject,
     holder: Option<&Holder>,
     proposal: &Proposal,
-    gone: &BTreeMap<String, LeaseRecord>,
+    over: &[Over],
     whatever_holders: bool,
     timings: &mut Timings,
 ) -> Result<bool, Failure> {
     let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
-    let still_there: Vec<LeaseRecord> = gone
+    // A grant that changed since it was judged has to be judged again.
+    if over
         .iter()
-        .filter(|(attempt, _)| locked.table().grant(attempt).is_some())
-        .map(|(_, r)| r.clone())
-        .collect();
-    let living = evidence::after(locked.table(), still_there.iter());
+        .any(|over| locked.table().grant(over.attempt()).is_some() && !over.stands_in(locked.table()))
+    {
+        return Ok(false);
+    }
+    let over: Vec<&Over> = over.iter().filter(|over| over.stands_in(locked.table())).collect();
+    let living = evidence::after(locked.table(), over.iter().map(|over| &over.record));
     if gather::holders(&living, proposal.volumes.keys()) != proposal.seen && !whatever_holders {
         return Ok(false);
     }
@@ -174,8 +210,13 @@ fn take(
         leases: proposal.plan.leases.clone(),
         since: now,
     });
-    let records: Vec<LeaseRecord> = still_there.into_iter().chain(notes).chain([grant]).collect();
+    let records: Vec<LeaseRecord> =
+        over.iter().map(|over| over.record.clone()).chain(notes).chain([grant]).collect();
     locked.append(now, &records).map_err(Failure::new)?;
+    drop(locked);
+    for over in over {
+        record::remove(context, over.attempt())?;
+    }
     timings.lap("journal");
     Ok(true)
 }
@@ -190,18 +231,21 @@ fn refuse_conflicts(plan: &Plan, table: &LeaseTable) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives the leases of an attempt back.
+/// Gives the leases of an attempt back, if the grant is still what it was.
 pub(crate) fn release(
     context: &Context,
     grant: &Grant,
     reason: ReleaseReason,
     evidence: String,
 ) -> Result<(), Failure> {
-    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
-    if locked.table().grant(&grant.attempt).is_none() {
+    // Also when the deadline has passed: undoing is what the time after it is for.
+    let deadline = context.deadline.max(Instant::now() + UNDO_PATIENCE);
+    let mut locked = context.journal()?.lock(deadline).map_err(Failure::new)?;
+    let over = Over::new(grant, reason, evidence);
+    if !over.stands_in(locked.table()) {
         return Ok(());
     }
-    locked.append(Timestamp::now(), &[evidence::release(grant, reason, evidence)]).map_err(Failure::new)
+    locked.append(Timestamp::now(), &[over.record]).map_err(Failure::new)
 }
 
 /// Brings the plan's injected mounts into the container, and says so in the journal.

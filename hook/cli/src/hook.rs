@@ -15,7 +15,6 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -70,7 +69,7 @@ pub(crate) fn start(context: &Context, stage: &str, attempt: Option<&str>) -> Ex
                 None => live(context, &state, &mut timings),
                 Some(attempt) => bound(context, &state, attempt, &mut timings),
             };
-            (Some(state.id), result)
+            (state.id().ok(), result)
         }
     };
     timings.finish(stage);
@@ -90,16 +89,17 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
     timings.lap("spec");
     let prefix = &context.config()?.annotation_prefix;
     if wishes.planned.is_some() {
-        return planned_before(context, spec, prefix);
+        return planned_before(context, &spec, prefix);
     }
     let mounts = spec.mounts()?;
     if let Some(mount) = mounts.iter().find(|mount| mount.kind == VOLHOOK_TYPE) {
         return Err(claims::ClaimError::LiveSpecMount { destination: mount.destination.clone() }.into());
     }
+    let id = state.id()?;
     let process = container_process(state)?;
     let root_path = bundle.join(spec.root_path()?);
     let rootfs = Rootfs::of_process(&process, &root_path).map_err(|error| {
-        Failure::context(format!("cannot open the root filesystem of container {:?}", state.id), error)
+        Failure::context(format!("cannot open the root filesystem of container {id:?}"), error)
     })?;
     let holder = process::holder(context.host()?, &process)
         .map_err(|error| Failure::context("cannot identify the container's process", error))?;
@@ -107,7 +107,7 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
     let subject = Subject {
         attempt: uuid::Uuid::new_v4().to_string(),
         stage: Stage::Live,
-        container: state.id.clone(),
+        container: id,
         tenant: claims::tenant(&spec.annotations()?, context.config()?.tenant_annotation.as_deref())?,
         wishes,
         mounts,
@@ -115,7 +115,7 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
     };
     let claimed = gather::claim(context, &subject, &rootfs, timings)?;
     if claimed.claims.is_empty() {
-        return Ok(());
+        return execute::note_stepped_back(context, &subject, &claimed);
     }
     let Some(proposal) = execute::acquire(context, &subject, &claimed, Some(&holder), timings)? else {
         return Ok(());
@@ -163,11 +163,8 @@ fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings)
         }
         Some(_) => {}
     }
-    let tied = LeaseRecord::Bound {
-        attempt: attempt.to_owned(),
-        container: state.id.clone(),
-        holder: holder.clone(),
-    };
+    let tied =
+        LeaseRecord::Bound { attempt: attempt.to_owned(), container: state.id()?, holder: holder.clone() };
     locked.append(Timestamp::now(), &[tied]).map_err(Failure::new)?;
     drop(locked);
     timings.lap("journal");
@@ -233,12 +230,19 @@ fn wishes(context: &Context, state: &State, bundle: &Path) -> Result<Option<(Spe
     Ok((!wishes.is_empty()).then_some((spec, wishes)))
 }
 
-/// A spec that the spec stage has planned needs nothing from an entry without a token; its own entry does it.
-fn planned_before(context: &Context, mut spec: Spec, prefix: &str) -> Result<(), Failure> {
-    match rewrite::strip(&mut spec, prefix)? {
-        None => Ok(()),
-        Some(planned) => record::read(context, &planned.attempt).map(|_| ()),
+/// A spec that the spec stage has planned needs nothing from an entry without a token, if the entry with the
+/// token is there to do it.
+fn planned_before(context: &Context, spec: &Spec, prefix: &str) -> Result<(), Failure> {
+    let planned = rewrite::strip(&mut spec.clone(), prefix, &|source| context.is_volume_source(source))?;
+    let Some(planned) = planned else { return Ok(()) };
+    if rewrite::has_entry(spec, &planned.attempt) {
+        return record::read(context, &planned.attempt).map(|_| ());
     }
+    Err(Failure::new(format!(
+        "the spec was planned as attempt {:?}, and the hook entry of that is missing",
+        planned.attempt
+    ))
+    .hint("start from the spec as it was before, or run `volhook bundle install` on the bundle"))
 }
 
 /// The spec as it would have been at the spec stage, for the record.
@@ -261,16 +265,20 @@ fn effective_spec(
 
 fn container_process(state: &State) -> Result<Process, Failure> {
     process::container_process(state.pid()?).map_err(|error| {
-        Failure::context(format!("cannot use the process of container {:?}", state.id), error)
+        Failure::context(format!("cannot use the process of container {:?}", state.raw_id), error)
     })
 }
 
 /// Reads a bundle's `config.json`.
 pub(crate) fn read_spec(bundle: &Path) -> Result<Spec, Failure> {
-    let path: PathBuf = bundle.join("config.json");
+    read_spec_file(&bundle.join("config.json"))
+}
+
+/// Reads a spec.
+pub(crate) fn read_spec_file(path: &Path) -> Result<Spec, Failure> {
     let failed =
         |error| Failure::context(format!("cannot read the container's spec {}", path.display()), error);
-    let file = std::fs::File::open(&path).map_err(failed)?;
+    let file = std::fs::File::open(path).map_err(failed)?;
     let bytes = read_limited(file, MAX_SPEC_BYTES).map_err(failed)?;
     Spec::parse(&bytes).map_err(|error| Failure::context(format!("{} is not usable", path.display()), error))
 }
@@ -281,8 +289,10 @@ pub(crate) fn stop(context: &Context, attempt: Option<&str>) -> ExitCode {
     let (container, result) = match read_state() {
         Err(failure) => (None, Err(failure)),
         Ok(state) => {
-            let result = give_back(context, &state.id, attempt);
-            (Some(state.id), result)
+            // An id that is no id holds nothing.
+            let id = state.id().ok();
+            let result = id.as_ref().map_or(Ok(()), |id| give_back(context, id, attempt));
+            (id, result)
         }
     };
     timings.lap("release");
@@ -294,31 +304,34 @@ pub(crate) fn stop(context: &Context, attempt: Option<&str>) -> ExitCode {
 }
 
 fn give_back(context: &Context, container: &ContainerId, attempt: Option<&str>) -> Result<(), Failure> {
-    let journal = context.journal()?;
     let patience = (Instant::now() + TEARDOWN_PATIENCE).min(context.deadline);
-    let table = journal.read().map_err(Failure::new)?;
-    let own_pending = |grant: &&Grant| grant.holder.is_none() && Some(grant.attempt.as_str()) == attempt;
+    let table = context.journal()?.read().map_err(Failure::new)?;
+    let own_pending = |grant: &Grant| grant.holder.is_none() && Some(grant.attempt.as_str()) == attempt;
+    let mut first_failure = Ok(());
     for grant in table.grants().filter(|grant| grant.container == *container || own_pending(grant)) {
-        let reason = ReleaseReason::Poststop;
-        loop {
-            let evidence = if own_pending(&grant) {
-                Some("the container stopped before its createRuntime hook".to_owned())
-            } else {
-                match evidence::judge(context, grant)? {
-                    Verdict::Dead { evidence, .. } => Some(evidence),
-                    Verdict::Dying { .. } if Instant::now() < patience => {
-                        thread::sleep(Duration::from_millis(2));
-                        continue;
-                    }
-                    Verdict::Dying { .. } | Verdict::Held => None,
-                }
-            };
-            if let Some(evidence) = evidence {
-                execute::release(context, grant, reason, evidence)?;
-                record::remove(context, &grant.attempt)?;
-            }
-            break;
+        let evidence = if own_pending(grant) {
+            Ok(Some("the container stopped before its createRuntime hook".to_owned()))
+        } else {
+            proof_of_death(context, grant, patience)
+        };
+        let result = evidence.and_then(|evidence| match evidence {
+            None => Ok(()),
+            Some(evidence) => execute::release(context, grant, ReleaseReason::Poststop, evidence)
+                .and_then(|()| record::remove(context, &grant.attempt)),
+        });
+        // One grant in trouble is no reason to keep the others.
+        first_failure = first_failure.and(result);
+    }
+    first_failure
+}
+
+/// What proves that the grant's container is dead, waiting until `patience` for the kernel to let go of its volumes.
+fn proof_of_death(context: &Context, grant: &Grant, patience: Instant) -> Result<Option<String>, Failure> {
+    loop {
+        match evidence::judge(context, grant)? {
+            Verdict::Dead { evidence, .. } => return Ok(Some(evidence)),
+            Verdict::Dying { .. } if Instant::now() < patience => thread::sleep(Duration::from_millis(2)),
+            Verdict::Dying { .. } | Verdict::Held => return Ok(None),
         }
     }
-    Ok(())
 }

@@ -38,17 +38,12 @@ pub(crate) fn hook_entry(
 ) -> Result<HookEntry, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::context("cannot tell the path of the volhook program", error))?;
-    let absolute = |path: &Path| {
-        std::path::absolute(path)
-            .map(|path| path.display().to_string())
-            .map_err(|error| Failure::context(format!("cannot make {} absolute", path.display()), error))
-    };
     let mut args = vec!["volhook".to_owned(), "hook".to_owned(), stage.to_owned()];
     args.extend(attempt.map(rewrite::token));
     let mut env = vec![
-        format!("VOLHOOK_ROOT={}", absolute(&context.paths.root)?),
-        format!("VOLHOOK_RUN_DIR={}", absolute(&context.paths.run_dir)?),
-        format!("VOLHOOK_CONFIG={}", absolute(&context.paths.config)?),
+        format!("VOLHOOK_ROOT={}", context.paths.root.display()),
+        format!("VOLHOOK_RUN_DIR={}", context.paths.run_dir.display()),
+        format!("VOLHOOK_CONFIG={}", context.paths.config.display()),
         format!("VOLHOOK_TIMEOUT={timeout}"),
     ];
     if let Ok(file) = std::env::var("VOLHOOK_TIMINGS") {
@@ -110,6 +105,17 @@ fn container_id(spec: &Spec, attempt: &str) -> Result<ContainerId, Failure> {
     Ok(ContainerId::new(id.unwrap_or_else(|| format!("unnamed-{attempt}")))?)
 }
 
+/// Whether a spec may ask for volumes; with an unreadable configuration, whether it could under any.
+pub(crate) fn could_claim(context: &Context, spec: &Spec) -> Result<bool, Failure> {
+    let annotations = spec.annotations()?;
+    let has_our_mounts = spec.mounts()?.iter().any(|mount| mount.kind == VOLHOOK_TYPE);
+    Ok(has_our_mounts
+        || match context.config() {
+            Ok(config) => !claims::from_annotations(&annotations, &config.annotation_prefix)?.is_empty(),
+            Err(_) => claims::could_be_claims(&annotations),
+        })
+}
+
 /// The spec with its volumes, leases taken; `None` when it is to stay as it is.
 pub(crate) fn rewritten(
     context: &Context,
@@ -119,15 +125,12 @@ pub(crate) fn rewritten(
     bundle: &Path,
     timings: &mut Timings,
 ) -> Result<Option<Spec>, Failure> {
-    let annotations = spec.annotations()?;
-    let has_our_mounts = spec.mounts()?.iter().any(|mount| mount.kind == VOLHOOK_TYPE);
-    let config = match context.config() {
-        Ok(config) => config,
-        Err(_) if !claims::could_be_claims(&annotations) && !has_our_mounts => return Ok(None),
-        Err(failure) => return Err(failure),
-    };
+    if !could_claim(context, &spec)? {
+        return Ok(None);
+    }
+    let config = context.config()?;
     let prefix = &config.annotation_prefix;
-    let stripped = rewrite::strip(&mut spec, prefix)?.is_some();
+    let stripped = rewrite::strip(&mut spec, prefix, &|source| context.is_volume_source(source))?.is_some();
     let annotations = spec.annotations()?;
     let mounts = spec.mounts()?;
     let wishes: Wishes = claims::from_annotations(&annotations, prefix)?;
@@ -150,6 +153,7 @@ pub(crate) fn rewritten(
     };
     let claimed = gather::claim(context, &subject, &rootfs, timings)?;
     if claimed.claims.is_empty() {
+        execute::note_stepped_back(context, &subject, &claimed)?;
         return Ok(stripped.then_some(spec));
     }
     let Some(proposal) = execute::acquire(context, &subject, &claimed, None, timings)? else {

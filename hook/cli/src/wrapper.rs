@@ -5,7 +5,7 @@
 
 use crate::context::Context;
 use crate::error::Failure;
-use crate::hook::read_spec;
+use crate::hook::read_spec_file;
 use crate::hook::undone;
 use crate::report;
 use crate::spec_stage;
@@ -72,6 +72,8 @@ struct Call {
     bundle: PathBuf,
     /// The container.
     id: String,
+    /// Another spec than the bundle's `config.json` (crun).
+    other_spec: Option<PathBuf>,
 }
 
 /// The call, if it starts a container.
@@ -79,6 +81,7 @@ fn starting_call(args: &[OsString]) -> Option<Call> {
     let mut command = None;
     let mut id = None;
     let mut bundle = PathBuf::from(".");
+    let mut other_spec = None;
     let mut rest = args.iter();
     let mut only_positional = false;
     while let Some(arg) = rest.next() {
@@ -95,10 +98,10 @@ fn starting_call(args: &[OsString]) -> Option<Call> {
                 None if OPTIONS_WITH_VALUE.contains(&name.as_str()) => rest.next().cloned(),
                 None => None,
             };
-            if matches!(name.as_str(), "--bundle" | "-b" | "-bundle")
-                && let Some(value) = value
-            {
-                bundle = PathBuf::from(value);
+            match (name.as_str(), value) {
+                ("--bundle" | "-b", Some(value)) => bundle = PathBuf::from(value),
+                ("--config" | "-f", Some(value)) => other_spec = Some(PathBuf::from(value)),
+                _ => {}
             }
         } else if command.is_none() {
             command = Some(text.into_owned());
@@ -107,7 +110,7 @@ fn starting_call(args: &[OsString]) -> Option<Call> {
         }
     }
     let starts = matches!(command.as_deref(), Some("create" | "run" | "restore"));
-    id.filter(|_| starts).map(|id| Call { bundle, id })
+    id.filter(|_| starts).map(|id| Call { bundle, id, other_spec })
 }
 
 /// Runs the wrapper: does not return unless something failed.
@@ -163,10 +166,23 @@ fn runtime(context: &Context, named: Option<String>) -> Result<PathBuf, Failure>
 /// Gives the bundle's spec its volumes. Returns the attempt when there are leases to give back on failure.
 fn edit_bundle(context: &Context, call: Call) -> Result<Option<String>, Failure> {
     let mut timings = Timings::start();
-    let spec = read_spec(&call.bundle)?;
+    let file = call
+        .other_spec
+        .as_ref()
+        .map_or_else(|| call.bundle.join("config.json"), |other| call.bundle.join(other));
+    let spec = read_spec_file(&file)?;
+    if !spec_stage::could_claim(context, &spec)? {
+        return Ok(None);
+    }
+    if let Some(other) = call.other_spec {
+        return Err(Failure::new(format!(
+            "cannot give volumes to a container whose spec is {}",
+            other.display()
+        ))
+        .hint("name the spec config.json"));
+    }
+    let id = ContainerId::new(call.id)?;
     let attempt = spec_stage::new_attempt();
-    // An id that the runtime will refuse is the runtime's to complain about.
-    let Ok(id) = ContainerId::new(call.id) else { return Ok(None) };
     let rewritten = spec_stage::rewritten(context, spec, id, attempt.clone(), &call.bundle, &mut timings)?;
     if let Some(spec) = &rewritten {
         write_spec(&call.bundle, spec).map_err(|failure| undone(context, &attempt, failure))?;
@@ -221,6 +237,8 @@ mod tests {
         assert_eq!(call("--root=/r run --bundle=/b -d c1"), some("/b", "c1"));
         assert_eq!(call("restore --image-path /i --bundle /b c1"), some("/b", "c1"));
         assert_eq!(call("create --bundle /b -- create"), some("/b", "create"));
+        let other: Vec<OsString> = ["run", "-f", "other.json", "c1"].map(OsString::from).to_vec();
+        assert_eq!(starting_call(&other).and_then(|call| call.other_spec), Some(PathBuf::from("other.json")));
         assert_eq!(call("run --keep --no-pivot create"), some(".", "create"));
         for other in [
             "delete --force create",

@@ -142,6 +142,9 @@ fn spec_mounts_of_our_type() {
     assert!(claims[0].flags.nosuid && claims[0].access == Access::ReadOnly);
     assert!(from_spec_mounts(&[spec_mount("volhook", "v", "/d", &["frobnicate"])]).is_err());
     assert!(from_spec_mounts(&[spec_mount("volhook", "", "/d", &[])]).is_err());
+    let text = r#"{"mounts":[{"type":"volhook","source":"v","destination":"/a/../etc"}]}"#;
+    let mounts = crate::spec::Spec::parse(text.as_bytes()).unwrap().mounts().unwrap();
+    assert!(from_spec_mounts(&mounts).unwrap_err().to_string().contains("`..` is not allowed"));
 }
 
 fn resolved(pairs: &[(&str, &str)]) -> BTreeMap<String, Result<Resolved, String>> {

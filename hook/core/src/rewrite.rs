@@ -1,7 +1,8 @@
 //! Edits of the spec document: a plan's mounts and hooks, undone and done; hook entries of a bundle.
 //!
 //! A rewritten spec says in an annotation what was added. [`strip`] takes exactly that out again, so that
-//! planning a planned spec starts from the original.
+//! planning a planned spec starts from the original. Whoever starts a container can write that annotation too:
+//! it is believed only as far as it concerns what is volhook's own.
 
 use crate::decision::Access;
 use crate::names::VolumeId;
@@ -28,7 +29,7 @@ pub struct Planned {
     pub attempt: String,
     /// Destinations of the mounts that were added.
     added: Vec<String>,
-    /// Mounts that were taken out, with their places.
+    /// Mounts of type `volhook` that were taken out, with their places.
     removed: Vec<(usize, Value)>,
     /// JSON pointers (RFC 6901) of containers that were not there before.
     made: Vec<String>,
@@ -53,11 +54,16 @@ pub fn planned_key(prefix: &str) -> String {
     format!("{prefix}.planned")
 }
 
-/// Takes out of `spec` what an earlier rewriting put in. Returns what it was, if there was one.
+/// Takes out of `spec` what an earlier rewriting put in. Returns what it was, if there was one. `is_ours` tells
+/// whether a mount's source is a volume's: no other mount is taken out, and none but claims are put back.
 ///
 /// # Errors
 /// [`SpecError`] when the annotation is not one that volhook wrote.
-pub fn strip(spec: &mut Spec, prefix: &str) -> Result<Option<Planned>, SpecError> {
+pub fn strip(
+    spec: &mut Spec,
+    prefix: &str,
+    is_ours: &dyn Fn(&str) -> bool,
+) -> Result<Option<Planned>, SpecError> {
     let key = planned_key(prefix);
     let unusable = |reason: String| SpecError::Field {
         field: format!("annotations.{key}"),
@@ -71,24 +77,22 @@ pub fn strip(spec: &mut Spec, prefix: &str) -> Result<Option<Planned>, SpecError
     }
     if let Some(mounts) = document["mounts"].as_array_mut() {
         mounts.retain(|mount| {
-            !planned
-                .added
-                .iter()
-                .any(|added| mount["destination"] == added.as_str() && mount["type"] == "bind")
+            let added = planned.added.iter().any(|added| mount["destination"] == added.as_str());
+            !(added && mount["type"] == "bind" && mount["source"].as_str().is_some_and(is_ours))
         });
         for (index, mount) in &planned.removed {
+            if mount["type"] != VOLHOOK_TYPE {
+                return Err(unusable("it puts a mount back that is not of type volhook".to_owned()));
+            }
             if *index > mounts.len() {
                 return Err(unusable(format!("it puts a mount back at place {index} of {}", mounts.len())));
             }
             mounts.insert(*index, mount.clone());
         }
     }
-    let token = token(&planned.attempt);
     if let Some(hooks) = document["hooks"].as_object_mut() {
         for entries in hooks.values_mut().filter_map(Value::as_array_mut) {
-            entries.retain(|entry| {
-                !entry["args"].as_array().is_some_and(|args| args.iter().any(|a| *a == token.as_str()))
-            });
+            entries.retain(|entry| !belongs_to(entry, &planned.attempt));
         }
     }
     for pointer in planned.made.iter().rev() {
@@ -103,8 +107,8 @@ pub fn strip(spec: &mut Spec, prefix: &str) -> Result<Option<Planned>, SpecError
 }
 
 /// Puts the plan's spec mounts into `spec`, and `hooks` (stage → entry) beside the ones that it has.
-/// `source` tells the host directory of a volume. Mounts of type `volhook` and anonymous volumes at a planned
-/// target are taken out.
+/// `source` tells the host directory of a volume. Mounts of type `volhook` are taken out; an anonymous volume at a
+/// planned target stays and is covered.
 ///
 /// # Errors
 /// [`SpecError`] when a part of the spec to be edited has an unusable type.
@@ -127,10 +131,7 @@ pub fn apply(
     let mounts = array_at(document, &["mounts"], &mut planned.made)?;
     let mut kept = 0;
     for original in 0..placed.len() {
-        let (at, mount) = &placed[kept];
-        let gives_way = mount.kind == VOLHOOK_TYPE
-            || (mount.is_anonymous_volume() && plan.mounts.iter().any(|m| m.resolved.path == *at));
-        if gives_way {
+        if placed[kept].1.kind == VOLHOOK_TYPE {
             planned.removed.push((original, mounts.remove(kept)));
             placed.remove(kept);
         } else {
@@ -154,6 +155,21 @@ pub fn apply(
     let text = json!(planned).to_string();
     annotations.insert(planned_key(prefix), Value::String(text));
     Ok(())
+}
+
+/// Whether `spec` has the createRuntime entry of `attempt`, without which its injected volumes would not come.
+#[must_use]
+pub fn has_entry(spec: &Spec, attempt: &str) -> bool {
+    let entries = spec.document()["hooks"]["createRuntime"].as_array();
+    entries.is_some_and(|entries| entries.iter().any(|entry| belongs_to(entry, attempt)))
+}
+
+/// Whether a hook entry was written for `attempt`.
+fn belongs_to(entry: &Value, attempt: &str) -> bool {
+    let token = token(attempt);
+    entry["args"]
+        .as_array()
+        .is_some_and(|args| args.len() == 4 && args[1] == "hook" && args[3] == token.as_str())
 }
 
 /// The argument by which a hook entry belongs to an attempt.

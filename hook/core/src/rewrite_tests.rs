@@ -22,6 +22,10 @@ use proptest::prelude::*;
 
 const PREFIX: &str = "dev.volhook";
 
+fn ours(source: &str) -> bool {
+    source.starts_with("/volumes/")
+}
+
 fn claims_on(targets: &[String]) -> Vec<Claim> {
     let annotations = targets
         .iter()
@@ -137,7 +141,7 @@ proptest! {
         }
 
         let mut again = spec.clone();
-        prop_assert_eq!(strip(&mut again, PREFIX).unwrap().unwrap().attempt, "t1");
+        prop_assert_eq!(strip(&mut again, PREFIX, &ours).unwrap().unwrap().attempt, "t1");
         prop_assert_eq!(&again, &original);
         let second = plan_and_apply(&mut again, "t1", &targets).unwrap();
         prop_assert_eq!(second, plan);
@@ -146,7 +150,7 @@ proptest! {
 }
 
 #[test]
-fn our_mount_type_is_rewritten_and_an_anonymous_volume_gives_way() {
+fn our_mount_type_is_rewritten_and_an_anonymous_volume_is_covered() {
     let hex = "ab".repeat(32);
     let original = Spec::parse(
         json!({"mounts": [
@@ -161,17 +165,42 @@ fn our_mount_type_is_rewritten_and_an_anonymous_volume_gives_way() {
     let mut spec = original.clone();
     plan_and_apply(&mut spec, "t1", &["/data".into(), "/v1".into()]).unwrap();
     let after: Vec<_> = spec.mounts().unwrap().into_iter().map(|m| (m.destination, m.source)).collect();
-    let expected = [("/v1", "/volumes/v1"), ("/v1/nested", "/n"), ("/data", "/volumes/v0")];
+    let anonymous = original.mounts().unwrap()[2].source.clone();
+    let expected =
+        [("/v1", "/volumes/v1"), ("/v1/nested", "/n"), ("/data", &*anonymous), ("/data", "/volumes/v0")];
     assert_eq!(after, expected.map(|(d, s)| (d.to_owned(), s.to_owned())));
     assert_eq!(spec.document()["hooks"]["poststop"], json!([{"path": "/x"}]));
-    strip(&mut spec, PREFIX).unwrap();
+    strip(&mut spec, PREFIX, &ours).unwrap();
     assert_eq!(spec, original);
 }
 
 #[test]
 fn a_note_that_is_not_ours_is_refused() {
     let text = json!({"annotations": {"dev.volhook.planned": "{}"}}).to_string();
-    assert!(strip(&mut Spec::parse(text.as_bytes()).unwrap(), PREFIX).is_err());
+    assert!(strip(&mut Spec::parse(text.as_bytes()).unwrap(), PREFIX, &ours).is_err());
+}
+
+#[test]
+fn a_forged_note_neither_adds_nor_removes_what_is_not_ours() {
+    let forged = |planned: Value| {
+        let text = json!({
+            "mounts": [{"destination": "/etc/resolv.conf", "type": "bind", "source": "/engine/resolv.conf"}],
+            "hooks": {"prestart": [{"path": "/x", "args": ["x", "--attempt=t"]}]},
+            "annotations": {"dev.volhook.planned": planned.to_string()},
+        });
+        let mut spec = Spec::parse(text.to_string().as_bytes()).unwrap();
+        let result = strip(&mut spec, PREFIX, &ours);
+        (result, spec)
+    };
+    let mount = json!({"destination": "/h", "type": "bind", "source": "/", "options": ["rbind", "rw"]});
+    let (result, _) = forged(json!({"attempt": "t", "added": [], "removed": [[0, mount]], "made": []}));
+    assert!(result.is_err());
+    let (result, spec) = forged(
+        json!({"attempt": "t", "added": ["/etc/resolv.conf"], "removed": [], "made": ["/mounts", "/hooks"]}),
+    );
+    assert!(result.is_ok());
+    assert_eq!(spec.mounts().unwrap().len(), 1);
+    assert_eq!(spec.document()["hooks"]["prestart"].as_array().unwrap().len(), 1);
 }
 
 #[test]

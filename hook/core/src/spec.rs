@@ -42,7 +42,8 @@ pub struct Spec {
 /// One entry of `mounts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecMount {
-    /// Where, normalized: absolute, `.` and `..` resolved as text, no doubled slashes.
+    /// Where, normalized: absolute, `.` and `..` resolved as text, no doubled slashes. As written for a mount that
+    /// stands for a volume.
     pub destination: String,
     /// `type`; empty when absent.
     pub kind: String,
@@ -156,7 +157,11 @@ impl Spec {
         Ok(mounts
             .into_iter()
             .map(|wire| SpecMount {
-                destination: clean(&wire.destination),
+                // A claim is checked as it was written; the runtime will never see it.
+                destination: match wire.kind.as_deref() {
+                    Some(VOLHOOK_TYPE) => wire.destination,
+                    _ => clean(&wire.destination),
+                },
                 kind: wire.kind.unwrap_or_default(),
                 source: wire.source.unwrap_or_default(),
                 options: wire.options.unwrap_or_default(),

@@ -41,8 +41,8 @@ pub enum StateError {
 /// `starting`) is no error.
 #[derive(Debug, Clone)]
 pub struct State {
-    /// The container's id.
-    pub id: ContainerId,
+    /// The container's id as the runtime says it; see [`State::id`].
+    pub raw_id: String,
     pid: Option<i64>,
     bundle: Option<String>,
     /// Annotations as the runtime copied them; docker's state has none although its spec does.
@@ -61,18 +61,27 @@ impl State {
     /// Parses a state.
     ///
     /// # Errors
-    /// [`StateError`] when it is too large, not JSON or has no usable id.
+    /// [`StateError`] when it is too large or not JSON of a state.
     pub fn parse(bytes: &[u8]) -> Result<Self, StateError> {
         if bytes.len() > MAX_STATE_BYTES {
             return Err(StateError::TooLarge);
         }
         let wire: Wire = serde_json::from_slice(bytes).map_err(StateError::Parse)?;
         Ok(Self {
-            id: ContainerId::new(wire.id).map_err(StateError::Id)?,
+            raw_id: wire.id,
             pid: wire.pid,
             bundle: wire.bundle.filter(|b| !b.is_empty()),
             annotations: wire.annotations.unwrap_or_default(),
         })
+    }
+
+    /// The container's id. Only asked for once there are claims: some runtime may take ids that nobody else does,
+    /// and a container without claims starts all the same.
+    ///
+    /// # Errors
+    /// [`StateError::Id`].
+    pub fn id(&self) -> Result<ContainerId, StateError> {
+        ContainerId::new(self.raw_id.as_str()).map_err(StateError::Id)
     }
 
     /// The bundle's path.
@@ -80,7 +89,7 @@ impl State {
     /// # Errors
     /// [`StateError::NoBundle`].
     pub fn bundle(&self) -> Result<&str, StateError> {
-        self.bundle.as_deref().ok_or_else(|| StateError::NoBundle { id: self.id.to_string() })
+        self.bundle.as_deref().ok_or_else(|| StateError::NoBundle { id: crate::names::shorten(&self.raw_id) })
     }
 
     /// The container's init process.
@@ -92,7 +101,7 @@ impl State {
         self.pid
             .and_then(|pid| i32::try_from(pid).ok())
             .filter(|pid| *pid > 0)
-            .ok_or_else(|| StateError::NoProcess { id: self.id.to_string(), pid: self.pid })
+            .ok_or_else(|| StateError::NoProcess { id: crate::names::shorten(&self.raw_id), pid: self.pid })
     }
 }
 
@@ -115,7 +124,7 @@ mod tests {
     fn what_is_not_a_state() {
         assert!(matches!(State::parse(b"not json"), Err(StateError::Parse(_))));
         assert!(matches!(State::parse(b"{}"), Err(StateError::Parse(_))));
-        assert!(matches!(State::parse(br#"{"id":"../c1"}"#), Err(StateError::Id(_))));
+        assert!(matches!(State::parse(br#"{"id":"../c1"}"#).unwrap().id(), Err(StateError::Id(_))));
         assert!(matches!(
             State::parse(br#"{"id":"c1"}"#).unwrap().bundle(),
             Err(StateError::NoBundle { .. })
