@@ -12,6 +12,7 @@ use anyhow::Result;
 use anyhow::ensure;
 use serde_json::Value;
 use serde_json::json;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::BuildHasher;
@@ -75,6 +76,8 @@ struct Bench {
     folder: TempDir,
     /// On a tmpfs, as `/run` is on a host that is set up as usual.
     run_dir: TempDir,
+    /// Containers run so far, for ids that no run shares with another, as engines choose them.
+    runs: Cell<u32>,
 }
 
 impl Bench {
@@ -88,7 +91,7 @@ impl Bench {
             .prefix("volhook-bench-")
             .tempdir_in("/dev/shm")
             .context("cannot make a temporary folder on a tmpfs")?;
-        let bench = Self { runtime, volhook: volhook.to_owned(), folder, run_dir };
+        let bench = Self { runtime, volhook: volhook.to_owned(), folder, run_dir, runs: Cell::new(0) };
         for variant in &VARIANTS {
             bench.prepare(variant.name)?;
         }
@@ -271,7 +274,7 @@ impl Bench {
             .arg(self.path("state"))
             .args(["run", "--bundle"])
             .arg(self.path(name))
-            .arg(name);
+            .arg(format!("{name}-{}", self.runs.replace(self.runs.get() + 1)));
         command
     }
 
