@@ -168,7 +168,7 @@ impl Host {
         let pre = Linker::new(self.engine()?)
             .instantiate_pre(&component)
             .map_err(|error| load_error(name, &error))?;
-        Ok((Identity { name: name.to_owned(), built_in }, pre))
+        Ok((Identity::new(name, built_in), pre))
     }
 
     fn load_installed(
@@ -366,7 +366,7 @@ pub(crate) fn describe_candidate(
     let pre = Linker::new(host.engine()?)
         .instantiate_pre(&component)
         .map_err(|error| load_error(installed::CANDIDATE, &error))?;
-    let plugin = Identity { name: installed::CANDIDATE.to_owned(), built_in: false };
+    let plugin = Identity::new(installed::CANDIDATE, false);
     let engine = host.engine()?.clone();
     let failed = |error| load_error(installed::CANDIDATE, &error);
     let check = |info| answer::info(info, None);

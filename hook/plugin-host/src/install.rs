@@ -54,6 +54,12 @@ pub enum InstallError {
     /// It does not compile.
     #[error("the component cannot be compiled")]
     Compile(#[source] CompileError),
+    /// Its machine code is larger than what may be loaded on a container's way.
+    #[error("the component's machine code has {size} bytes, more than {} MiB", installed::MAX_CODE >> 20)]
+    CodeTooLarge {
+        /// Its size in bytes.
+        size: u64,
+    },
     /// It compiles, but does not say what it is when asked.
     #[error("the component cannot be used")]
     Try(#[source] PluginError),
@@ -114,6 +120,9 @@ pub fn install(
         Interface::Policy => PluginKind::Policy,
     };
     let code = compile(component).map_err(InstallError::Compile)?;
+    if code.len() as u64 > installed::MAX_CODE {
+        return Err(InstallError::CodeTooLarge { size: code.len() as u64 });
+    }
 
     let writing = |path: &Path| {
         let path = path.to_owned();

@@ -30,6 +30,8 @@ pub(crate) const CANDIDATE: &str = "(new)";
 
 /// The newest layout of the manifest that this version reads, and the one that it writes.
 pub(crate) const FORMAT: u32 = 1;
+/// The most bytes of machine code: all of it is read on a container's way, before a plugin's time begins to count.
+pub(crate) const MAX_CODE: u64 = 64 << 20;
 /// Bytes of a manifest that are read.
 const MAX_MANIFEST: u64 = 64 << 10;
 
@@ -169,6 +171,9 @@ impl Folder {
             });
         }
         let mut file = self.open(CODE)?;
+        if file.metadata().is_ok_and(|metadata| metadata.len() > MAX_CODE) {
+            return Err(self.damaged(format!("{CODE} is larger than {} MiB", MAX_CODE >> 20)));
+        }
         let digest =
             digest_of(&mut file).map_err(|error| self.damaged(format!("{CODE} cannot be read: {error}")))?;
         if digest != manifest.code_digest {

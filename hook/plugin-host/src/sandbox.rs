@@ -2,10 +2,13 @@
 
 use crate::error::Fault;
 use crate::error::PluginError;
+use rustix::time::ClockId;
+use std::cell::Cell;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 use volhook_core::names::shorten;
 use wasmtime::Engine;
 use wasmtime::ResourceLimiter;
@@ -15,9 +18,12 @@ use wasmtime::Trap;
 /// Fuel for one call. A decision takes a few thousand units in Rust and under two million in the heaviest
 /// JavaScript engine; all of it takes a few milliseconds.
 const FUEL: u64 = 10_000_000;
-/// Time for one call of a plugin that is not built in. Fuel alone does not bound time: some instructions cost
-/// thousands of times what they are charged for.
-const DEADLINE: Duration = Duration::from_millis(50);
+/// Processor time for all calls of one plugin together, if it is not built in. Fuel alone does not bound time: some
+/// instructions cost thousands of times what they are charged for. Not the time on the wall, because a busy host would
+/// then refuse containers for what is no fault of the plugin's.
+pub(crate) const BUDGET: Duration = Duration::from_millis(50);
+/// Time on the wall after which a call is ended even if it never had the processor.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes in all linear memories together.
 const MEMORY: usize = 64 << 20;
 /// Elements in all tables together.
@@ -88,6 +94,14 @@ pub(crate) struct Identity {
     pub(crate) name: String,
     /// Part of the binary: trusted to end, so that its calls need no thread that watches the time.
     pub(crate) built_in: bool,
+    /// What is left of [`BUDGET`].
+    left: Cell<Duration>,
+}
+
+impl Identity {
+    pub(crate) fn new(name: &str, built_in: bool) -> Self {
+        Self { name: name.to_owned(), built_in, left: Cell::new(BUDGET) }
+    }
 }
 
 /// Instantiates and calls a plugin by `run`, in a fresh store.
@@ -106,7 +120,11 @@ pub(crate) fn call<T>(
     store.set_fuel(FUEL).map_err(broken)?;
     store.set_hostcall_fuel(RESULT);
     store.set_epoch_deadline(1);
-    let answer = if plugin.built_in { run(&mut store) } else { within_deadline(engine, || run(&mut store))? };
+    let answer = if plugin.built_in {
+        run(&mut store)
+    } else {
+        within_budget(engine, &plugin.left, || run(&mut store))?
+    };
     answer.map_err(|error| PluginError::Fault {
         plugin: plugin.name.clone(),
         call,
@@ -114,16 +132,29 @@ pub(crate) fn call<T>(
     })
 }
 
-/// Runs `run`, ending the current epoch of `engine` when it takes too long. The thread that does so is gone
-/// when this returns: a hook enters namespaces, which a process of several threads cannot.
-fn within_deadline<T>(engine: &Engine, run: impl FnOnce() -> T) -> Result<T, PluginError> {
-    thread::scope(|scope| {
+/// Runs `run`, ending the current epoch of `engine` when more processor time than `left` is used, and takes what was
+/// used off it. The thread that watches is gone when this returns: a hook enters namespaces, which a process of
+/// several threads cannot.
+fn within_budget<T>(
+    engine: &Engine,
+    left: &Cell<Duration>,
+    run: impl FnOnce() -> T,
+) -> Result<T, PluginError> {
+    let (budget, since, begun) = (left.get(), processor_time(), Instant::now());
+    let result = thread::scope(|scope| {
         let (done, watch) = mpsc::channel::<()>();
         thread::Builder::new()
             .name("deadline".to_owned())
             .spawn_scoped(scope, move || {
-                if watch.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
-                    engine.increment_epoch();
+                loop {
+                    let used = processor_time().saturating_sub(since);
+                    if used >= budget || begun.elapsed() >= PATIENCE {
+                        engine.increment_epoch();
+                        return;
+                    }
+                    if watch.recv_timeout(budget - used) != Err(RecvTimeoutError::Timeout) {
+                        return;
+                    }
                 }
             })
             .map_err(|error| PluginError::Engine {
@@ -132,7 +163,15 @@ fn within_deadline<T>(engine: &Engine, run: impl FnOnce() -> T) -> Result<T, Plu
         let result = run();
         drop(done);
         Ok(result)
-    })
+    });
+    left.set(budget.saturating_sub(processor_time().saturating_sub(since)));
+    result
+}
+
+/// Processor time of this process, which does nothing else while it asks a plugin.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// What the engine's error means. Its full text is never used: it may hold whatever the plugin put there.

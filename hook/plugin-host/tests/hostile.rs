@@ -102,6 +102,19 @@ fn instructions_that_take_long() {
     assert_eq!(fault("crawl"), Fault::Deadline);
 }
 
+/// A container asks a driver once for each volume; slowness does not add up.
+#[test]
+fn all_calls_of_a_plugin_share_one_budget() {
+    let (_folder, host) = with_installed("crawl");
+    let begin = Instant::now();
+    for _ in 0..20 {
+        let driver = host.driver("crawl").unwrap();
+        let error = driver.attach(&attach_request(Access::ReadOnly)).unwrap_err();
+        assert!(matches!(error, PluginError::Fault { fault: Fault::Deadline, .. }), "{error}");
+    }
+    assert!(begin.elapsed() < PATIENCE, "twenty calls took {:?}", begin.elapsed());
+}
+
 #[test]
 fn memory() {
     assert_eq!(fault("eater"), Fault::Memory("memory"));
@@ -120,6 +133,15 @@ fn recursion() {
 #[test]
 fn a_loop_after_the_answer() {
     assert_endless(&fault("after"));
+}
+
+/// All of it would be read and checked on a container's way.
+#[test]
+fn machine_code_that_is_too_large() {
+    let folder = TempDir::new().unwrap();
+    let error = install(folder.path(), &fixture("trap"), |_| Ok(vec![0; (64 << 20) + 1])).unwrap_err();
+    assert!(matches!(error, InstallError::CodeTooLarge { size: 67_108_865 }), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
