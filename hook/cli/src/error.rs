@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use volhook_core::claims::ClaimError;
 use volhook_core::names::VolumeId;
 use volhook_core::plan::PlanError;
+use volhook_mounts::OLDEST_KERNEL;
+use volhook_mounts::SyscallError;
 
 /// What kind of failure it is, which decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +42,9 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind: Kind::Failed, cause: cause.into(), hints: Vec::new(), volume: None }
+        let cause = cause.into();
+        let hints = old_kernel(&*cause).into_iter().collect();
+        Self { kind: Kind::Failed, cause, hints, volume: None }
     }
 
     pub(crate) fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -103,6 +107,19 @@ impl Failure {
     }
 }
 
+/// The hint for an error behind which is a system call that this kernel does not have.
+fn old_kernel(cause: &(dyn Error + 'static)) -> Option<String> {
+    let mut error = cause;
+    while !error.downcast_ref::<SyscallError>().is_some_and(SyscallError::is_not_supported) {
+        error = error.source()?;
+    }
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    Some(format!(
+        "volumes need Linux {OLDEST_KERNEL} or later and its mount calls allowed; this is Linux {release}"
+    ))
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("{intention}")]
 struct Context {
@@ -151,3 +168,25 @@ plain!(
     volhook_core::names::NameError,
     volhook_core::config::SettingError,
 );
+
+#[cfg(test)]
+mod tests {
+    use super::Failure;
+    use std::io::ErrorKind;
+    use volhook_mounts::Error;
+    use volhook_mounts::SyscallError;
+
+    fn hints_of(errno: i32) -> Vec<String> {
+        let source = SyscallError::from_raw_os_error("mount_setattr(x)", errno);
+        let error = Error::Prepare { target: "/data".to_owned(), idmapped: false, source };
+        Failure::context("cannot mount the volumes", error).hints
+    }
+
+    #[test]
+    fn an_old_kernel_is_named() {
+        let hints = hints_of(38);
+        assert!(hints.len() == 1 && hints[0].contains("Linux 5.12 or later"), "{hints:?}");
+        assert_eq!(hints_of(1), Vec::<String>::new());
+        assert_eq!(Failure::new(std::io::Error::from(ErrorKind::NotFound)).hints, Vec::<String>::new());
+    }
+}

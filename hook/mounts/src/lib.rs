@@ -8,7 +8,7 @@
 //! openat2(2), and a path that was found earlier is opened again without following any symlink.
 //!
 //! This is the only crate with `unsafe` code; each use is in a function of its own that states why it is sound.
-//! Needs Linux 5.12 or later (mount_setattr(2)).
+//! Needs Linux [`OLDEST_KERNEL`] or later.
 
 pub mod child;
 mod error;
@@ -22,3 +22,6 @@ mod sys;
 
 pub use error::Error;
 pub use sys::SyscallError;
+
+/// The first Linux with all system calls that are made here; the latest of them is mount_setattr(2).
+pub const OLDEST_KERNEL: &str = "5.12";

@@ -28,8 +28,20 @@ pub struct SyscallError {
 }
 
 impl SyscallError {
+    /// The failure of `call` (its name and arguments) with the error number `errno` (errno(3)).
+    #[must_use]
+    pub fn from_raw_os_error(call: &str, errno: i32) -> Self {
+        Self { call: call.to_owned(), errno: Errno::from_raw_os_error(errno) }
+    }
+
     pub(crate) fn new(call: impl Into<String>, errno: Errno) -> Self {
         Self { call: call.into(), errno }
+    }
+
+    /// Whether the kernel does not have this call, or something that looks at calls (seccomp(2)) says so.
+    #[must_use]
+    pub fn is_not_supported(&self) -> bool {
+        self.errno == Errno::NOSYS
     }
 
     /// The error as a number (errno(3)).
