@@ -19,6 +19,8 @@ on_both_runtimes!(
     privileged_mounts_of_our_type_are_rewritten,
     privileged_a_planned_spec_is_planned_anew,
     privileged_a_pending_lease_is_superseded,
+    privileged_targets_below_a_bind_are_looked_at_in_the_container,
+    privileged_a_bind_that_is_not_as_planned_is_refused,
 );
 
 const BLOCK: &str = "source=mydb,target=/data,volume-driver=block,volume-opt=size=16M";
@@ -176,5 +178,91 @@ fn privileged_a_pending_lease_is_superseded(kind: RuntimeKind) -> Result<()> {
     runtime.run(&bundle, "c2")?.failure();
     assert_eq!(runtime.run(&bundle, "c1")?.success(), "started\n");
     assert_eq!(leases(&volhook)?, []);
+    Ok(())
+}
+
+/// Editors that keep a lock file beside a read-only configuration: the file exists in the bind only, not in the image.
+fn privileged_targets_below_a_bind_are_looked_at_in_the_container(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let host = tempfile::tempdir()?;
+    fs::write(host.path().join("lock.json"), "from the host\n")?;
+    fs::create_dir(host.path().join("cache"))?;
+    let bundle = |options: &[&str], claim: &str, command: &str| {
+        BundleBuilder::new()
+            .shell(command)
+            .bind(host.path(), "/conf", options)
+            .annotation("dev.volhook.mount.x", claim)
+            .build()
+    };
+    let runtime = volhook.wrapped_runtime(kind)?;
+    let lock = "source=locks,target=/conf/lock.json,volume-subpath=lock.json";
+    let write = bundle(&["rbind", "ro"], lock, "cat /conf/lock.json; echo mine > /conf/lock.json")?;
+    assert_eq!(runtime.run(&write, "c1")?.success(), "");
+    let read = bundle(&["rbind", "rw"], lock, "cat /conf/lock.json")?;
+    assert_eq!(runtime.run(&read, "c1")?.success(), "mine\n");
+    let whole =
+        bundle(&["rbind", "ro"], "source=v,target=/conf/cache", "echo x > /conf/cache/x; ls /conf/cache")?;
+    assert_eq!(runtime.run(&whole, "c1")?.success(), "x\n");
+    let new = bundle(&["rbind", "rw"], "source=v,target=/conf/new", "ls /conf/new")?;
+    assert_eq!(runtime.run(&new, "c1")?.success(), "x\n");
+
+    for (claim, reason) in [
+        ("source=v,target=/conf/absent", "it does not exist inside the read-only mount /conf"),
+        ("source=v,target=/conf/lock.json", "only a volume-subpath can cover a file"),
+    ] {
+        let refused = bundle(&["rbind", "ro"], claim, "echo started")?;
+        runtime.run(&refused, "c1")?.failure();
+        assert_contains(&last_refusal(&volhook)?, reason);
+    }
+    assert_eq!(fs::read_to_string(host.path().join("lock.json"))?, "from the host\n");
+    assert_eq!(leases(&volhook)?, []);
+    Ok(())
+}
+
+/// A change of a spec's mounts.
+type Edit<'a> = &'a dyn Fn(&mut Vec<Value>);
+
+/// Whoever edits the spec behind volhook's back gets no container that only seems to have its volume.
+fn privileged_a_bind_that_is_not_as_planned_is_refused(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let elsewhere = tempfile::tempdir()?;
+    let bundle = BundleBuilder::new()
+        .shell("echo started")
+        .annotation("dev.volhook.mount.dir", "source=dir,target=/dir")
+        .build()?;
+    let original = bundle.config()?.to_string();
+    let planned = |edit: Edit<'_>| -> Result<()> {
+        let command = volhook.command(&["hook", "precreate"]).directory(bundle.path());
+        let mut spec = command.stdin(original.clone()).run()?.json();
+        edit(spec["mounts"].as_array_mut().expect("the bundle has mounts"));
+        bundle.write_config(&spec)
+    };
+    let ours = |mount: &Value| mount["destination"] == "/dir";
+    let other = Value::from(elsewhere.path().to_string_lossy());
+    let change = |mounts: &mut Vec<Value>, field: &str, value: &Value| {
+        for mount in mounts.iter_mut().filter(|mount| ours(mount)) {
+            mount[field] = value.clone();
+        }
+    };
+    let propagating = serde_json::json!(["bind", "rshared", "rw"]);
+    let cover = serde_json::json!({"destination": "/dir", "type": "tmpfs", "source": "tmpfs"});
+    let edits: [(&str, Edit<'_>); 4] = [
+        ("/dir", &|mounts| mounts.retain(|mount| !ours(mount))),
+        ("something else", &|mounts| change(mounts, "source", &other)),
+        ("propagates", &|mounts| change(mounts, "options", &propagating)),
+        ("something else", &|mounts| mounts.push(cover.clone())),
+    ];
+    for (reason, edit) in edits {
+        planned(edit)?;
+        let output = runtime.run(&bundle, "c1")?;
+        assert!(!output.status.success() && output.stdout.is_empty(), "{reason}: {output}");
+        let refusal = last_refusal(&volhook)?;
+        assert_contains(&refusal, "the runtime has not mounted volume \"dir\" as its spec says");
+        assert_contains(&refusal, reason);
+        assert_eq!(leases(&volhook)?, []);
+    }
+    planned(&|_| {})?;
+    assert_eq!(runtime.run(&bundle, "c1")?.success(), "started\n");
     Ok(())
 }

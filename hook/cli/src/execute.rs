@@ -36,6 +36,7 @@ use volhook_core::volume::Volume;
 use volhook_mounts::inject::Injection;
 use volhook_mounts::inject::inject;
 use volhook_mounts::process::Process;
+use volhook_mounts::rootfs::Rootfs;
 use volhook_mounts::source;
 use volhook_mounts::source::Detached;
 use volhook_mounts::source::ImageUse;
@@ -278,12 +279,41 @@ pub(crate) fn mount(
             failure
         }
     })?;
+    verify_binds(context, plan, volumes, process, rootfs)?;
     timings.lap("mounts");
     let record = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };
     let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
     locked.append(Timestamp::now(), &[record]).map_err(Failure::new)?;
     timings.lap("journal");
     Ok(())
+}
+
+/// Checks that the runtime has mounted what the spec stage put into its spec.
+fn verify_binds(
+    context: &Context,
+    plan: &Plan,
+    volumes: &BTreeMap<VolumeId, Volume>,
+    process: &Process,
+    rootfs: &Path,
+) -> Result<(), Failure> {
+    let mut binds = plan.mounts.iter().filter(|mount| mount.apply == Apply::Spec).peekable();
+    if binds.peek().is_none() {
+        return Ok(());
+    }
+    let rootfs = Rootfs::of_process(process, rootfs).map_err(Failure::new)?;
+    for mount in binds {
+        let volume = volume_of(volumes, &mount.volume)?;
+        let folder = context.store.open_directory(volume).map_err(Failure::new)?;
+        rootfs.shows(&mount.resolved, folder.as_fd()).map_err(|error| {
+            let intention = format!("the runtime has not mounted volume {:?} as its spec says", mount.volume);
+            Failure::context(intention, error).about(mount.volume.clone())
+        })?;
+    }
+    Ok(())
+}
+
+fn volume_of<'a>(volumes: &'a BTreeMap<VolumeId, Volume>, id: &VolumeId) -> Result<&'a Volume, Failure> {
+    volumes.get(id).ok_or_else(|| Failure::internal(format!("volume {id:?} of the plan was not looked up")))
 }
 
 /// Detached mounts of volumes: an image is mounted once, however many of its parts appear.
@@ -308,10 +338,7 @@ impl Sources<'_> {
 
     fn whole(&mut self, mount: &PlannedMount) -> Result<Detached, Failure> {
         let id = &mount.volume;
-        let volume = self
-            .volumes
-            .get(id)
-            .ok_or_else(|| Failure::internal(format!("volume {id:?} of the plan was not looked up")))?;
+        let volume = volume_of(self.volumes, id)?;
         let failed = |error| Failure::context(format!("cannot mount volume {id:?}"), error);
         match &volume.backing {
             Backing::Directory(_) => {

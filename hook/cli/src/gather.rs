@@ -93,17 +93,27 @@ pub(crate) fn claim(
     let by_policy = ask_policy(context, subject, rootfs)?;
     timings.lap("plugins");
     let targets = explicit.iter().chain(&by_policy).map(|claim| claim.target.clone());
+    let resolved = resolve(rootfs, targets, &subject.mounts);
+    timings.lap("resolve");
+    let (claims, stepped_back) = claims::settle(explicit, by_policy, &subject.mounts, &resolved)?;
+    Ok(Claimed { claims, stepped_back, resolved })
+}
+
+/// Where `targets`, and what `mounts` mount, really are, by path as written.
+pub(crate) fn resolve(
+    rootfs: &Rootfs,
+    targets: impl Iterator<Item = Target>,
+    mounts: &[SpecMount],
+) -> BTreeMap<String, Result<Resolved, String>> {
     // A destination that no volume may have cannot be in a volume's way either.
-    let destinations = subject.mounts.iter().filter_map(|mount| Target::new(&mount.destination).ok());
+    let destinations = mounts.iter().filter_map(|mount| Target::new(&mount.destination).ok());
     let mut resolved = BTreeMap::new();
     for target in targets.chain(destinations) {
         resolved
             .entry(target.to_string())
             .or_insert_with(|| rootfs.resolve(&target).map_err(|error| Failure::new(error).cause_line()));
     }
-    timings.lap("resolve");
-    let (claims, stepped_back) = claims::settle(explicit, by_policy, &subject.mounts, &resolved)?;
-    Ok(Claimed { claims, stepped_back, resolved })
+    resolved
 }
 
 fn container_info(subject: &Subject) -> ContainerInfo {

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_core::check::check;
 use volhook_core::claims;
 use volhook_core::claims::Wishes;
 use volhook_core::lease::Grant;
@@ -26,6 +27,8 @@ use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::ReleaseReason;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
+use volhook_core::plan;
+use volhook_core::plan::Plan;
 use volhook_core::plan::Stage;
 use volhook_core::rewrite;
 use volhook_core::spec::MAX_SPEC_BYTES;
@@ -98,9 +101,7 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
     let id = state.id()?;
     let process = container_process(state)?;
     let root_path = bundle.join(spec.root_path()?);
-    let rootfs = Rootfs::of_process(&process, &root_path).map_err(|error| {
-        Failure::context(format!("cannot open the root filesystem of container {id:?}"), error)
-    })?;
+    let rootfs = container_rootfs(&id, &process, &root_path)?;
     let holder = process::holder(context.host()?, &process)
         .map_err(|error| Failure::context("cannot identify the container's process", error))?;
     timings.lap("process");
@@ -168,13 +169,40 @@ fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings)
     locked.append(Timestamp::now(), &[tied]).map_err(Failure::new)?;
     drop(locked);
     timings.lap("journal");
-    let record = Record { holder: Some(holder), ..record };
-    let result =
-        record::write(context, &record).and_then(|()| find_volumes(context, &record)).and_then(|volumes| {
-            let root_path = Path::new(state.bundle()?).join(spec.root_path()?);
-            execute::mount(context, &record.plan, &volumes, &process, &root_path, timings)
-        });
+    let root_path = Path::new(state.bundle()?).join(spec.root_path()?);
+    let result = seen_in_container(context, &spec, record.plan, &process, &root_path).and_then(|plan| {
+        let record = Record { plan, holder: Some(holder), effective_spec: record.effective_spec };
+        record::write(context, &record)?;
+        let volumes = find_volumes(context, &record)?;
+        execute::mount(context, &record.plan, &volumes, &process, &root_path, timings)
+    });
     result.map_err(|failure| undone(context, attempt, failure))
+}
+
+/// The plan of the spec stage with what only the container's mounts show.
+fn seen_in_container(
+    context: &Context,
+    spec: &Spec,
+    mut plan: Plan,
+    process: &Process,
+    root_path: &Path,
+) -> Result<Plan, Failure> {
+    if !plan.mounts.iter().any(|mount| mount.unseen) {
+        return Ok(plan);
+    }
+    let rootfs = container_rootfs(&plan.container, process, root_path)?;
+    let mounts = spec.mounts()?;
+    let unseen = plan.mounts.iter().filter(|mount| mount.unseen).map(|mount| mount.target.clone());
+    let resolved = gather::resolve(&rootfs, unseen, &mounts);
+    plan::look_again(&mut plan, &mounts, &resolved)?;
+    check(&plan, &context.journal()?.read().map_err(Failure::new)?)?;
+    Ok(plan)
+}
+
+fn container_rootfs(id: &ContainerId, process: &Process, root_path: &Path) -> Result<Rootfs, Failure> {
+    Rootfs::of_process(process, root_path).map_err(|error| {
+        Failure::context(format!("cannot open the root filesystem of container {id:?}"), error)
+    })
 }
 
 fn find_volumes(context: &Context, record: &Record) -> Result<BTreeMap<VolumeId, Volume>, Failure> {
@@ -249,7 +277,7 @@ fn planned_before(context: &Context, spec: &Spec, prefix: &str) -> Result<(), Fa
 fn effective_spec(
     context: &Context,
     spec: &Spec,
-    plan: &volhook_core::plan::Plan,
+    plan: &Plan,
     claimed: &gather::Claimed,
     prefix: &str,
 ) -> Result<serde_json::Value, Failure> {

@@ -87,7 +87,7 @@ fn broken(plan: &Plan, table: &LeaseTable) -> Option<String> {
         if places.iter().any(|earlier| earlier.starts_with(&parts)) {
             return Some(format!("target {at:?} would hide a mount made before it"));
         }
-        let live_only = mount.subpath.is_some() || matches!(mount.backing, Backing::Image(_));
+        let live_only = mount.subpath.is_some() || mount.unseen || matches!(mount.backing, Backing::Image(_));
         if mount.apply == Apply::Spec && (plan.stage == Stage::Live || live_only) {
             return Some(format!("target {at:?} cannot be mounted by the spec"));
         }

@@ -76,6 +76,10 @@ pub struct PlannedMount {
     pub flags: MountFlags,
     /// Who applies it.
     pub apply: Apply,
+    /// Whether the spec mounts something over or above the target, so that only the container's own namespace
+    /// shows where the target is and what is there. [`look_again`] has to be called before it is mounted.
+    #[serde(default)]
+    pub unseen: bool,
 }
 
 /// A remark for people.
@@ -317,7 +321,7 @@ pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError>
         mounts: Vec::new(),
         notes: notes(facts, &decided),
     };
-    let spec_mounts = placed_mounts(facts);
+    let spec_mounts = placed(facts.mounts, facts.resolved);
     for one in decided {
         let id = one.volume.id.clone();
         let access = narrower(one.claim.access, one.attachment.access);
@@ -333,8 +337,7 @@ pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError>
             return Err(busy(grant, held));
         }
     }
-    // By component, so that "/var" comes before "/var/lib" and "/var-x" is no part of either.
-    plan.mounts.sort_by(|a, b| a.resolved.path.split('/').cmp(b.resolved.path.split('/')));
+    sort(&mut plan.mounts);
     Ok(plan)
 }
 
@@ -350,12 +353,14 @@ fn notes(facts: &Facts<'_>, decided: &[Decided]) -> Vec<Note> {
 }
 
 /// The spec's mounts with where they really are, without those that only stand for a volume.
-fn placed_mounts(facts: &Facts<'_>) -> Vec<(String, SpecMount)> {
-    facts
-        .mounts
+fn placed(
+    mounts: &[SpecMount],
+    resolved: &BTreeMap<String, Result<Resolved, String>>,
+) -> Vec<(String, SpecMount)> {
+    mounts
         .iter()
         .filter(|mount| mount.kind != VOLHOOK_TYPE)
-        .map(|mount| match facts.resolved.get(&mount.destination) {
+        .map(|mount| match resolved.get(&mount.destination) {
             Some(Ok(resolved)) => (resolved.path.clone(), mount.clone()),
             _ => (mount.destination.clone(), mount.clone()),
         })
@@ -371,49 +376,29 @@ fn plan_mount(
     let target = &one.claim.target;
     let fail =
         |reason: String| PlanError::Target { volume: one.volume.id.clone(), target: target.clone(), reason };
-    let resolved = match facts.resolved.get(target.as_str()) {
-        Some(Ok(resolved)) => resolved.clone(),
-        Some(Err(reason)) => return Err(fail(reason.clone())),
-        None => return Err(fail("it was not looked up".to_owned())),
-    };
-    if Target::new(&resolved.path).is_err() {
-        return Err(fail(format!(
-            "it leads to {}, which belongs to the kernel, the runtime or nobody",
-            resolved.path
-        )));
-    }
-    let above = mount_above(&resolved.path, spec_mounts);
-    if resolved.shared || above.is_some_and(SpecMount::propagates) {
-        return Err(fail(
-            "it lies on a mount that propagates to the host (rshared), where the volume would stay behind"
-                .to_owned(),
-        ));
-    }
-    if resolved.kind.is_none()
-        && let Some(above) = above
-        && above.read_only()
-    {
-        return Err(fail(format!(
-            "it does not exist inside the read-only mount {}, and cannot be created there",
-            above.destination
-        )));
-    }
-    let kind = match (&one.claim.subpath, resolved.kind) {
-        (_, None | Some(EntryKind::Directory)) => EntryKind::Directory,
-        (Some(_), Some(EntryKind::File)) => EntryKind::File,
-        (None, Some(EntryKind::File)) => {
-            return Err(fail("it is a file; only a volume-subpath can cover a file".to_owned()));
+    let found = facts.resolved.get(target.as_str());
+    let unseen = facts.stage == Stage::Spec && covered(target, found, spec_mounts);
+    let (resolved, kind) = if unseen {
+        let path = |found: &Resolved| mount_above(&found.path, spec_mounts);
+        let above = found.and_then(|found| found.as_ref().ok()).and_then(path);
+        if above.is_some_and(SpecMount::propagates) {
+            return Err(fail(PROPAGATES.to_owned()));
         }
-        (_, Some(EntryKind::Symlink | EntryKind::Other)) => {
-            return Err(fail("it is neither a directory nor a file".to_owned()));
-        }
+        let resolved = match found {
+            Some(Ok(resolved)) => Resolved { kind: None, ..resolved.clone() },
+            _ => Resolved { path: target.to_string(), kind: None, shared: false },
+        };
+        (resolved, EntryKind::Directory)
+    } else {
+        place(found, one.claim.subpath.is_some(), spec_mounts).map_err(fail)?
     };
     // Only a whole directory whose ids need no mapping can be expressed as a bind mount of the spec; contents
     // of a volume are the container's, so a path inside one is never handed to a runtime as text.
     let in_spec = facts.stage == Stage::Spec
         && matches!(one.volume.backing, Backing::Directory(_))
         && one.claim.subpath.is_none()
-        && !facts.user_namespace;
+        && !facts.user_namespace
+        && !unseen;
     Ok(PlannedMount {
         volume: one.volume.id.clone(),
         target: target.clone(),
@@ -424,7 +409,107 @@ fn plan_mount(
         access,
         flags: union(one.claim.flags, one.attachment.flags),
         apply: if in_spec { Apply::Spec } else { Apply::Inject },
+        unseen,
     })
+}
+
+const PROPAGATES: &str =
+    "it lies on a mount that propagates to the host (rshared), where the volume would stay behind";
+
+/// Whether a mount of the spec will be at or above `target`, so that what was found there before the runtime
+/// made its mounts is not what the container will have.
+fn covered(
+    target: &Target,
+    found: Option<&Result<Resolved, String>>,
+    spec_mounts: &[(String, SpecMount)],
+) -> bool {
+    let resolved = found.and_then(|found| found.as_ref().ok()).map_or(target.as_str(), |r| r.path.as_str());
+    // As written too: the image may have a symlink where the spec mounts something.
+    spec_mounts.iter().any(|(at, mount)| {
+        at != "/" && is_below(resolved, at)
+            || mount.destination != "/" && is_below(target.as_str(), &mount.destination)
+    })
+}
+
+fn is_below(path: &str, ancestor: &str) -> bool {
+    path != ancestor && is_below_or_at(path, ancestor)
+}
+
+/// Whether a volume can be mounted where a target was `found` to be, and as what: a directory, or a file for
+/// part of a volume. The error is a reason.
+fn place(
+    found: Option<&Result<Resolved, String>>,
+    has_subpath: bool,
+    spec_mounts: &[(String, SpecMount)],
+) -> Result<(Resolved, EntryKind), String> {
+    let resolved = match found {
+        Some(Ok(resolved)) => resolved.clone(),
+        Some(Err(reason)) => return Err(reason.clone()),
+        None => return Err("it was not looked up".to_owned()),
+    };
+    if Target::new(&resolved.path).is_err() {
+        return Err(format!(
+            "it leads to {}, which belongs to the kernel, the runtime or nobody",
+            resolved.path
+        ));
+    }
+    let above = mount_above(&resolved.path, spec_mounts);
+    if resolved.shared || above.is_some_and(SpecMount::propagates) {
+        return Err(PROPAGATES.to_owned());
+    }
+    if resolved.kind.is_none()
+        && let Some(above) = above
+        && above.read_only()
+    {
+        return Err(format!(
+            "it does not exist inside the read-only mount {}, and cannot be created there",
+            above.destination
+        ));
+    }
+    match (has_subpath, resolved.kind) {
+        (_, None | Some(EntryKind::Directory)) => Ok((resolved, EntryKind::Directory)),
+        (true, Some(EntryKind::File)) => Ok((resolved, EntryKind::File)),
+        (false, Some(EntryKind::File)) => {
+            Err("it is a file; only a volume-subpath can cover a file".to_owned())
+        }
+        (_, Some(EntryKind::Symlink | EntryKind::Other)) => {
+            Err("it is neither a directory nor a file".to_owned())
+        }
+    }
+}
+
+/// Completes a plan of the spec stage once the runtime has made its mounts: `resolved` says where the targets
+/// that were not seen then, and the spec's mounts, are in the container's namespace.
+///
+/// # Errors
+/// [`PlanError::Target`] for the first target where its volume cannot be mounted.
+pub fn look_again(
+    plan: &mut Plan,
+    mounts: &[SpecMount],
+    resolved: &BTreeMap<String, Result<Resolved, String>>,
+) -> Result<(), PlanError> {
+    let spec_mounts = placed(mounts, resolved);
+    for mount in plan.mounts.iter_mut().filter(|mount| mount.unseen) {
+        let found = resolved.get(mount.target.as_str());
+        let placed = place(found, mount.subpath.is_some(), &spec_mounts);
+        let (resolved, kind) = placed.map_err(|reason| PlanError::Target {
+            volume: mount.volume.clone(),
+            target: mount.target.clone(),
+            reason,
+        })?;
+        mount.resolved = resolved;
+        if let Some((_, planned)) = &mut mount.subpath {
+            *planned = kind;
+        }
+        mount.unseen = false;
+    }
+    sort(&mut plan.mounts);
+    Ok(())
+}
+
+/// By component, so that "/var" comes before "/var/lib" and "/var-x" is no part of either.
+fn sort(mounts: &mut [PlannedMount]) {
+    mounts.sort_by(|a, b| a.resolved.path.split('/').cmp(b.resolved.path.split('/')));
 }
 
 /// One lease for each volume, with the widest access of its mounts.

@@ -248,3 +248,89 @@ proptest! {
         prop_assert_eq!(check(&alone, &table).is_ok(), contested.plan().is_ok());
     }
 }
+
+fn bind(destination: &str, options: &[&str]) -> SpecMount {
+    SpecMount {
+        destination: destination.into(),
+        kind: "bind".into(),
+        source: "/somewhere".into(),
+        options: options.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A claim on a target that a mount of the spec will cover, at the spec stage.
+fn below_a_bind(claim: &'static str, options: &[&str]) -> (Plan, Vec<SpecMount>) {
+    let mut case = Case::new(&[claim]).resolve("/conf/file", "/conf/file", None, false);
+    case.stage = Stage::Spec;
+    case.mounts = vec![bind("/conf", options)];
+    let mounts = case.mounts.clone();
+    (case.plan().unwrap(), mounts)
+}
+
+fn seen(kind: Option<EntryKind>, shared: bool) -> BTreeMap<String, Result<Resolved, String>> {
+    [("/conf/file".to_owned(), Ok(Resolved { path: "/conf/file".into(), kind, shared }))].into()
+}
+
+#[test]
+fn what_the_spec_will_cover_is_left_to_the_live_look() {
+    let (mut plan, mounts) = below_a_bind("src=a,dst=/conf/file,volume-subpath=f", &["ro"]);
+    let planned = &plan.mounts[0];
+    assert!(planned.unseen && planned.apply == Apply::Inject && planned.resolved.kind.is_none());
+
+    look_again(&mut plan, &mounts, &seen(Some(EntryKind::File), false)).unwrap();
+    let planned = &plan.mounts[0];
+    assert!(!planned.unseen);
+    assert_eq!(planned.resolved.kind, Some(EntryKind::File));
+    assert_eq!(planned.subpath.as_ref().unwrap().1, EntryKind::File);
+}
+
+#[test]
+fn the_live_look_refuses_what_the_live_stage_refuses() {
+    let refuse = |claim, options: &[&str], found: &BTreeMap<_, _>| {
+        let (mut plan, mounts) = below_a_bind(claim, options);
+        look_again(&mut plan, &mounts, found).unwrap_err().to_string()
+    };
+    let whole = "src=a,dst=/conf/file";
+    let part = "src=a,dst=/conf/file,volume-subpath=f";
+    assert!(refuse(part, &["ro"], &seen(None, false)).contains("read-only mount /conf"));
+    assert!(refuse(part, &[], &seen(None, true)).contains("propagates"));
+    assert!(refuse(whole, &[], &seen(Some(EntryKind::File), false)).contains("subpath"));
+    assert!(refuse(whole, &[], &BTreeMap::new()).contains("not looked up"));
+    let lost = [("/conf/file".to_owned(), Err("it loops".to_owned()))].into();
+    assert!(refuse(whole, &[], &lost).contains("it loops"));
+}
+
+/// The image may have a symlink exactly where the spec mounts something: what lies behind it is not what the
+/// container will see.
+#[test]
+fn a_target_is_covered_by_the_mount_as_written_and_as_found() {
+    for path in ["/conf/file", "/elsewhere/file"] {
+        let mut case = Case::new(&["src=a,dst=/conf/file"]).resolve(
+            "/conf/file",
+            path,
+            Some(EntryKind::Directory),
+            false,
+        );
+        case.stage = Stage::Spec;
+        case.mounts = vec![bind("/conf", &[])];
+        assert!(case.plan().unwrap().mounts[0].unseen, "{path}");
+    }
+    let mut case = Case::new(&["src=a,dst=/conf"]);
+    case.stage = Stage::Spec;
+    case.mounts = vec![bind("/conf/nested", &[])];
+    assert!(!case.plan().unwrap().mounts[0].unseen);
+}
+
+/// Two targets that differ before the runtime's mounts may be one place afterwards.
+#[test]
+fn the_checker_looks_at_what_the_live_look_found() {
+    let mut case = Case::new(&["src=a,dst=/conf/x", "src=b,dst=/conf/y"]);
+    case.stage = Stage::Spec;
+    case.mounts = vec![bind("/conf", &[])];
+    let mounts = case.mounts.clone();
+    let mut plan = case.plan().unwrap();
+    let same = Resolved { path: "/conf/x".into(), kind: Some(EntryKind::Directory), shared: false };
+    let found = [("/conf/x".to_owned(), Ok(same.clone())), ("/conf/y".to_owned(), Ok(same))].into();
+    look_again(&mut plan, &mounts, &found).unwrap();
+    assert!(check(&plan, &LeaseTable::default()).is_err());
+}

@@ -134,7 +134,10 @@ proptest! {
         let seen = visible(&after);
         for mount in &plan.mounts {
             let source = format!("/volumes/{}", mount.volume);
-            prop_assert!(seen.contains(&(mount.target.as_str(), &*source)));
+            let there = seen.contains(&(mount.target.as_str(), &*source));
+            let covered = before.iter().any(|m| is_below_or_at(mount.target.as_str(), &m.destination));
+            prop_assert_eq!(mount.apply, if covered { Apply::Inject } else { Apply::Spec });
+            prop_assert_eq!(there, !covered, "{:?} in {:?}", mount, after);
         }
         for was in visible(&before) {
             prop_assert!(seen.contains(&was), "{was:?} is hidden in {after:?}");

@@ -115,6 +115,32 @@ impl Rootfs {
         })
     }
 
+    /// Checks that the runtime has mounted `directory` of the host at `target`: it is seen there, as a mount of its
+    /// own, and propagates nowhere. Whether it is read-only is not looked at: crun sets that later.
+    ///
+    /// # Errors
+    /// [`Error::NotInPlace`], [`Error::ResolveTarget`], [`Error::TargetUnnameable`].
+    pub fn shows(&self, target: &Resolved, directory: BorrowedFd<'_>) -> Result<(), Error> {
+        let name = || target.path.clone();
+        let failed = |source| Error::ResolveTarget { target: name(), source };
+        let wrong = |reason: &str| Err(Error::NotInPlace { target: name(), reason: reason.to_owned() });
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let path = Path::new(relative(&target.path));
+        let there = sys::openat2(self.root.as_fd(), path, OFlags::PATH, resolve).map_err(failed)?;
+        let (there, wanted) =
+            (sys::status(there.as_fd()).map_err(failed)?, sys::status(directory).map_err(failed)?);
+        if (there.device, there.inode) != (wanted.device, wanted.inode) {
+            return wrong("the container sees something else there");
+        }
+        let mount = self.mounts.iter().flatten().find(|mount| mount.id == there.mount);
+        match mount {
+            None => wrong("it is not in the container's mount table"),
+            Some(mount) if mount.mount_point != self.path.join(path) => wrong("it is part of another mount"),
+            Some(mount) if mount.shared => wrong("it propagates"),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// What is at the top level, sorted by name. Entries whose names are not UTF-8 are left out: nothing could
     /// be claimed there.
     ///

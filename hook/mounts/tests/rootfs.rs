@@ -2,6 +2,7 @@
 
 use crate::container::Container;
 use crate::container::private_host;
+use std::os::fd::AsFd;
 use std::path::Path;
 use volhook_core::decision::EntryKind;
 use volhook_core::names::Target;
@@ -135,4 +136,37 @@ fn privileged_the_hosts_propagation_is_not_the_containers() {
     // As systemd sets a host up.
     crate::container::shell("mount --make-rshared /", &[]);
     assert!(!resolve(image.path(), "/etc").unwrap().shared);
+}
+
+/// What a runtime mounted for a volume is known by its directory, by being a mount of its own and by staying private.
+#[test]
+fn privileged_a_runtime_s_bind_is_recognized() {
+    private_host();
+    let container = Container::start(
+        "mkdir -p $DIR/volume/sub $DIR/other $ROOT/right $ROOT/wrong $ROOT/plain $ROOT/shared $ROOT/covered
+         ln -s right $ROOT/link",
+        "for at in right shared covered; do mount --bind $DIR/volume $ROOT/$at; done
+         mount --make-shared $ROOT/shared; mount --bind $DIR/other $ROOT/wrong
+         mount -t tmpfs none $ROOT/covered",
+    );
+    let volume = std::fs::File::open(container.folder.path().join("volume")).unwrap();
+    let part = std::fs::File::open(container.folder.path().join("volume/sub")).unwrap();
+    let shows = |at: &str, directory: &std::fs::File| {
+        let target = Resolved { path: at.to_owned(), kind: None, shared: false };
+        container.rootfs().shows(&target, directory.as_fd()).map_err(|error| error.to_string())
+    };
+    shows("/right", &volume).unwrap();
+    for (at, directory, reason) in [
+        ("/wrong", &volume, "something else"),
+        ("/plain", &volume, "something else"),
+        ("/covered", &volume, "something else"),
+        ("/right", &part, "something else"),
+        ("/right/sub", &part, "part of another mount"),
+        ("/shared", &volume, "propagates"),
+        ("/link", &volume, "/link"),
+        ("/missing", &volume, "/missing"),
+    ] {
+        let message = shows(at, directory).unwrap_err();
+        assert!(message.contains(reason), "{at}: {message}");
+    }
 }
