@@ -184,21 +184,23 @@ pub(crate) fn run() -> ExitCode {
     let result = match cli.command {
         Command::Hook { stage, attempt } => return be_hook(&context, stage, attempt.as_deref()),
         Command::Runtime => return wrapper::run(&context, None, &of_runtime),
-        Command::Plan { bundle, id, output } => commands::plan(&context, &bundle, id.as_deref(), output.json),
+        Command::Plan { bundle, id, output } => {
+            commands::bundle::plan(&context, &bundle, id.as_deref(), output.json)
+        }
         Command::Bundle(Bundle::Install { bundle, stage, timeout }) => {
             let stage = match stage {
                 LiveStage::Prestart => "prestart",
                 LiveStage::CreateRuntime => "createRuntime",
             };
-            commands::install_into_bundle(&context, &bundle, stage, timeout)
+            commands::bundle::install(&context, &bundle, stage, timeout)
         }
-        Command::Volume(Volume::Ls { output }) => commands::list_volumes(&context, output.json),
-        Command::Lease(Lease::Ls { output }) => commands::list_leases(&context, output.json),
-        Command::Plugin(Plugin::Ls { output }) => commands::list_plugins(&context, output.json),
-        Command::Plugin(Plugin::Install { file }) => commands::install_plugin(&context, &file),
-        Command::Plugin(Plugin::Compile) => commands::compile_plugin(),
-        Command::Events { follow, output } => commands::events(&context, follow, output.json),
-        Command::Gc => commands::collect_garbage(&context),
+        Command::Volume(Volume::Ls { output }) => commands::volume::ls(&context, output.json),
+        Command::Lease(Lease::Ls { output }) => commands::lease::ls(&context, output.json),
+        Command::Plugin(Plugin::Ls { output }) => commands::plugin::ls(&context, output.json),
+        Command::Plugin(Plugin::Install { file }) => commands::plugin::install(&context, &file),
+        Command::Plugin(Plugin::Compile) => commands::plugin::compile(),
+        Command::Events { follow, output } => commands::events::events(&context, follow, output.json),
+        Command::Gc => commands::lease::gc(&context),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

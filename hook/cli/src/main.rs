@@ -12,9 +12,9 @@ mod evidence;
 mod execute;
 mod gather;
 mod hook;
+mod output;
 mod record;
 mod report;
-
 mod spec_stage;
 mod timings;
 mod wrapper;

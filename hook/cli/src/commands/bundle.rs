@@ -1,0 +1,101 @@
+//! `volhook bundle` and `volhook plan`: OCI bundles, prepared and looked at.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::evidence;
+use crate::gather;
+use crate::gather::Subject;
+use crate::hook::read_spec;
+use crate::output::dash;
+use crate::output::out;
+use crate::output::print_json;
+use crate::output::print_table;
+use crate::spec_stage;
+use crate::timings::Timings;
+use crate::wrapper::write_spec;
+use serde_json::json;
+use std::path::Path;
+use volhook_core::claims;
+use volhook_core::names::ContainerId;
+use volhook_core::plan::Plan;
+use volhook_core::plan::Stage;
+use volhook_core::rewrite;
+use volhook_core::spec::VOLHOOK_TYPE;
+use volhook_mounts::rootfs::Rootfs;
+
+/// `volhook bundle install BUNDLE`.
+pub(crate) fn install(context: &Context, bundle: &Path, stage: &str, timeout: u32) -> Result<(), Failure> {
+    let mut spec = read_spec(bundle)?;
+    let entry = |stage| spec_stage::hook_entry(context, stage, None, timeout);
+    let hooks = [(stage, entry(stage)?), ("poststop", entry("poststop")?)];
+    // A spec that was planned for the spec stage would have its volumes twice.
+    let prefix = &context.config()?.annotation_prefix;
+    let stripped = rewrite::strip(&mut spec, prefix, &|source| context.is_volume_source(source))?.is_some();
+    if rewrite::install_hooks(&mut spec, &hooks)? || stripped {
+        write_spec(bundle, &spec)?;
+        eprintln!("{stage} and poststop entries written to {}", bundle.join("config.json").display());
+    } else {
+        eprintln!("{} has the entries already", bundle.join("config.json").display());
+    }
+    Ok(())
+}
+
+/// `volhook plan BUNDLE`.
+pub(crate) fn plan(context: &Context, bundle: &Path, id: Option<&str>, as_json: bool) -> Result<(), Failure> {
+    let mut spec = read_spec(bundle)?;
+    let config = context.config()?;
+    rewrite::strip(&mut spec, &config.annotation_prefix, &|source| context.is_volume_source(source))?;
+    let annotations = spec.annotations()?;
+    let mounts = spec.mounts()?;
+    // A mount of our type can only have been meant for the spec stage.
+    let stage = if mounts.iter().any(|m| m.kind == VOLHOOK_TYPE) { Stage::Spec } else { Stage::Live };
+    let subject = Subject {
+        attempt: spec_stage::new_attempt(),
+        stage,
+        container: ContainerId::new(id.unwrap_or("planned")).map_err(Failure::usage)?,
+        tenant: claims::tenant(&annotations, config.tenant_annotation.as_deref())?,
+        wishes: claims::from_annotations(&annotations, &config.annotation_prefix)?,
+        mounts,
+        user_namespace: spec.has_user_namespace(),
+    };
+    let root_path = bundle.join(spec.root_path()?);
+    let rootfs = Rootfs::on_host(&root_path).map_err(|error| {
+        Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
+    })?;
+    let mut timings = Timings::start();
+    let claimed = gather::claim(context, &subject, &rootfs, &mut timings)?;
+    let table = context.journal()?.read().map_err(Failure::new)?;
+    let (dead, _) = evidence::dead(context, table.grants());
+    let living = evidence::after(&table, dead.iter().map(|over| &over.record));
+    let proposal = gather::propose(context, &subject, &claimed, &living, &mut timings)?;
+    if as_json { print_json(&json!(proposal.plan)) } else { print_plan(&proposal.plan) }
+}
+
+fn print_plan(plan: &Plan) -> Result<(), Failure> {
+    if plan.is_empty() {
+        out("The container claims nothing: it starts untouched.\n")?;
+    } else {
+        let rows = plan.mounts.iter().map(|mount| {
+            let lease = plan.leases.iter().find(|lease| lease.volume == mount.volume);
+            let new = plan.create.iter().any(|volume| volume.id == mount.volume);
+            let place = if mount.resolved.path == mount.target.as_str() {
+                mount.target.to_string()
+            } else {
+                format!("{} ({})", mount.target, mount.resolved.path)
+            };
+            vec![
+                mount.volume.to_string(),
+                dash(lease.map(|lease| lease.driver.clone())),
+                if new { "create" } else { "use" }.to_owned(),
+                dash(lease.map(|lease| format!("{} {}", mount.access, lease.sharing))),
+                place,
+                dash(mount.subpath.as_ref().map(|(path, _)| path.to_string())),
+            ]
+        });
+        print_table(&["volume", "driver", "volume is", "access", "target", "subpath"], rows.collect())?;
+    }
+    for note in &plan.notes {
+        out(&format!("note: volume {:?}: {}\n", note.volume, note.text))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! `volhook events`: what happened, one line for each volume that it is about.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::output::dash;
+use crate::output::out;
+use crate::output::print_json;
+use crate::output::print_table;
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
+use std::time::Duration;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::VolumeRecord;
+use volhook_core::names::ContainerId;
+use volhook_core::names::VolumeId;
+use volhook_journal::Event;
+use volhook_journal::EventRecord;
+
+/// `volhook events`.
+pub(crate) fn events(context: &Context, follow: bool, as_json: bool) -> Result<(), Failure> {
+    let journal = context.journal()?;
+    if !follow {
+        let lines: Vec<Line> = journal.events().map_err(Failure::new)?.iter().flat_map(lines).collect();
+        return if as_json {
+            print_json(&lines.iter().map(Line::json).collect::<Vec<_>>().into())
+        } else {
+            let rows = lines.iter().map(Line::row).collect();
+            print_table(&["time", "kind", "container", "volume", "what"], rows)
+        };
+    }
+    let mut follower = journal.follow(0);
+    loop {
+        for line in follower.poll().map_err(Failure::new)?.iter().flat_map(lines) {
+            let text = if as_json { line.json().to_string() } else { line.row().join("  ") };
+            out(&format!("{text}\n"))?;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// One event about at most one volume.
+struct Line {
+    seq: u64,
+    time: Timestamp,
+    kind: &'static str,
+    volume: Option<VolumeId>,
+    container: Option<ContainerId>,
+    what: String,
+}
+
+impl Line {
+    fn json(&self) -> Value {
+        json!({
+            "seq": self.seq,
+            "time": self.time.to_string(),
+            "kind": self.kind,
+            "volume": self.volume.as_ref().map(|id| id.name.as_str()),
+            "tenant": self.volume.as_ref().map(|id| id.tenant.as_str()),
+            "container": self.container.as_ref().map(ContainerId::as_str),
+            "what": self.what,
+        })
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            self.kind.to_owned(),
+            dash(self.container.as_ref().map(ToString::to_string)),
+            dash(self.volume.as_ref().map(ToString::to_string)),
+            self.what.clone(),
+        ]
+    }
+}
+
+/// An event as lines: a grant is one for each of its volumes.
+fn lines(event: &Event) -> Vec<Line> {
+    let line = |kind, volume: Option<&VolumeId>, container: Option<&ContainerId>, what: String| Line {
+        seq: event.seq,
+        time: event.time,
+        kind,
+        volume: volume.cloned(),
+        container: container.cloned(),
+        what,
+    };
+    let record = match &event.record {
+        EventRecord::Volume(record) => {
+            return vec![match record {
+                VolumeRecord::Created { volume, driver, container, .. } => {
+                    line("created", Some(volume), container.as_ref(), format!("driver {driver}"))
+                }
+                VolumeRecord::Removed { volume, .. } => line("removed", Some(volume), None, String::new()),
+            }];
+        }
+        EventRecord::Lease(record) => record,
+    };
+    match record {
+        LeaseRecord::Granted(grant) => grant
+            .leases
+            .iter()
+            .map(|lease| {
+                let what = format!("{} {} on {}", lease.access, lease.sharing, lease.target);
+                line("granted", Some(&lease.volume), Some(&grant.container), what)
+            })
+            .collect(),
+        LeaseRecord::Bound { container, holder, .. } => {
+            vec![line("bound", None, Some(container), format!("pid {}", holder.pid))]
+        }
+        LeaseRecord::Mounted { container, .. } => vec![line("mounted", None, Some(container), String::new())],
+        LeaseRecord::Released { container, reason, evidence, .. } => {
+            let reason = serde_json::to_value(reason).ok().and_then(|v| v.as_str().map(str::to_owned));
+            vec![line("released", None, Some(container), format!("{}: {evidence}", dash(reason)))]
+        }
+        LeaseRecord::Refused { container, volume, reason } => {
+            vec![line("refused", volume.as_ref(), Some(container), reason.clone())]
+        }
+        LeaseRecord::Fault { container, stage, reason } => {
+            vec![line("fault", None, Some(container), format!("{stage}: {reason}"))]
+        }
+        LeaseRecord::Note { container, volume, text } => {
+            vec![line("note", volume.as_ref(), Some(container), text.clone())]
+        }
+    }
+}
