@@ -15,6 +15,7 @@ use crate::rootfs::relative;
 use crate::source::Detached;
 use crate::source::make_entries;
 use crate::sys;
+use crate::sys::MountState;
 use crate::sys::SyscallError;
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
@@ -24,6 +25,7 @@ use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::thread::CapabilitiesSecureBits;
 use rustix::thread::ThreadNameSpaceType;
+use std::cell::OnceCell;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -331,41 +333,60 @@ impl Session {
             .map_err(|source| Error::Prepare { target: target.to_owned(), idmapped: users.is_some(), source })
     }
 
-    /// Checks the namespace's mount table against what was done.
+    /// Asks the kernel whether everything is as it was meant to be.
     fn verify(&self) -> Result<(), Error> {
-        let mounts = self.own.mounts()?;
-        let find = |id: u64| mounts.iter().find(|mount| mount.id == id);
+        let table = OnceCell::new();
         for done in &self.done {
             let report = &done.report;
             let wrong =
                 |reason: &str| Error::NotInPlace { target: report.target.clone(), reason: reason.to_owned() };
-            let mount = find(report.id).ok_or_else(|| wrong("it is not in the container's mount table"))?;
-            if mount.mount_point != report.path {
-                return Err(wrong(&format!("it is at {:?}", mount.mount_point)));
+            let failed = |source| Error::ResolveTarget { target: report.target.clone(), source };
+            let there = self.open_rooted(Path::new(relative(&report.target))).map_err(failed)?;
+            if sys::status(there.as_fd()).map_err(failed)?.mount != report.id {
+                return Err(wrong("something else is there, or covers it"));
             }
-            if mount.shared {
+            let state = match sys::mount_state(there.as_fd()).map_err(failed)? {
+                Some(state) => state,
+                None => self
+                    .state_in_table(&table, report.id)?
+                    .ok_or_else(|| wrong("it is not in the container's mount table"))?,
+            };
+            if state.shared {
                 return Err(wrong("it propagates"));
             }
-            if done.read_only && !mount.read_only {
+            if done.read_only && !state.read_only {
                 return Err(wrong("it is writable"));
-            }
-            let on_top =
-                sys::openat2(self.root.as_fd(), Path::new(relative(&report.target)), OFlags::PATH, ROOTED)
-                    .and_then(|fd| sys::status(fd.as_fd()))
-                    .map_err(|source| Error::ResolveTarget { target: report.target.clone(), source })?;
-            if on_top.mount != report.id {
-                return Err(wrong("something covers it"));
             }
             for nested in &done.nested {
                 let path = report.path.join(&nested.below);
-                // A volume placed later may have taken over what lies below its own target.
-                let on = self.mounts.iter().find(|m| m.id == nested.id).map(|m| m.parent);
-                if !find(nested.id).is_some_and(|m| m.mount_point == path && Some(m.parent) == on) {
+                let below = Path::new(relative(&report.target)).join(&nested.below);
+                let on_top =
+                    self.open_rooted(&below).and_then(|fd| sys::status(fd.as_fd())).map_err(failed)?;
+                // A volume placed later may cover it on purpose.
+                let covered = self
+                    .done
+                    .iter()
+                    .any(|other| other.report.id == on_top.mount && other.report.path == path);
+                if on_top.mount != nested.id && !covered {
                     return Err(wrong(&format!("the container's mount {path:?} is not on top of it")));
                 }
             }
         }
         Ok(())
+    }
+
+    fn open_rooted(&self, path: &Path) -> sys::Result<OwnedFd> {
+        sys::openat2(self.root.as_fd(), path, OFlags::PATH, ROOTED)
+    }
+
+    /// The state of the mount with this id, by the namespace's mount table, which is read once.
+    fn state_in_table(&self, table: &OnceCell<Vec<Mount>>, id: u64) -> Result<Option<MountState>, Error> {
+        if table.get().is_none() {
+            // Nobody else has set it meanwhile: this is its only place.
+            let _ = table.set(self.own.mounts()?);
+        }
+        let found = table.get().into_iter().flatten().find(|mount| mount.id == id);
+        Ok(found.map(|mount| MountState { read_only: mount.read_only, shared: mount.shared }))
     }
 
     /// Takes back what was done, last first.

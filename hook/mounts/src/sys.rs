@@ -223,6 +223,109 @@ pub(crate) fn fchdir(dir: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(dir).map_err(|e| SyscallError::new(format!("fchdir({})", name(dir)), e))
 }
 
+/// What the kernel says of one mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MountState {
+    /// Whether the mount itself is read-only.
+    pub(crate) read_only: bool,
+    /// Whether it propagates to others.
+    pub(crate) shared: bool,
+}
+
+/// `STATX_MNT_ID_UNIQUE`, since Linux 6.8.
+const STATX_MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+/// The number of statmount(2), the same on all architectures but alpha.
+const SYS_STATMOUNT: libc::c_long = 457;
+const STATMOUNT_MNT_BASIC: u64 = 2;
+
+/// `struct mnt_id_req` of statmount(2), first version.
+#[repr(C)]
+struct MntIdReq {
+    size: u32,
+    spare: u32,
+    mnt_id: u64,
+    param: u64,
+}
+
+/// `struct statmount` of statmount(2), without the text behind it.
+#[repr(C)]
+struct StatMount {
+    size: u32,
+    mnt_opts: u32,
+    mask: u64,
+    sb_dev: [u32; 2],
+    sb_magic: u64,
+    sb_flags: u32,
+    fs_type: u32,
+    mnt_id: u64,
+    mnt_parent_id: u64,
+    mnt_id_old: u32,
+    mnt_parent_id_old: u32,
+    mnt_attr: u64,
+    mnt_propagation: u64,
+    rest: [u64; 54],
+}
+
+/// statmount(2) of the mount that `fd` is in, which must be in the thread's mount namespace. `None` where the kernel
+/// is too old for it (Linux 6.8), or something that looks at calls refuses one that it does not know.
+pub(crate) fn mount_state(fd: BorrowedFd<'_>) -> Result<Option<MountState>> {
+    let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, STATX_MNT_ID_UNIQUE)
+        .map_err(|e| SyscallError::new(format!("statx({}, STATX_MNT_ID_UNIQUE)", name(fd)), e))?;
+    if stat.stx_mask & STATX_MNT_ID_UNIQUE.bits() == 0 {
+        return Ok(None);
+    }
+    match statmount(stat.stx_mnt_id) {
+        Ok(state) => Ok(Some(state)),
+        Err(Errno::NOSYS | Errno::PERM) => Ok(None),
+        Err(errno) => {
+            Err(SyscallError::new(format!("statmount({:#x}, STATMOUNT_MNT_BASIC)", stat.stx_mnt_id), errno))
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "neither rustix nor nix has statmount")]
+fn statmount(unique_id: u64) -> std::result::Result<MountState, Errno> {
+    let size = u32::try_from(size_of::<MntIdReq>()).expect("24 bytes");
+    let request = MntIdReq { size, spare: 0, mnt_id: unique_id, param: STATMOUNT_MNT_BASIC };
+    let mut answer = StatMount {
+        size: 0,
+        mnt_opts: 0,
+        mask: 0,
+        sb_dev: [0; 2],
+        sb_magic: 0,
+        sb_flags: 0,
+        fs_type: 0,
+        mnt_id: 0,
+        mnt_parent_id: 0,
+        mnt_id_old: 0,
+        mnt_parent_id_old: 0,
+        mnt_attr: 0,
+        mnt_propagation: 0,
+        rest: [0; 54],
+    };
+    // SAFETY: both structures have the layout of the kernel's and their sizes are passed; the kernel reads the first
+    // and fills the second during the call. Every bit pattern is a value of their integer fields.
+    let result = unsafe {
+        libc::syscall(
+            SYS_STATMOUNT,
+            &raw const request,
+            &raw mut answer,
+            size_of::<StatMount>(),
+            0 as libc::c_uint,
+        )
+    };
+    if result != 0 {
+        return Err(last_errno());
+    }
+    if answer.mask & STATMOUNT_MNT_BASIC == 0 {
+        return Err(Errno::NOSYS);
+    }
+    Ok(MountState {
+        read_only: answer.mnt_attr & u64::from(rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY.bits()) != 0,
+        shared: answer.mnt_propagation & libc::MS_SHARED != 0,
+    })
+}
+
 /// `struct mount_attr` of mount_setattr(2), first version.
 #[repr(C)]
 struct MountAttr {
@@ -313,4 +416,37 @@ pub(crate) fn on_helper_thread<T: Send>(work: impl FnOnce() -> T + Send) -> std:
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MntIdReq;
+    use super::StatMount;
+    use rustix::fs::OFlags;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn the_structures_have_the_kernel_s_sizes() {
+        assert_eq!(size_of::<MntIdReq>(), 24);
+        assert_eq!(size_of::<StatMount>(), 512);
+    }
+
+    /// The call and the table are two ways to the same truth.
+    #[test]
+    fn the_state_of_mounts_is_that_of_the_mount_table() {
+        let table = crate::mountinfo::parse(&std::fs::read("/proc/thread-self/mountinfo").unwrap()).unwrap();
+        let mut compared = 0;
+        for mount in table {
+            let Ok(fd) = super::open(&mount.mount_point, OFlags::PATH) else { continue };
+            if super::status(fd.as_fd()).unwrap().mount != mount.id {
+                continue;
+            }
+            let Some(state) = super::mount_state(fd.as_fd()).unwrap() else { continue };
+            assert_eq!((state.read_only, state.shared), (mount.read_only, mount.shared), "{mount:?}");
+            compared += 1;
+        }
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let version: Vec<u32> = release.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
+        assert!(compared > 2 || version < vec![6, 8], "{compared} mounts compared on Linux {release}");
+    }
 }
