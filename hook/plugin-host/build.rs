@@ -29,7 +29,7 @@ const PLUGINS: [(&str, Interface); 3] =
 /// Counts the changes of engine settings. wasmtime refuses code that was compiled with other settings than it runs
 /// with, but does not notice another optimisation level or NaN canonicalisation: raise this with every change in
 /// `src/profile.rs` or `src/compiler.rs`.
-const PROFILE_REVISION: u32 = 1;
+const PROFILE_REVISION: u32 = 2;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -47,13 +47,13 @@ fn main() -> Result<()> {
     // The full version: wasmtime itself would accept code of another patch release, and a fix of its compiler
     // would not reach what is compiled already.
     let wasmtime = wasmtime_version(&lock).ok_or("Cargo.lock names no wasmtime")?;
-    let profile_id = format!("wasmtime-{wasmtime}+volhook-{PROFILE_REVISION}");
-    let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
+    let target = env::var("TARGET")?;
+    let profile_id = format!("wasmtime-{wasmtime}+volhook-{PROFILE_REVISION}+{target}");
     let out = PathBuf::from(env::var("OUT_DIR")?);
 
     let modules = build_guests(&root, &guest_target_dir(&out)?)?;
     let mut table = format!(
-        "pub(crate) const PROFILE_ID: &str = {profile_id:?};\nstatic TABLE: [BuiltIn; {}] = [\n",
+        "pub(crate) const PROFILE_ID: &str = {profile_id:?};\npub(crate) const TARGET: &str = {target:?};\nstatic TABLE: [BuiltIn; {}] = [\n",
         PLUGINS.len()
     );
     for (name, interface) in PLUGINS {
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
         if found != interface {
             return Err(format!("{name} is a {found:?}, not a {interface:?}").into());
         }
-        let code = compiler::compile(&component, &profile_id, &arch)
+        let code = compiler::compile(&component, &profile_id, &target)
             .map_err(|error| format!("{name} does not compile: {error:?}"))?;
         let file = out.join(format!("{name}.cwasm"));
         fs::write(&file, code)?;
@@ -75,7 +75,7 @@ fn main() -> Result<()> {
         writeln!(
             table,
             "    BuiltIn {{ name: {name:?}, kind: PluginKind::{interface:?}, digest: {digest:?}, size: {}, \
-             code: include_bytes!({file:?}) }},",
+             code: {{ static CODE: &PageAligned<[u8]> = &PageAligned(*include_bytes!({file:?})); &CODE.0 }} }},",
             component.len()
         )?;
     }

@@ -21,6 +21,11 @@ mod wrapper;
 
 use std::process::ExitCode;
 
+/// musl's own allocator asks the kernel for memory too often for a program of two milliseconds.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     args::run()
 }

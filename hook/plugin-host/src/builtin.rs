@@ -13,6 +13,10 @@ pub(crate) struct BuiltIn {
     code: &'static [u8],
 }
 
+/// Begins on a page of its own, so that it can be run where it lies.
+#[repr(C, align(4096))]
+struct PageAligned<T: ?Sized>(T);
+
 include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 
 impl BuiltIn {

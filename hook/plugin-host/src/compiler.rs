@@ -5,13 +5,13 @@ use wasmtime::Engine;
 use wasmtime::OptLevel;
 use wasmtime::Strategy;
 
-/// Compiles `component` for `arch`.
+/// Compiles `component` for the target triple `target`.
 ///
 /// # Errors
 /// When it is not a component, or not one that the profile allows. Hostile input may also make the compiler
 /// panic or take gigabytes.
-pub(crate) fn compile(component: &[u8], id: &str, arch: &str) -> wasmtime::Result<Vec<u8>> {
-    let mut config = profile::config(id, arch)?;
+pub(crate) fn compile(component: &[u8], id: &str, target: &str) -> wasmtime::Result<Vec<u8>> {
+    let mut config = profile::config(id, target)?;
     config
         .strategy(Strategy::Cranelift)
         .cranelift_opt_level(OptLevel::Speed)

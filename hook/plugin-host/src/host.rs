@@ -205,10 +205,10 @@ impl Host {
 
 /// An engine that loads code and cannot compile any.
 fn runtime_engine() -> wasmtime::Result<Engine> {
-    #[cfg_attr(not(feature = "compile"), expect(unused_mut, reason = "there is no compiler to disable"))]
-    let mut config = profile::config(builtin::PROFILE_ID, std::env::consts::ARCH)?;
+    let mut config = profile::config(builtin::PROFILE_ID, builtin::TARGET)?;
     #[cfg(feature = "compile")]
     config.enable_compiler(false);
+    load::use_code_in_place(&mut config);
     unblock_trap_signals()?;
     Engine::new(&config)
 }

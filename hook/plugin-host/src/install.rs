@@ -282,7 +282,7 @@ fn limit_myself() -> rustix::io::Result<()> {
 /// # Errors
 /// [`CompileError::Refused`].
 pub fn compile(component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    compiler::compile(component, builtin::PROFILE_ID, std::env::consts::ARCH).map_err(|error| {
+    compiler::compile(component, builtin::PROFILE_ID, builtin::TARGET).map_err(|error| {
         CompileError::Refused { reason: crate::answer::printable(&error.root_cause().to_string()) }
     })
 }

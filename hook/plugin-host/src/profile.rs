@@ -13,12 +13,11 @@ use wasmtime::WasmFeatures;
 /// script, which must be raised with every change here.
 ///
 /// # Errors
-/// When wasmtime does not know the architecture.
-pub(crate) fn config(id: &str, arch: &str) -> wasmtime::Result<Config> {
-    let arch = if arch == "riscv64" { "riscv64gc" } else { arch };
+/// When wasmtime does not know `target`, a target triple.
+pub(crate) fn config(id: &str, target: &str) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     // Naming the target keeps the features of this machine's processor out: the code runs on all of its kind.
-    config.target(&format!("{arch}-unknown-linux-gnu"))?;
+    config.target(target)?;
     config.module_version(ModuleVersionStrategy::Custom(id.to_owned()))?;
     config
         .consume_fuel(true)
@@ -30,7 +29,8 @@ pub(crate) fn config(id: &str, arch: &str) -> wasmtime::Result<Config> {
         .memory_guard_size(0)
         .guard_before_linear_memory(false)
         .memory_may_move(true)
-        .memory_init_cow(true)
+        // A plugin runs once: what it has of initial data is copied faster than it is put into a file and mapped.
+        .memory_init_cow(false)
         .table_lazy_init(true)
         .signals_based_traps(true)
         .max_wasm_stack(512 << 10)
