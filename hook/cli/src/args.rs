@@ -28,7 +28,8 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 70 a bug in volhook.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 no such volume, 70 a bug in volhook.";
 
 #[derive(Args)]
 struct Places {
@@ -90,8 +91,19 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Give back the leases of containers that are provably dead.
-    Gc,
+    /// Tell the story of a container: what it asked for, what was decided, planned, mounted or refused, and when.
+    Explain {
+        /// The container's id; it may be long gone.
+        container: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give back the leases of containers that are provably dead, and what else is left of them.
+    Gc {
+        /// Only show what would be given back.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -132,14 +144,39 @@ enum Volume {
         #[command(flatten)]
         output: Output,
     },
+    /// Show all that is known of volumes, as JSON: where they are, how large, who holds them and since when.
+    Inspect {
+        /// The volumes.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// The tenant whose volumes they are.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
 }
 
 #[derive(Subcommand)]
 enum Lease {
     /// List leases.
     Ls {
+        /// Show how each stands, and the evidence.
+        #[arg(long)]
+        wide: bool,
         #[command(flatten)]
         output: Output,
+    },
+    /// Give back a lease that is not provably dead: the last resort, after looking at the evidence.
+    Break {
+        /// The volume.
+        volume: String,
+        /// The container that holds it.
+        container: String,
+        /// The tenant whose volume it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        force: bool,
     },
 }
 
@@ -195,12 +232,21 @@ pub(crate) fn run() -> ExitCode {
             commands::bundle::install(&context, &bundle, stage, timeout)
         }
         Command::Volume(Volume::Ls { output }) => commands::volume::ls(&context, output.json),
-        Command::Lease(Lease::Ls { output }) => commands::lease::ls(&context, output.json),
+        Command::Volume(Volume::Inspect { names, tenant }) => {
+            commands::volume::inspect(&context, &tenant, &names)
+        }
+        Command::Lease(Lease::Ls { wide, output }) => commands::lease::ls(&context, wide, output.json),
+        Command::Lease(Lease::Break { volume, container, tenant, force }) => {
+            commands::lease::break_lease(&context, &tenant, &volume, &container, force)
+        }
         Command::Plugin(Plugin::Ls { output }) => commands::plugin::ls(&context, output.json),
         Command::Plugin(Plugin::Install { file }) => commands::plugin::install(&context, &file),
         Command::Plugin(Plugin::Compile) => commands::plugin::compile(),
         Command::Events { follow, output } => commands::events::events(&context, follow, output.json),
-        Command::Gc => commands::lease::gc(&context),
+        Command::Explain { container, output } => {
+            commands::explain::explain(&context, &container, output.json)
+        }
+        Command::Gc { dry_run } => commands::lease::gc(&context, dry_run),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use volhook_core::claims::Claim;
 use volhook_core::claims::ClaimError;
 use volhook_core::names::VolumeId;
 use volhook_core::plan::PlanError;
@@ -16,6 +17,8 @@ pub(crate) enum Kind {
     Failed,
     /// Wrong usage: 2.
     Usage,
+    /// A volume that is not there: 3.
+    NoSuchVolume,
     /// A bug in volhook: 70 (`EX_SOFTWARE`, sysexits.h).
     Internal,
 }
@@ -25,6 +28,7 @@ impl Kind {
         ExitCode::from(match self {
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::NoSuchVolume => 3,
             Self::Internal => 70,
         })
     }
@@ -38,13 +42,15 @@ pub(crate) struct Failure {
     pub(crate) hints: Vec<String>,
     /// The volume at fault, for the events.
     pub(crate) volume: Option<VolumeId>,
+    /// What the container had asked for, for the events.
+    pub(crate) asked: Vec<Claim>,
 }
 
 impl Failure {
     pub(crate) fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let cause = cause.into();
         let hints = old_kernel(&*cause).into_iter().collect();
-        Self { kind: Kind::Failed, cause, hints, volume: None }
+        Self { kind: Kind::Failed, cause, hints, volume: None, asked: Vec::new() }
     }
 
     pub(crate) fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -67,6 +73,11 @@ impl Failure {
 
     pub(crate) fn about(mut self, volume: VolumeId) -> Self {
         self.volume = Some(volume);
+        self
+    }
+
+    pub(crate) fn asked(mut self, claims: &[Claim]) -> Self {
+        self.asked = claims.to_vec();
         self
     }
 

@@ -24,22 +24,28 @@ pub(crate) enum Verdict {
     /// Its process is dead, and the kernel has not yet let go of the volume.
     Dying { evidence: String },
     /// Alive, or not provably dead.
-    Held,
+    Held { evidence: String },
 }
 
 /// Judges one grant.
 pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure> {
     let Some(holder) = &grant.holder else {
         let waited = Timestamp::now().duration_since(grant.since);
+        let limit = PENDING_LIMIT.as_secs();
         return Ok(if waited > PENDING_LIMIT {
-            let evidence = format!("no createRuntime hook within {} s", PENDING_LIMIT.as_secs());
+            let evidence = format!("no createRuntime hook within {limit} s");
             Verdict::Dead { reason: ReleaseReason::Expired, evidence }
         } else {
-            Verdict::Held
+            let evidence =
+                format!("its spec was planned {} s ago, of {limit} s that are waited", waited.as_secs());
+            Verdict::Held { evidence }
         });
     };
     let host = context.host()?;
-    let Life::Dead { evidence } = process::life(host, holder) else { return Ok(Verdict::Held) };
+    let evidence = match process::life(host, holder) {
+        Life::Dead { evidence } => evidence,
+        Life::Alive { evidence } | Life::Unknown { evidence } => return Ok(Verdict::Held { evidence }),
+    };
     for lease in grant.leases.iter().filter(|lease| lease.sharing != Sharing::Shared) {
         if lease.image {
             // A volume that is gone, or another one by now, is not held by this lease.
@@ -68,6 +74,17 @@ pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure
         }
     }
     Ok(Verdict::Dead { reason: ReleaseReason::Reaped, evidence })
+}
+
+/// How a grant stands, in one word, and what shows it; for people.
+pub(crate) fn standing(context: &Context, grant: &Grant) -> (&'static str, String) {
+    match judge(context, grant) {
+        Ok(Verdict::Dead { evidence, .. }) => ("dead", evidence),
+        Ok(Verdict::Dying { evidence }) => ("dying", evidence),
+        Ok(Verdict::Held { evidence }) if grant.holder.is_none() => ("pending", evidence),
+        Ok(Verdict::Held { evidence }) => ("held", evidence),
+        Err(failure) => ("held", failure.cause_line()),
+    }
 }
 
 /// A grant that was judged to be over, and the record that gives it back.
@@ -102,7 +119,7 @@ pub(crate) fn dead<'a>(context: &Context, grants: impl Iterator<Item = &'a Grant
         match judge(context, grant) {
             Ok(Verdict::Dead { reason, evidence }) => dead.push(Over::new(grant, reason, evidence)),
             Ok(Verdict::Dying { .. }) => dying = true,
-            Ok(Verdict::Held) => {}
+            Ok(Verdict::Held { .. }) => {}
             Err(failure) => eprintln!("volhook: {}", failure.cause_line()),
         }
     }

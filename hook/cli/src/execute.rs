@@ -211,8 +211,12 @@ fn take(
         leases: proposal.plan.leases.clone(),
         since: now,
     });
-    let records: Vec<LeaseRecord> =
-        over.iter().map(|over| over.record.clone()).chain(notes).chain([grant]).collect();
+    let records: Vec<LeaseRecord> = over
+        .iter()
+        .map(|over| over.record.clone())
+        .chain(notes)
+        .chain([proposal.plan.record(), grant])
+        .collect();
     locked.append(now, &records).map_err(Failure::new)?;
     drop(locked);
     for over in over {

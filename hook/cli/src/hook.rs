@@ -118,7 +118,8 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
     if claimed.claims.is_empty() {
         return execute::note_stepped_back(context, &subject, &claimed);
     }
-    let Some(proposal) = execute::acquire(context, &subject, &claimed, Some(&holder), timings)? else {
+    let acquired = execute::acquire(context, &subject, &claimed, Some(&holder), timings);
+    let Some(proposal) = acquired.map_err(|failure| failure.asked(&claimed.claims))? else {
         return Ok(());
     };
     // Mounts come last: nothing that fails before them leaves a volume in a container without a lease.
@@ -359,7 +360,7 @@ fn proof_of_death(context: &Context, grant: &Grant, patience: Instant) -> Result
         match evidence::judge(context, grant)? {
             Verdict::Dead { evidence, .. } => return Ok(Some(evidence)),
             Verdict::Dying { .. } if Instant::now() < patience => thread::sleep(Duration::from_millis(2)),
-            Verdict::Dying { .. } | Verdict::Held => return Ok(None),
+            Verdict::Dying { .. } | Verdict::Held { .. } => return Ok(None),
         }
     }
 }

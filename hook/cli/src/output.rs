@@ -5,6 +5,7 @@ use comfy_table::ContentArrangement;
 use comfy_table::Table;
 use comfy_table::presets;
 use serde_json::Value;
+use std::io::IsTerminal as _;
 use std::io::Write as _;
 use volhook_core::decision::Pairs;
 
@@ -50,4 +51,18 @@ pub(crate) fn object(pairs: &Pairs) -> Value {
 /// A text for a table, in which an empty field is a dash.
 pub(crate) fn dash(text: Option<String>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned())
+}
+
+/// Asks a question that only a plain yes answers. Without a terminal nobody could answer it.
+pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new("this asks a question, and there is no terminal to answer it")
+            .hint("--force does it without asking"));
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::context("cannot read the answer from the terminal", error))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
 }

@@ -64,15 +64,38 @@ pub(crate) fn read(context: &Context, attempt: &str) -> Result<Record, Failure> 
         .map_err(|error| Failure::context(format!("the record {} is damaged", path.display()), error))
 }
 
+/// The attempts of which something is kept.
+pub(crate) fn list(context: &Context) -> Result<Vec<String>, Failure> {
+    let folder = folder(context);
+    let failed = |error| {
+        Failure::context(format!("cannot list the containers' records in {}", folder.display()), error)
+    };
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let mut attempts = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        // What a killed process was about to write has the same name with a dot before it.
+        let attempt = name.to_str().map(|name| name.trim_start_matches('.').trim_end_matches(".json"));
+        attempts.extend(attempt.filter(|text| uuid::Uuid::try_parse(text).is_ok()).map(str::to_owned));
+    }
+    Ok(attempts)
+}
+
 /// Removes what is kept of an attempt. Nothing depends on its being gone.
 pub(crate) fn remove(context: &Context, attempt: &str) -> Result<(), Failure> {
-    let path = folder(context).join(format!("{attempt}.json"));
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Failure::context(format!("cannot remove {}", path.display()), error))
+    for name in [format!("{attempt}.json"), format!(".{attempt}")] {
+        let path = folder(context).join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Failure::context(format!("cannot remove {}", path.display()), error));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 fn folder(context: &Context) -> PathBuf {

@@ -24,6 +24,7 @@ pub(crate) fn refusal(context: &Context, container: Option<&ContainerId>, failur
                 container: container.clone(),
                 volume: failure.volume.clone(),
                 reason: line,
+                asked: failure.asked.clone(),
             },
         );
     }

@@ -156,7 +156,8 @@ pub(crate) fn rewritten(
         execute::note_stepped_back(context, &subject, &claimed)?;
         return Ok(stripped.then_some(spec));
     }
-    let Some(proposal) = execute::acquire(context, &subject, &claimed, None, timings)? else {
+    let acquired = execute::acquire(context, &subject, &claimed, None, timings);
+    let Some(proposal) = acquired.map_err(|failure| failure.asked(&claimed.claims))? else {
         return Err(Failure::internal("a container that has no process yet holds leases already"));
     };
     let plan = proposal.plan;

@@ -1,10 +1,16 @@
 //! Leases: who holds what. The records of the journal and the table that they fold into.
 
+use crate::claims::Claim;
+use crate::claims::Origin;
 use crate::decision::Access;
 use crate::decision::Sharing;
 use crate::names::ContainerId;
+use crate::names::Pod;
+use crate::names::SubPath;
 use crate::names::Target;
 use crate::names::VolumeId;
+use crate::plan::Apply;
+use crate::plan::Stage;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -77,12 +83,53 @@ pub enum ReleaseReason {
     Superseded,
     /// A pending attempt's deadline passed.
     Expired,
+    /// A person gave them back without proof that the container is dead.
+    Broken,
+}
+
+/// One volume of a plan, as it is recorded: why the container gets it, and where and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedVolume {
+    /// Who asked for it.
+    pub origin: Origin,
+    /// The volume.
+    pub volume: VolumeId,
+    /// Its driver, which decided.
+    pub driver: String,
+    /// Where it was asked for.
+    pub target: Target,
+    /// Where that is inside the root filesystem, if symlinks lead elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The part of it that is mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subpath: Option<SubPath>,
+    /// Whether the container may write.
+    pub access: Access,
+    /// With whom it is shared.
+    pub sharing: Sharing,
+    /// Who mounts it.
+    pub apply: Apply,
 }
 
 /// A record of the journal file `leases-<boot id>`: what holds, and what was said, in this boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LeaseRecord {
+    /// What an attempt asked for was decided; its leases follow.
+    Planned {
+        /// The attempt.
+        attempt: String,
+        /// The container.
+        container: ContainerId,
+        /// When the plan is applied.
+        stage: Stage,
+        /// The pod that the container belongs to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pod: Option<Pod>,
+        /// The volumes, in the order in which they are mounted.
+        volumes: Vec<PlannedVolume>,
+    },
     /// Leases were granted.
     Granted(Grant),
     /// A pending grant was tied to a container's process.
@@ -112,6 +159,17 @@ pub enum LeaseRecord {
         /// What proved it, for people.
         evidence: String,
     },
+    /// A person broke one lease of an attempt; what is left of the attempt follows.
+    Broken {
+        /// The attempt.
+        attempt: String,
+        /// The container.
+        container: ContainerId,
+        /// The volume.
+        volume: VolumeId,
+        /// How the lease stood then, for people.
+        evidence: String,
+    },
     /// A container was refused its volumes.
     Refused {
         /// The container.
@@ -120,6 +178,9 @@ pub enum LeaseRecord {
         volume: Option<VolumeId>,
         /// The cause, one line.
         reason: String,
+        /// What it had asked for, as far as that was understood.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        asked: Vec<Claim>,
     },
     /// Something went wrong where nothing could be refused any more.
     Fault {
@@ -188,7 +249,9 @@ impl LeaseTable {
             LeaseRecord::Released { attempt, .. } => {
                 self.grants.remove(attempt);
             }
-            LeaseRecord::Mounted { .. }
+            LeaseRecord::Planned { .. }
+            | LeaseRecord::Mounted { .. }
+            | LeaseRecord::Broken { .. }
             | LeaseRecord::Refused { .. }
             | LeaseRecord::Fault { .. }
             | LeaseRecord::Note { .. } => {}

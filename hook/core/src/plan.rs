@@ -5,6 +5,7 @@
 //! before either happens.
 
 use crate::claims::Claim;
+use crate::claims::Origin;
 use crate::claims::SteppedBack;
 use crate::decision::Access;
 use crate::decision::Attachment;
@@ -14,8 +15,10 @@ use crate::decision::EntryKind;
 use crate::decision::MountFlags;
 use crate::decision::Sharing;
 use crate::lease::Grant;
+use crate::lease::LeaseRecord;
 use crate::lease::LeaseTable;
 use crate::lease::LeasedVolume;
+use crate::lease::PlannedVolume;
 use crate::lease::compatible;
 use crate::names::ContainerId;
 use crate::names::Pod;
@@ -58,6 +61,8 @@ pub enum Apply {
 /// One mount of the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedMount {
+    /// Who asked for it.
+    pub origin: Origin,
     /// The volume.
     pub volume: VolumeId,
     /// The target as claimed.
@@ -119,6 +124,32 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.mounts.is_empty()
+    }
+
+    /// The record of this plan for the journal.
+    #[must_use]
+    pub fn record(&self) -> LeaseRecord {
+        let volume = |mount: &PlannedMount| {
+            let lease = self.leases.iter().find(|lease| lease.volume == mount.volume)?;
+            Some(PlannedVolume {
+                origin: mount.origin.clone(),
+                volume: mount.volume.clone(),
+                driver: lease.driver.clone(),
+                target: mount.target.clone(),
+                path: (mount.resolved.path != mount.target.as_str()).then(|| mount.resolved.path.clone()),
+                subpath: mount.subpath.as_ref().map(|(path, _)| path.clone()),
+                access: mount.access,
+                sharing: mount.sharing,
+                apply: mount.apply,
+            })
+        };
+        LeaseRecord::Planned {
+            attempt: self.attempt.clone(),
+            container: self.container.clone(),
+            stage: self.stage,
+            pod: self.pod.clone(),
+            volumes: self.mounts.iter().filter_map(volume).collect(),
+        }
     }
 
     /// Whether some mount has to be injected into the container's mount namespace.
@@ -400,6 +431,7 @@ fn plan_mount(
         && !facts.user_namespace
         && !unseen;
     Ok(PlannedMount {
+        origin: one.claim.origin.clone(),
         volume: one.volume.id.clone(),
         target: target.clone(),
         resolved,

@@ -227,6 +227,7 @@ impl<'a> Head<'a> {
         let kind = match kind {
             "granted" => Kind::Granted,
             "bound" => Kind::Bound,
+            "planned" => Kind::Planned,
             "mounted" => Kind::Mounted,
             "released" => Kind::Released,
             _ => return None,
@@ -247,10 +248,12 @@ fn plain_text(json: &[u8]) -> Option<(&str, &[u8])> {
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Kind {
+    Planned,
     Granted,
     Bound,
     Mounted,
     Released,
+    Broken,
     Refused,
     Fault,
     Note,
@@ -272,7 +275,7 @@ impl Fold {
             Err(error) => return Err(error),
         };
         match (head.kind, head.attempt) {
-            (Kind::Mounted | Kind::Refused | Kind::Fault | Kind::Note, _) => {}
+            (Kind::Planned | Kind::Mounted | Kind::Broken | Kind::Refused | Kind::Fault | Kind::Note, _) => {}
             (Kind::Granted, Some(attempt)) => {
                 let granted = Pending { offset, granted: payload.to_vec(), bound: None };
                 self.pending.insert(attempt.into_owned(), granted);

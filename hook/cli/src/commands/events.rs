@@ -6,6 +6,7 @@ use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
+use jiff::SignedDuration;
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
@@ -14,6 +15,7 @@ use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
+use volhook_core::plan::Stage;
 use volhook_journal::Event;
 use volhook_journal::EventRecord;
 
@@ -40,17 +42,17 @@ pub(crate) fn events(context: &Context, follow: bool, as_json: bool) -> Result<(
 }
 
 /// One event about at most one volume.
-struct Line {
-    seq: u64,
-    time: Timestamp,
-    kind: &'static str,
-    volume: Option<VolumeId>,
-    container: Option<ContainerId>,
-    what: String,
+pub(crate) struct Line {
+    pub(crate) seq: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) kind: &'static str,
+    pub(crate) volume: Option<VolumeId>,
+    pub(crate) container: Option<ContainerId>,
+    pub(crate) what: String,
 }
 
 impl Line {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({
             "seq": self.seq,
             "time": self.time.to_string(),
@@ -74,7 +76,7 @@ impl Line {
 }
 
 /// An event as lines: a grant is one for each of its volumes.
-fn lines(event: &Event) -> Vec<Line> {
+pub(crate) fn lines(event: &Event) -> Vec<Line> {
     let line = |kind, volume: Option<&VolumeId>, container: Option<&ContainerId>, what: String| Line {
         seq: event.seq,
         time: event.time,
@@ -95,6 +97,13 @@ fn lines(event: &Event) -> Vec<Line> {
         EventRecord::Lease(record) => record,
     };
     match record {
+        // What is left of a grant is written again, with the time of the first.
+        LeaseRecord::Granted(grant)
+            if event.time.duration_since(grant.since) > SignedDuration::from_millis(1) =>
+        {
+            let rest: Vec<String> = grant.leases.iter().map(|lease| lease.volume.to_string()).collect();
+            vec![line("kept", None, Some(&grant.container), rest.join(", "))]
+        }
         LeaseRecord::Granted(grant) => grant
             .leases
             .iter()
@@ -103,6 +112,16 @@ fn lines(event: &Event) -> Vec<Line> {
                 line("granted", Some(&lease.volume), Some(&grant.container), what)
             })
             .collect(),
+        LeaseRecord::Planned { container, stage, pod, volumes, .. } => {
+            let pod = pod.as_ref().map_or(String::new(), |pod| format!(", pod {pod}"));
+            let stage = if *stage == Stage::Spec { "spec" } else { "live" };
+            vec![line(
+                "planned",
+                None,
+                Some(container),
+                format!("{} volumes, {stage} stage{pod}", volumes.len()),
+            )]
+        }
         LeaseRecord::Bound { container, holder, .. } => {
             vec![line("bound", None, Some(container), format!("pid {}", holder.pid))]
         }
@@ -111,7 +130,10 @@ fn lines(event: &Event) -> Vec<Line> {
             let reason = serde_json::to_value(reason).ok().and_then(|v| v.as_str().map(str::to_owned));
             vec![line("released", None, Some(container), format!("{}: {evidence}", dash(reason)))]
         }
-        LeaseRecord::Refused { container, volume, reason } => {
+        LeaseRecord::Broken { container, volume, evidence, .. } => {
+            vec![line("broken", Some(volume), Some(container), evidence.clone())]
+        }
+        LeaseRecord::Refused { container, volume, reason, .. } => {
             vec![line("refused", volume.as_ref(), Some(container), reason.clone())]
         }
         LeaseRecord::Fault { container, stage, reason } => {

@@ -3,24 +3,40 @@
 use crate::context::Context;
 use crate::error::Failure;
 use crate::evidence;
+use crate::evidence::Over;
+use crate::output::confirm;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
 use crate::record;
 use jiff::Timestamp;
 use serde_json::json;
+use std::collections::BTreeMap;
+use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::LeasedVolume;
+use volhook_core::lease::ReleaseReason;
+use volhook_core::names::ContainerId;
+use volhook_core::names::Tenant;
+use volhook_core::names::VolumeId;
+use volhook_core::names::VolumeName;
 
-/// `volhook lease ls`.
-pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
+/// `volhook lease ls`; with `wide`, and always as JSON, how each stands.
+pub(crate) fn ls(context: &Context, wide: bool, as_json: bool) -> Result<(), Failure> {
     let table = context.journal()?.read().map_err(Failure::new)?;
     let mut leases: Vec<_> =
         table.grants().flat_map(|grant| grant.leases.iter().map(move |l| (l, grant))).collect();
     leases.sort_by(|(a, x), (b, y)| {
         (&a.volume, &x.container, &x.attempt).cmp(&(&b.volume, &y.container, &y.attempt))
     });
+    let standing: BTreeMap<&str, (&str, String)> = if wide || as_json {
+        table.grants().map(|grant| (grant.attempt.as_str(), evidence::standing(context, grant))).collect()
+    } else {
+        BTreeMap::new()
+    };
     if as_json {
         let documents = leases.iter().map(|(lease, grant)| {
+            let (state, evidence) = &standing[grant.attempt.as_str()];
             json!({
                 "volume": lease.volume.name.as_str(),
                 "tenant": lease.volume.tenant.as_str(),
@@ -32,12 +48,14 @@ pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
                 "pid": grant.holder.as_ref().map(|holder| holder.pid),
                 "attempt": grant.attempt,
                 "since": grant.since.to_string(),
+                "state": state,
+                "evidence": evidence,
             })
         });
         return print_json(&documents.collect::<Vec<_>>().into());
     }
     let rows = leases.iter().map(|(lease, grant)| {
-        vec![
+        let mut row = vec![
             lease.volume.to_string(),
             grant.container.to_string(),
             lease.driver.clone(),
@@ -45,25 +63,105 @@ pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
             lease.target.to_string(),
             grant.holder.as_ref().map_or("pending".to_owned(), |holder| holder.pid.to_string()),
             grant.since.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        ]
+        ];
+        if let Some((state, evidence)) = standing.get(grant.attempt.as_str()) {
+            row.extend([(*state).to_owned(), evidence.clone()]);
+        }
+        row
     });
-    print_table(&["volume", "container", "driver", "access", "target", "pid", "since"], rows.collect())
+    let mut header = vec!["volume", "container", "driver", "access", "target", "pid", "since"];
+    if wide {
+        header.extend(["state", "evidence"]);
+    }
+    print_table(&header, rows.collect())
 }
 
-/// `volhook gc`.
-pub(crate) fn gc(context: &Context) -> Result<(), Failure> {
+/// `volhook lease break VOLUME CONTAINER`: gives back what nobody can prove to be dead.
+pub(crate) fn break_lease(
+    context: &Context,
+    tenant: &str,
+    volume: &str,
+    container: &str,
+    force: bool,
+) -> Result<(), Failure> {
+    let id = VolumeId {
+        tenant: Tenant::new(tenant).map_err(Failure::usage)?,
+        name: VolumeName::new(volume).map_err(Failure::usage)?,
+    };
+    let container = ContainerId::new(container).map_err(Failure::usage)?;
+    let table = context.journal()?.read().map_err(Failure::new)?;
+    let held: Vec<(&Grant, &LeasedVolume)> =
+        table.holders(&id).filter(|(grant, _)| grant.container == container).collect();
+    if held.is_empty() {
+        return Err(Failure::new(format!("container {container:?} holds no lease on volume {id:?}"))
+            .hint("`volhook lease ls` shows who holds what"));
+    }
+    let mut evidence = Vec::new();
+    for (grant, lease) in &held {
+        let (state, shown) = evidence::standing(context, grant);
+        eprintln!(
+            "{id}: {} {} by container {container} since {}; {state}: {shown}",
+            lease.access, lease.sharing, grant.since
+        );
+        evidence.push(format!("{state}: {shown}"));
+    }
+    eprintln!(
+        "If the container still runs, it keeps the volume mounted, and the next one that gets it may destroy its data."
+    );
+    if !force && !confirm("Break the lease all the same?")? {
+        return Err(Failure::new("nothing was changed"));
+    }
+    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+    for ((grant, _), evidence) in held.iter().zip(evidence) {
+        if locked.table().grant(&grant.attempt) != Some(grant) {
+            return Err(Failure::new("the lease changed meanwhile; nothing was changed").hint("look again"));
+        }
+        locked.append(Timestamp::now(), &without(grant, &id, evidence)).map_err(Failure::new)?;
+    }
+    out(&format!("{id}\n"))
+}
+
+/// The records that take `volume` out of `grant`.
+fn without(grant: &Grant, volume: &VolumeId, evidence: String) -> Vec<LeaseRecord> {
+    let broken = LeaseRecord::Broken {
+        attempt: grant.attempt.clone(),
+        container: grant.container.clone(),
+        volume: volume.clone(),
+        evidence: evidence.clone(),
+    };
+    let mut rest = grant.clone();
+    rest.leases.retain(|lease| lease.volume != *volume);
+    let after = if rest.leases.is_empty() {
+        Over::new(grant, ReleaseReason::Broken, evidence).record
+    } else {
+        LeaseRecord::Granted(rest)
+    };
+    vec![broken, after]
+}
+
+/// `volhook gc`: leases of the dead, and what else is left of them.
+pub(crate) fn gc(context: &Context, dry_run: bool) -> Result<(), Failure> {
+    let kept = record::list(context)?;
     let table = context.journal()?.read().map_err(Failure::new)?;
     let (dead, _) = evidence::dead(context, table.grants());
-    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
-    let records: Vec<LeaseRecord> =
-        dead.into_iter().filter(|over| over.stands_in(locked.table())).map(|over| over.record).collect();
-    locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
-    drop(locked);
-    for record in &records {
-        if let LeaseRecord::Released { attempt, container, evidence, .. } = record {
-            record::remove(context, attempt)?;
-            out(&format!("{container}: {evidence}\n"))?;
-        }
+    let told = |over: &Over| match &over.record {
+        LeaseRecord::Released { container, evidence, .. } => out(&format!("{container}: {evidence}\n")),
+        _ => Ok(()),
+    };
+    if dry_run {
+        return dead.iter().try_for_each(told);
     }
-    Ok(())
+    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+    let dead: Vec<Over> = dead.into_iter().filter(|over| over.stands_in(locked.table())).collect();
+    let records: Vec<LeaseRecord> = dead.iter().map(|over| over.record.clone()).collect();
+    locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
+    // A grant is written before its record is, and given back before its record is removed: what was there before the
+    // table was read, and is not in it, is left over.
+    let left_over = kept.into_iter().filter(|attempt| table.grant(attempt).is_none());
+    drop(locked);
+    for attempt in dead.iter().map(|over| over.attempt().to_owned()).chain(left_over) {
+        record::remove(context, &attempt)?;
+    }
+    dead.iter().try_for_each(told)?;
+    context.store.clean_staging().map_err(Failure::new)
 }

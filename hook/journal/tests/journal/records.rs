@@ -106,7 +106,7 @@ pub(crate) fn any_lease_record() -> impl Strategy<Value = LeaseRecord> {
             2 => LeaseRecord::Bound { attempt, container, holder: holder(pid) },
             3 => LeaseRecord::Released { attempt, container, reason: ReleaseReason::Reaped, evidence: text },
             4 => LeaseRecord::Mounted { attempt, container },
-            5 => LeaseRecord::Refused { container, volume: None, reason: text },
+            5 => LeaseRecord::Refused { container, volume: None, reason: text, asked: Vec::new() },
             6 => LeaseRecord::Fault { container, stage: "poststop".to_owned(), reason: text },
             _ => LeaseRecord::Note { container, volume: Some(volume("v1")), text },
         },

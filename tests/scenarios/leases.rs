@@ -1,0 +1,350 @@
+//! Leases: what proves them dead, what does not, and what people see of them.
+
+use crate::assert_contains;
+use crate::last_refusal;
+use crate::leases;
+use crate::on_both_runtimes;
+use anyhow::Context as _;
+use anyhow::Result;
+use serde_json::Value;
+use std::fs;
+use std::process::Command;
+use std::process::Stdio;
+use volhook_harness::Bundle;
+use volhook_harness::BundleBuilder;
+use volhook_harness::Program;
+use volhook_harness::Runtime;
+use volhook_harness::RuntimeKind;
+use volhook_harness::Volhook;
+
+on_both_runtimes!(
+    privileged_the_story_of_a_container_is_told,
+    privileged_evidence_is_shown_and_garbage_collected,
+    privileged_a_lease_is_broken_by_a_person_only,
+    privileged_a_reused_pid_proves_death,
+    privileged_a_zombie_holds_nothing,
+    privileged_a_paused_container_holds,
+    privileged_after_a_reboot_nothing_holds,
+    privileged_another_pid_namespace_cannot_be_judged,
+    privileged_two_runtimes_with_the_same_id,
+    privileged_a_process_outside_may_keep_a_file_open,
+    privileged_without_poststop_the_next_one_reaps,
+);
+
+const BLOCK: &str = "source=mydb,target=/data,volume-driver=block,volume-opt=size=16M";
+
+fn claiming(volhook: &Volhook, claim: &str) -> Result<Bundle> {
+    let bundle = BundleBuilder::new().sleeping().annotation("dev.volhook.mount.x", claim).build()?;
+    volhook.install(&bundle)?.success();
+    Ok(bundle)
+}
+
+/// Takes the poststop entry out: a runtime that never calls it, or that crashed.
+fn without_poststop(bundle: &Bundle) -> Result<()> {
+    bundle.edit(|spec| {
+        spec["hooks"].as_object_mut().map(|hooks| hooks.remove("poststop"));
+    })
+}
+
+fn kinds(story: &Value) -> Vec<&str> {
+    story["events"].as_array().into_iter().flatten().filter_map(|event| event["kind"].as_str()).collect()
+}
+
+fn privileged_the_story_of_a_container_is_told(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let first = claiming(&volhook, BLOCK)?;
+    runtime.run_detached(&first, "c1")?.success();
+    let story = volhook.json(&["explain", "c1"])?;
+    assert_eq!(kinds(&story), ["created", "planned", "asked", "planned", "granted", "mounted"]);
+    assert_eq!(story["held"][0]["state"], "held");
+    assert_contains(story["held"][0]["evidence"].as_str().unwrap_or_default(), "runs");
+
+    let second = claiming(&volhook, BLOCK)?;
+    runtime.run(&second, "c2")?.failure();
+    let refused = volhook.run(&["explain", "c2"])?.success();
+    assert_contains(&refused, "volume \"mydb\" on /data by annotation \"dev.volhook.mount.x\", driver block");
+    assert_contains(&refused, "held exclusively by container \"c1\"");
+    assert_contains(&refused, "It holds nothing now.");
+
+    runtime.delete_force("c1")?.success();
+    let gone = volhook.run(&["explain", "c1"])?.success();
+    for part in [
+        "on /data by annotation \"dev.volhook.mount.x\"",
+        "driver block decided rw exclusive; on /data, mounted by volhook",
+        "poststop: process",
+        "It holds nothing now.",
+    ] {
+        assert_contains(&gone, part);
+    }
+    let unknown = volhook.run(&["explain", "nobody"])?;
+    assert_eq!(unknown.code(), Some(1));
+    assert_contains(&unknown.stderr, "never heard of container \"nobody\"");
+    Ok(())
+}
+
+fn privileged_evidence_is_shown_and_garbage_collected(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = claiming(&volhook, BLOCK)?;
+    without_poststop(&bundle)?;
+    runtime.run_detached(&bundle, "c1")?.success();
+    let pid = runtime.pid("c1")?;
+    assert_contains(&volhook.run(&["lease", "ls", "--wide"])?.success(), &format!("process {pid} runs"));
+    assert_eq!(volhook.run(&["gc"])?.success(), "");
+    assert_eq!(fs::read_dir(volhook.run_dir().join("attempts"))?.count(), 1);
+
+    runtime.delete_force("c1")?.success();
+    // Gone, or a zombie for as long as nobody has noticed.
+    assert_contains(
+        &volhook.run(&["lease", "ls", "--wide"])?.success(),
+        &format!("dead    process {pid} is "),
+    );
+    let dead = format!("c1: process {pid} is ");
+    assert_contains(&volhook.run(&["gc", "--dry-run"])?.success(), &dead);
+    assert_eq!(leases(&volhook)?.len(), 1);
+    assert_contains(&volhook.run(&["gc"])?.success(), &dead);
+    assert_eq!(leases(&volhook)?, []);
+    assert_eq!(fs::read_dir(volhook.run_dir().join("attempts"))?.count(), 0);
+
+    // What a hook left that was killed between its grant's end and its record's.
+    let stale = volhook.run_dir().join("attempts/6f2c1a52-94b4-4c5f-8a6e-1f1d8c6f0b11.json");
+    fs::write(&stale, "{}")?;
+    volhook.run(&["gc"])?.success();
+    assert!(!stale.exists());
+    Ok(())
+}
+
+fn privileged_a_lease_is_broken_by_a_person_only(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = BundleBuilder::new()
+        .sleeping()
+        .annotation("dev.volhook.mount.x", BLOCK)
+        .annotation("dev.volhook.mount.y", "source=other,target=/other")
+        .build()?;
+    volhook.install(&bundle)?.success();
+    runtime.run_detached(&bundle, "c1")?.success();
+    let asked = volhook.run(&["lease", "break", "mydb", "c1"])?;
+    assert_eq!(asked.code(), Some(1));
+    assert_contains(&asked.stderr, &format!("held: process {} runs", runtime.pid("c1")?));
+    assert_contains(&asked.stderr, "no terminal");
+    let answered = |answer: &str| {
+        // script(1) gives the command a terminal.
+        let line = format!("{} lease break mydb c1", volhook.binary().display());
+        let mut program = Program::new("script").args(["-qec", &line, "/dev/null"]).stdin(answer);
+        for (name, value) in volhook.env() {
+            program = program.env(name, value);
+        }
+        program.run()
+    };
+    assert_eq!(answered("n\n")?.code(), Some(1));
+    assert_eq!(leases(&volhook)?.len(), 2);
+    assert_eq!(answered("y\n")?.code(), Some(0));
+    assert_eq!(leases(&volhook)?, [("other".to_owned(), "c1".to_owned())]);
+    let events = volhook.run(&["events"])?.success();
+    assert_contains(&events, "broken");
+    assert_contains(&events, "kept");
+
+    // The kernel still knows better.
+    let second = claiming(&volhook, BLOCK)?;
+    runtime.run(&second, "c2")?.failure();
+    assert_contains(&last_refusal(&volhook)?, "is in use");
+    assert_eq!(volhook.run(&["lease", "break", "mydb", "c1", "--force"])?.code(), Some(1));
+    volhook.run(&["lease", "break", "other", "c1", "--force"])?.success();
+    assert_eq!(leases(&volhook)?, []);
+    runtime.delete_force("c1")?.success();
+    Ok(())
+}
+
+/// Changes what the journal says about the holder of the only grant, as if time had passed differently. The journal's
+/// records carry checksums, so a granted container is told again, with the same attempt.
+fn privileged_a_reused_pid_proves_death(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = claiming(&volhook, BLOCK)?;
+    without_poststop(&bundle)?;
+    runtime.run_detached(&bundle, "c1")?.success();
+    let pid = runtime.pid("c1")?;
+    runtime.delete_force("c1")?.success();
+    // The next process in this pid namespace gets the same pid.
+    fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())?;
+    let mut reused = Command::new("sleep").arg("1000").spawn()?;
+    let same = i32::try_from(reused.id())? == pid;
+    let table = volhook.run(&["lease", "ls", "--wide"])?.success();
+    let second = claiming(&volhook, BLOCK)?;
+    let started = runtime.run_detached(&second, "c2");
+    reused.kill()?;
+    reused.wait()?;
+    // Other tests start processes, too: then the pid is merely gone.
+    assert_contains(&table, &format!("pid {pid} is another process now").repeat(usize::from(same)));
+    started?.success();
+    assert_eq!(leases(&volhook)?, [("mydb".to_owned(), "c2".to_owned())]);
+    runtime.delete_force("c2")?.success();
+    Ok(())
+}
+
+fn privileged_a_zombie_holds_nothing(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let bundle = claiming(&volhook, "source=v,target=/data,volume-driver=block,volume-opt=size=16M")?;
+    // The stand-in for a container: a child of this test that nobody waits for.
+    let rootfs = bundle.rootfs();
+    let script = "mount --bind \"$0\" \"$0\" && echo ready && exec sleep 1000";
+    let mut init = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .arg(&rootfs)
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    let stdout = init.stdout.take().context("the output is piped")?;
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
+    let state = |id: &str, pid: u32| {
+        let annotations = serde_json::json!({});
+        serde_json::json!({"ociVersion": "1.0.2", "id": id, "pid": pid, "status": "creating",
+                           "bundle": bundle.path(), "annotations": annotations})
+        .to_string()
+    };
+    volhook.hook("prestart", state("stand-in", init.id()))?.success();
+    assert_eq!(leases(&volhook)?.len(), 1);
+    init.kill()?;
+    let zombie = format!("process {} is a zombie", init.id());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !volhook.run(&["lease", "ls", "--wide"])?.success().contains(&zombie) {
+        assert!(std::time::Instant::now() < deadline, "{}", volhook.run(&["lease", "ls", "--wide"])?);
+    }
+    let runtime = Runtime::new(kind)?;
+    let second = claiming(&volhook, BLOCK.replace("mydb", "v").as_str())?;
+    runtime.run_detached(&second, "c2")?.success();
+    assert_eq!(leases(&volhook)?, [("v".to_owned(), "c2".to_owned())]);
+    runtime.delete_force("c2")?.success();
+    init.wait()?;
+    Ok(())
+}
+
+fn privileged_a_paused_container_holds(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = claiming(&volhook, BLOCK)?;
+    runtime.run_detached(&bundle, "c1")?.success();
+    runtime.kill("c1", "STOP")?.success();
+    assert_eq!(volhook.run(&["gc"])?.success(), "");
+    runtime.run(&claiming(&volhook, BLOCK)?, "c2")?.failure();
+    assert_contains(&last_refusal(&volhook)?, "held exclusively by container \"c1\"");
+    runtime.delete_force("c1")?.success();
+    assert_eq!(leases(&volhook)?, []);
+    Ok(())
+}
+
+/// Runs volhook where the kernel seems to have been booted anew.
+fn in_another_boot(volhook: &Volhook, machine: Option<&str>, args: &str) -> Result<String> {
+    let boot = volhook.folder().join("boot_id");
+    fs::write(&boot, "0d9a7e0c-1111-4222-8333-944455556666\n")?;
+    let mut script = "mount --bind \"$BOOT\" /proc/sys/kernel/random/boot_id".to_owned();
+    if let Some(machine) = machine {
+        fs::write(volhook.folder().join("machine-id"), format!("{machine}\n"))?;
+        script += " && touch /etc/machine-id && mount --bind \"$MACHINE\" /etc/machine-id";
+    }
+    script += &format!(" && {} {args}", volhook.binary().display());
+    let mut program = Program::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+        .env("BOOT", &boot)
+        .env("MACHINE", volhook.folder().join("machine-id"));
+    for (name, value) in volhook.env() {
+        program = program.env(name, value);
+    }
+    Ok(program.run()?.success())
+}
+
+fn privileged_after_a_reboot_nothing_holds(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = claiming(&volhook, BLOCK)?;
+    runtime.run_detached(&bundle, "c1")?.success();
+    assert_eq!(in_another_boot(&volhook, None, "lease ls --json")?.trim(), "[]");
+    // History is told over boots, in order.
+    let events = in_another_boot(&volhook, None, "explain c1")?;
+    assert_contains(&events, "granted");
+    assert_eq!(leases(&volhook)?.len(), 1, "the boot that really runs has lost its lease");
+    runtime.delete_force("c1")?.success();
+    Ok(())
+}
+
+fn privileged_another_pid_namespace_cannot_be_judged(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = claiming(&volhook, BLOCK)?;
+    without_poststop(&bundle)?;
+    runtime.run_detached(&bundle, "c1")?.success();
+    runtime.delete_force("c1")?.success();
+    let nested = |args: &[&str]| {
+        let mut program = Program::new("unshare").args(["--pid", "--fork", "--mount-proc"]);
+        program = program.arg(volhook.binary()).args(args);
+        for (name, value) in volhook.env() {
+            program = program.env(name, value);
+        }
+        program.run()
+    };
+    assert_contains(&nested(&["lease", "ls", "--wide"])?.success(), "counts in another pid namespace");
+    assert_eq!(nested(&["gc"])?.success(), "");
+    assert_eq!(leases(&volhook)?.len(), 1);
+    assert_contains(&volhook.run(&["gc"])?.success(), "c1: process ");
+    assert_eq!(leases(&volhook)?, []);
+    Ok(())
+}
+
+fn privileged_two_runtimes_with_the_same_id(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let (one, other) = (Runtime::new(kind)?, Runtime::new(kind)?);
+    let claim = |name: &str| BLOCK.replace("mydb", name);
+    let (first, second) = (claiming(&volhook, &claim("v1"))?, claiming(&volhook, &claim("v2"))?);
+    for bundle in [&first, &second] {
+        let path = format!("/volhook-{}", bundle.path().file_name().and_then(|n| n.to_str()).unwrap_or("x"));
+        bundle.edit(|spec| spec["linux"]["cgroupsPath"] = path.into())?;
+    }
+    one.run_detached(&first, "c1")?.success();
+    other.run_detached(&second, "c1")?.success();
+    assert_eq!(leases(&volhook)?.len(), 2);
+    other.delete_force("c1")?.success();
+    assert_eq!(leases(&volhook)?, [("v1".to_owned(), "c1".to_owned())]);
+    one.delete_force("c1")?.success();
+    assert_eq!(leases(&volhook)?, []);
+    Ok(())
+}
+
+/// Nothing can be done against a process of the host that looks into a container; it must not make the lease die
+/// before the kernel lets go of the image, nor keep it for ever.
+fn privileged_a_process_outside_may_keep_a_file_open(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = claiming(&volhook, BLOCK)?;
+    runtime.run_detached(&bundle, "c1")?.success();
+    let inside = format!("/proc/{}/root/data", runtime.pid("c1")?);
+    let open = fs::File::open(&inside).with_context(|| format!("cannot open {inside}"))?;
+    runtime.delete_force("c1")?.success();
+    assert_contains(&volhook.run(&["lease", "ls", "--wide"])?.success(), "its image is still attached");
+    runtime.run(&claiming(&volhook, BLOCK)?, "c2")?.failure();
+    assert_contains(&last_refusal(&volhook)?, "held exclusively by container \"c1\"");
+    drop(open);
+    runtime.run_detached(&claiming(&volhook, BLOCK)?, "c3")?.success();
+    assert_eq!(leases(&volhook)?, [("mydb".to_owned(), "c3".to_owned())]);
+    runtime.delete_force("c3")?.success();
+    Ok(())
+}
+
+fn privileged_without_poststop_the_next_one_reaps(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = claiming(&volhook, BLOCK)?;
+    without_poststop(&bundle)?;
+    for id in ["c1", "c2", "c3"] {
+        runtime.run_detached(&bundle, id)?.success();
+        assert_eq!(leases(&volhook)?, [("mydb".to_owned(), id.to_owned())]);
+        runtime.delete_force(id)?.success();
+    }
+    let events = volhook.json(&["events"])?;
+    let reaped = events.as_array().into_iter().flatten().filter(|event| {
+        event["kind"] == "released" && event["what"].as_str().is_some_and(|what| what.starts_with("reaped"))
+    });
+    assert_eq!(reaped.count(), 2);
+    Ok(())
+}
