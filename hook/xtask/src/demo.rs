@@ -29,7 +29,7 @@ pub(crate) fn run(runtime: Runtime) -> Result<()> {
     process::need_root("demo")?;
     setup::for_containers()?;
     process::enter_private_mounts()?;
-    let volhook = process::build_volhook(false)?;
+    let volhook = process::build_volhook(None)?;
     let stage = Stage::new(runtime, &volhook)?;
     stage.pod()?;
     stage.shared()?;

@@ -15,8 +15,8 @@ const WRAPPERS: [&str; 2] = ["volhook-runc", "volhook-crun"];
 /// Builds and installs below `prefix`. Each file is put in place by a rename, so that a hook that starts
 /// meanwhile finds either the old one or the new one.
 pub(crate) fn run(prefix: &Path) -> Result<()> {
-    setup::for_building()?;
-    let built = process::build_volhook(true)?;
+    let target = setup::for_release()?;
+    let built = process::build_volhook(Some(&target))?;
     let bin = prefix.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
 

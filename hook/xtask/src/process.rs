@@ -102,14 +102,14 @@ pub(crate) fn need_root(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// Builds the `volhook` binary and returns its path.
-pub(crate) fn build_volhook(release: bool) -> Result<PathBuf> {
+/// Builds the `volhook` binary and returns its path; with a target, for release.
+pub(crate) fn build_volhook(release_for: Option<&str>) -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--package", "volhook", "--message-format", "json-render-diagnostics"]);
-    if release {
+    if let Some(target) = release_for {
         // A hook is a program of two milliseconds: without a dynamic linker and its relocations it starts in half
         // the time. With the target named, the flags stay away from build scripts and macros.
-        build.args(["--release", "--target", &host_target()?]);
+        build.args(["--release", "--target", target]);
         build.env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static");
     }
     let output =
@@ -125,7 +125,7 @@ pub(crate) fn build_volhook(release: bool) -> Result<PathBuf> {
 }
 
 /// The target for which rustc builds by default.
-fn host_target() -> Result<String> {
+pub(crate) fn host_target() -> Result<String> {
     let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));

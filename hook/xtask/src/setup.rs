@@ -14,6 +14,9 @@ use std::process::Command;
 /// The target that plugins are compiled for.
 const WASM: &str = "wasm32-unknown-unknown";
 
+/// The C compiler for musl, in Debian's package musl-tools.
+const MUSL_COMPILER: &str = "musl-gcc";
+
 /// Programs that the containers of demo, tests and benchmarks need, and the Debian packages that have them.
 const TOOLS: [(&str, &str); 6] = [
     ("runc", "runc"),
@@ -58,6 +61,36 @@ pub(crate) fn for_containers() -> Result<()> {
     for_building()
 }
 
+/// What a release build needs, and the target that it is for. musl's C library is preferred to glibc's: its start asks
+/// the processor nothing, which in a virtual machine takes a good part of a hook's time. It is not a must.
+pub(crate) fn for_release() -> Result<String> {
+    for_building()?;
+    let host = process::host_target()?;
+    let Some(musl) = host.strip_suffix("-gnu").map(|rest| format!("{rest}-musl")) else { return Ok(host) };
+    let ready = || has_target(&musl) && process::find(MUSL_COMPILER).is_some();
+    if ready() {
+        return Ok(musl);
+    }
+    println!("The target {musl} and its C compiler, for a binary that starts faster, are not all there.");
+    let added = if has_target(&musl) {
+        Ok(())
+    } else {
+        show_and_run(Command::new("rustup").args(["target", "add", &musl]))
+    };
+    let installed = added.and_then(|()| match process::find(MUSL_COMPILER) {
+        Some(_) => Ok(()),
+        None => install(&["musl-tools"], "or build without it"),
+    });
+    if installed.is_ok() && ready() {
+        return Ok(musl);
+    }
+    if let Err(error) = installed {
+        println!("{error:#}");
+    }
+    println!("Building for {host} instead.");
+    Ok(host)
+}
+
 /// What running the tests needs beyond that.
 pub(crate) fn for_tests() -> Result<()> {
     if process::find("cargo-nextest").is_none() {
@@ -79,8 +112,12 @@ fn is_static(path: &Path) -> bool {
 }
 
 fn has_wasm_target() -> bool {
+    has_target(WASM)
+}
+
+fn has_target(target: &str) -> bool {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    process::ask(process::command(rustc).args(["--print", "target-libdir", "--target", WASM]))
+    process::ask(process::command(rustc).args(["--print", "target-libdir", "--target", target]))
         .is_ok_and(|folder| Path::new(folder.trim()).is_dir())
 }
 
