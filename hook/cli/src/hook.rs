@@ -123,15 +123,11 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
         return Ok(());
     };
     // Mounts come last: nothing that fails before them leaves a volume in a container without a lease.
-    let mounted = effective_spec(context, &spec, &proposal.plan, &claimed, prefix)
-        .and_then(|effective_spec| {
-            let record = Record { plan: proposal.plan.clone(), holder: Some(holder), effective_spec };
-            record::write(context, &record)
-        })
-        .and_then(|()| {
-            timings.lap("record");
-            execute::mount(context, &proposal.plan, &proposal.volumes, &process, &root_path, timings)
-        });
+    let record = Record { plan: proposal.plan, holder: Some(holder), spec: spec.into_document() };
+    let mounted = record::write(context, &record).and_then(|()| {
+        timings.lap("record");
+        execute::mount(context, &record.plan, &proposal.volumes, &process, &root_path, timings)
+    });
     mounted.map_err(|failure| undone(context, &subject.attempt, failure))
 }
 
@@ -172,7 +168,7 @@ fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings)
     timings.lap("journal");
     let root_path = Path::new(state.bundle()?).join(spec.root_path()?);
     let result = seen_in_container(context, &spec, record.plan, &process, &root_path).and_then(|plan| {
-        let record = Record { plan, holder: Some(holder), effective_spec: record.effective_spec };
+        let record = Record { plan, holder: Some(holder), spec: record.spec };
         record::write(context, &record)?;
         let volumes = find_volumes(context, &record)?;
         execute::mount(context, &record.plan, &volumes, &process, &root_path, timings)
@@ -272,24 +268,6 @@ fn planned_before(context: &Context, spec: &Spec, prefix: &str) -> Result<(), Fa
         planned.attempt
     ))
     .hint("start from the spec as it was before, or run `volhook bundle install` on the bundle"))
-}
-
-/// The spec as it would have been at the spec stage, for the record.
-fn effective_spec(
-    context: &Context,
-    spec: &Spec,
-    plan: &Plan,
-    claimed: &gather::Claimed,
-    prefix: &str,
-) -> Result<serde_json::Value, Failure> {
-    let mut effective = spec.clone();
-    let mut plan = plan.clone();
-    for mount in &mut plan.mounts {
-        mount.apply = volhook_core::plan::Apply::Spec;
-    }
-    let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
-    rewrite::apply(&mut effective, &plan, prefix, &claimed.resolved, &source, &[])?;
-    Ok(effective.into_document())
 }
 
 fn container_process(state: &State) -> Result<Process, Failure> {

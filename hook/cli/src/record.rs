@@ -1,4 +1,5 @@
-//! Per-attempt records in the run directory: the plan, the container's process and its effective spec.
+//! Per-attempt records in the run directory: the plan, the container's process and its spec, from which follows what the
+//! container effectively has.
 //!
 //! They carry a plan from the spec stage to the createRuntime hook, and are what a lease table can be rebuilt
 //! from while containers run. A record dies with its boot or with its container.
@@ -12,6 +13,7 @@ use std::io::ErrorKind;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::path::PathBuf;
 use volhook_core::lease::Holder;
 use volhook_core::plan::Plan;
@@ -22,8 +24,9 @@ pub(crate) struct Record {
     pub(crate) plan: Plan,
     /// The container's process, once there is one.
     pub(crate) holder: Option<Holder>,
-    /// The spec as the container effectively has it.
-    pub(crate) effective_spec: serde_json::Value,
+    /// The spec that the runtime read. At the spec stage it has the plan in it; at the live stage the plan is what the
+    /// container has beyond it.
+    pub(crate) spec: serde_json::Value,
 }
 
 /// Writes the record of an attempt. Whoever reads it finds a whole one or none.
@@ -33,16 +36,18 @@ pub(crate) fn write(context: &Context, record: &Record) -> Result<(), Failure> {
         Failure::context(format!("cannot write the container's record in {}", folder.display()), error)
     };
     let content = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
     let attempt = &record.plan.attempt;
     let temporary = folder.join(format!(".{attempt}"));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(failed)?;
+    let create =
+        || fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
+    let mut file = match create() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
+            create()
+        }
+        other => other,
+    }
+    .map_err(failed)?;
     file.write_all(&content).map_err(failed)?;
     fs::rename(&temporary, folder.join(format!("{attempt}.json"))).map_err(failed)
 }
@@ -86,16 +91,22 @@ pub(crate) fn list(context: &Context) -> Result<Vec<String>, Failure> {
 
 /// Removes what is kept of an attempt. Nothing depends on its being gone.
 pub(crate) fn remove(context: &Context, attempt: &str) -> Result<(), Failure> {
-    for name in [format!("{attempt}.json"), format!(".{attempt}")] {
-        let path = folder(context).join(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(Failure::context(format!("cannot remove {}", path.display()), error));
-            }
-            _ => {}
+    remove_file(&folder(context).join(format!("{attempt}.json")))
+}
+
+/// Removes also what a process that was killed was about to write for an attempt that is over.
+pub(crate) fn remove_all(context: &Context, attempt: &str) -> Result<(), Failure> {
+    remove(context, attempt)?;
+    remove_file(&folder(context).join(format!(".{attempt}")))
+}
+
+fn remove_file(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Failure::context(format!("cannot remove {}", path.display()), error))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn folder(context: &Context) -> PathBuf {

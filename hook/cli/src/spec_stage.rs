@@ -166,7 +166,7 @@ pub(crate) fn rewritten(
         let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
         let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
-        record::write(context, &Record { plan, holder: None, effective_spec: spec.document().clone() })
+        record::write(context, &Record { plan, holder: None, spec: spec.document().clone() })
     })();
     timings.lap("record");
     match applied {

@@ -47,7 +47,8 @@ impl Timings {
         let total = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         line.insert("total".into(), total.into());
         if let Ok(mut out) = std::fs::OpenOptions::new().create(true).append(true).open(file) {
-            let _ = writeln!(out, "{}", serde_json::Value::Object(line));
+            let line = serde_json::Value::Object(line).to_string() + "\n";
+            let _ = out.write_all(line.as_bytes());
         }
     }
 }

@@ -104,8 +104,8 @@ impl Process {
     /// # Errors
     /// [`Error::ProcessGone`] (also for a zombie, which has none), [`Error::ReadProcess`].
     pub fn namespace(&self, kind: Namespace) -> Result<u64, Error> {
-        let fd = self.namespace_fd(kind)?;
-        inode(fd.as_fd()).map_err(|source| read_error(self.pid, kind.link(), source))
+        sys::inode_at(self.directory.as_fd(), kind.link())
+            .map_err(|source| read_error(self.pid, kind.link(), source))
     }
 
     /// Its user namespace, if that is another than the caller's.
@@ -113,9 +113,12 @@ impl Process {
     /// # Errors
     /// [`Error::ProcessGone`], [`Error::ReadProcess`].
     pub fn user_namespace_fd_if_foreign(&self) -> Result<Option<OwnedFd>, Error> {
-        let fd = self.namespace_fd(Namespace::User)?;
-        let theirs = inode(fd.as_fd()).map_err(|source| read_error(self.pid, "ns/user", source))?;
-        Ok((theirs != own()?.namespace(Namespace::User)?).then_some(fd))
+        let theirs = self.namespace(Namespace::User)?;
+        if theirs == own_namespace(Namespace::User)? {
+            Ok(None)
+        } else {
+            self.namespace_fd(Namespace::User).map(Some)
+        }
     }
 
     /// The host's user and group id of its root user.
@@ -225,6 +228,13 @@ pub(crate) fn own() -> Result<Process, Error> {
     }
 }
 
+/// The inode of one of the calling thread's namespaces.
+fn own_namespace(kind: Namespace) -> Result<u64, Error> {
+    let link = format!("/proc/thread-self/{}", kind.link());
+    sys::inode_of(Path::new(&link))
+        .map_err(|source| read_error(rustix::process::getpid().as_raw_nonzero().get(), kind.link(), source))
+}
+
 /// What tells this host, this boot and this pid namespace from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostIdentity {
@@ -243,11 +253,8 @@ impl HostIdentity {
     /// [`Error::ForeignProc`] when `/proc` is not that of the caller's pid namespace, [`Error::ReadHost`],
     /// [`Error::ReadProcess`].
     pub fn read() -> Result<Self, Error> {
-        let read = |path: &'static str| {
-            let text = sys::open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)
-                .and_then(|root| sys::read_at(root.as_fd(), path));
-            text.map(|text| String::from_utf8_lossy(&text).trim().to_owned())
-        };
+        let read =
+            |path: &'static str| sys::read(path).map(|text| String::from_utf8_lossy(&text).trim().to_owned());
         let own_pid = rustix::process::getpid().as_raw_nonzero().get();
         match rustix::fs::readlink("/proc/self", Vec::new()) {
             Ok(link) if link.to_bytes() == own_pid.to_string().as_bytes() => {}
@@ -260,7 +267,7 @@ impl HostIdentity {
                 .filter(|id| is_machine_id(id))
                 .unwrap_or_else(|| NO_MACHINE_ID.to_owned()),
             boot_id: read(boot_id).map_err(|source| Error::ReadHost { path: boot_id, source })?,
-            pid_namespace: own()?.namespace(Namespace::Pid)?,
+            pid_namespace: own_namespace(Namespace::Pid)?,
         })
     }
 }
@@ -310,7 +317,7 @@ pub(crate) fn container_namespace(process: &Process) -> Result<OwnedFd, Error> {
     }
     let namespace = process.namespace_fd(Namespace::Mount)?;
     let theirs = inode(namespace.as_fd()).map_err(|source| read_error(process.pid, "ns/mnt", source))?;
-    if theirs == own()?.namespace(Namespace::Mount)? {
+    if theirs == own_namespace(Namespace::Mount)? {
         return Err(Error::HostNamespace { pid: process.pid, whose: "the hook's" });
     }
     if is_mount_namespace_of(&Process::open(1)?, process, theirs)? {

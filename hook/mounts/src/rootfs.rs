@@ -63,6 +63,17 @@ impl Rootfs {
         let name = || target.as_str().to_owned();
         let failed = |source: SyscallError| Error::ResolveTarget { target: name(), source };
         let relative = relative(target.as_str());
+        // Most targets are what they seem. Then nobody has to be asked where they are.
+        let straight = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        if let Ok(fd) = sys::openat2(self.root.as_fd(), Path::new(relative), OFlags::PATH, straight) {
+            let status = sys::status(fd.as_fd()).map_err(failed)?;
+            return self.resolved(
+                target,
+                format!("/{relative}"),
+                Some(entry_kind(status.kind)),
+                status.mount,
+            );
+        }
         let found = deepest(self.root.as_fd(), relative, ResolveFlags::empty());
         let Deepest { fd, existing, missing } = match found {
             Ok(found) => found,
@@ -99,20 +110,28 @@ impl Rootfs {
             path: path.clone(),
             source,
         })?;
-        Ok(Resolved {
-            kind: missing.is_empty().then(|| entry_kind(status.kind)),
-            shared: match &self.mounts {
-                None => false,
-                Some(mounts) => {
-                    mounts
-                        .iter()
-                        .find(|mount| mount.id == status.mount)
-                        .ok_or_else(|| Error::TargetUnnameable { target: name(), path: real })?
-                        .shared
+        let kind = missing.is_empty().then(|| entry_kind(status.kind));
+        self.resolved(target, path, kind, status.mount)
+    }
+
+    fn resolved(
+        &self,
+        target: &Target,
+        path: String,
+        kind: Option<EntryKind>,
+        mount: u64,
+    ) -> Result<Resolved, Error> {
+        let shared = match &self.mounts {
+            None => false,
+            Some(mounts) => match mounts.iter().find(|known| known.id == mount) {
+                Some(mount) => mount.shared,
+                None => {
+                    let (target, path) = (target.as_str().to_owned(), self.path.join(relative(&path)));
+                    return Err(Error::TargetUnnameable { target, path });
                 }
             },
-            path,
-        })
+        };
+        Ok(Resolved { path, kind, shared })
     }
 
     /// Checks that the runtime has mounted `directory` of the host at `target`: it is seen there, as a mount of its

@@ -124,18 +124,27 @@ pub(crate) fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
         .map_err(|e| SyscallError::new(format!("open({path:?}, {flags:?})"), e))
 }
 
-/// All bytes of the file `path` below `dir`. Read in large pieces: files of proc(5) are made anew for each read.
+/// All bytes of the file `path` below `dir`.
 pub(crate) fn read_at(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>> {
-    let file = openat(dir, path, OFlags::RDONLY)?;
+    let failed = |errno| SyscallError::new(format!("read({path:?} below {})", name(dir)), errno);
+    read_all(&openat(dir, path, OFlags::RDONLY)?).map_err(failed)
+}
+
+/// All bytes of a file of the host.
+pub(crate) fn read(path: &str) -> Result<Vec<u8>> {
+    let failed = |errno| SyscallError::new(format!("read({path:?})"), errno);
+    read_all(&open(Path::new(path), OFlags::RDONLY)?).map_err(failed)
+}
+
+/// Reads in large pieces: files of proc(5) are made anew for each read.
+fn read_all(file: &OwnedFd) -> std::result::Result<Vec<u8>, Errno> {
     let mut bytes = Vec::with_capacity(16 * 1024);
     loop {
         bytes.reserve(8 * 1024);
-        match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes)) {
+        match rustix::io::read(file, rustix::buffer::spare_capacity(&mut bytes)) {
             Ok(0) => return Ok(bytes),
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => {
-                return Err(SyscallError::new(format!("read({path:?} below {})", name(dir)), errno));
-            }
+            Err(errno) => return Err(errno),
         }
     }
 }
@@ -188,6 +197,22 @@ pub(crate) fn status(fd: BorrowedFd<'_>) -> Result<Status> {
         size: stat.stx_size,
         kind: FileType::from_raw_mode(stat.stx_mode.into()),
     })
+}
+
+/// The inode of what the kernel's link `path` below `dir` stands for (statx(2)).
+pub(crate) fn inode_at(dir: BorrowedFd<'_>, path: &str) -> Result<u64> {
+    match rustix::fs::statx(dir, path, AtFlags::empty(), StatxFlags::INO) {
+        Ok(stat) => Ok(stat.stx_ino),
+        Err(errno) => Err(SyscallError::new(format!("statx({}, {path:?})", name(dir)), errno)),
+    }
+}
+
+/// The inode of what the host's `path` stands for (statx(2)).
+pub(crate) fn inode_of(path: &Path) -> Result<u64> {
+    match rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::INO) {
+        Ok(stat) => Ok(stat.stx_ino),
+        Err(errno) => Err(SyscallError::new(format!("statx({path:?})"), errno)),
+    }
 }
 
 /// statx(2) of an entry, symlinks not followed.

@@ -10,6 +10,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::OnceLock;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Usage;
 use volhook_core::names::Tenant;
@@ -29,6 +31,7 @@ pub(crate) const SIDECAR_LIMIT: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) root: PathBuf,
+    opened: Arc<OnceLock<OwnedFd>>,
 }
 
 /// What stands in the store, sorted.
@@ -66,7 +69,7 @@ impl Store {
     /// The store below `root`. Nothing is read or made.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), opened: Arc::default() }
     }
 
     /// The volume called `id`; `None` where there is none.
@@ -78,14 +81,14 @@ impl Store {
     pub fn find(&self, id: &VolumeId) -> Result<Option<Volume>, StoreError> {
         let path = self.folder(id).join(SIDECAR);
         let failed = |source: io::Error| StoreError::Find { volume: id.clone(), path: path.clone(), source };
-        let root = match files::open_folder(&self.root) {
+        let root = match self.root() {
             Ok(root) => root,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(failed(errno.into())),
         };
-        let sidecar = match files::open_below(&root, &below(id).join(SIDECAR), OFlags::RDONLY) {
+        let sidecar = match files::open_below(root, &below(id).join(SIDECAR), OFlags::RDONLY) {
             Ok(sidecar) => sidecar,
-            Err(Errno::NOENT) => match self.look_again(id, &root)? {
+            Err(Errno::NOENT) => match self.look_again(id, root)? {
                 Some(sidecar) => sidecar,
                 None => return Ok(None),
             },
@@ -307,12 +310,17 @@ impl Store {
     }
 
     fn open_part(&self, id: &VolumeId, part: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let root = rustix::fs::open(
-            &self.root,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )?;
-        files::open_below(root, &below(id).join(part), flags)
+        files::open_below(self.root()?, &below(id).join(part), flags)
+    }
+
+    /// The root as a descriptor, opened once: a container may have many volumes.
+    fn root(&self) -> Result<&OwnedFd, Errno> {
+        if let Some(root) = self.opened.get() {
+            return Ok(root);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&self.root, flags, rustix::fs::Mode::empty())?;
+        Ok(self.opened.get_or_init(|| root))
     }
 
     /// A volume's folder, for messages.

@@ -160,7 +160,7 @@ pub(crate) fn gc(context: &Context, dry_run: bool) -> Result<(), Failure> {
     let left_over = kept.into_iter().filter(|attempt| table.grant(attempt).is_none());
     drop(locked);
     for attempt in dead.iter().map(|over| over.attempt().to_owned()).chain(left_over) {
-        record::remove(context, &attempt)?;
+        record::remove_all(context, &attempt)?;
     }
     dead.iter().try_for_each(told)?;
     context.store.clean_staging().map_err(Failure::new)
