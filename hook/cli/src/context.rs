@@ -9,7 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 use volhook_core::config::Config;
+use volhook_core::lease::LeaseTable;
+use volhook_journal::Interest;
 use volhook_journal::Journal;
+use volhook_journal::Locked;
 use volhook_mounts::process::HostIdentity;
 use volhook_plugin_host::Host;
 use volhook_volumes::Store;
@@ -91,6 +94,23 @@ impl Context {
                 Failure::context(format!("cannot open the journal in {}", folder.display()), error)
             })
         })
+    }
+}
+
+impl Context {
+    /// The journal under its lock.
+    pub(crate) fn lock(&self, deadline: Instant) -> Result<Locked<'_>, Failure> {
+        self.journal()?.lock(deadline).map_err(Failure::new)
+    }
+
+    /// The grants that `interest` covers.
+    pub(crate) fn grants_about(&self, interest: &Interest<'_>) -> Result<LeaseTable, Failure> {
+        self.journal()?.read_about(interest).map_err(Failure::new)
+    }
+
+    /// All grants.
+    pub(crate) fn grants(&self) -> Result<LeaseTable, Failure> {
+        self.journal()?.read().map_err(Failure::new)
     }
 }
 

@@ -33,6 +33,7 @@ use volhook_core::plan::Plan;
 use volhook_core::plan::PlanError;
 use volhook_core::plan::PlannedMount;
 use volhook_core::volume::Volume;
+use volhook_journal::Interest;
 use volhook_mounts::inject::Injection;
 use volhook_mounts::inject::inject;
 use volhook_mounts::process::Process;
@@ -62,22 +63,22 @@ pub(crate) fn acquire(
     holder: Option<&Holder>,
     timings: &mut Timings,
 ) -> Result<Option<Proposal>, Failure> {
-    let journal = context.journal()?;
+    let volumes: Vec<VolumeId> = claimed
+        .claims
+        .iter()
+        .map(|claim| VolumeId { tenant: subject.tenant.clone(), name: claim.volume.clone() })
+        .collect();
+    let interest = Interest { volumes: &volumes, container: Some(&subject.container), attempts: &[] };
     let patience = Instant::now() + DYING_PATIENCE;
     let mut asked = 0;
     let mut earlier_answers = None;
     loop {
-        let table = journal.read().map_err(Failure::new)?;
+        let table = context.grants_about(&interest)?;
         if holder.is_some()
             && table.of_container(&subject.container).any(|grant| grant.holder.as_ref() == holder)
         {
             return Ok(None);
         }
-        let volumes: Vec<VolumeId> = claimed
-            .claims
-            .iter()
-            .map(|claim| VolumeId { tenant: subject.tenant.clone(), name: claim.volume.clone() })
-            .collect();
         // Shared holders are in nobody's way; only others are worth a look at the kernel.
         let examined = table.grants().filter(|grant| {
             supersedes(subject, grant)
@@ -133,7 +134,7 @@ pub(crate) fn note_stepped_back(
             LeaseRecord::Note { container: subject.container.clone(), volume: Some(volume), text }
         })
         .collect();
-    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+    let mut locked = context.lock(context.deadline)?;
     locked.append(Timestamp::now(), &notes).map_err(Failure::new)
 }
 
@@ -166,7 +167,7 @@ fn create(context: &Context, subject: &Subject, plan: &Plan, timings: &mut Timin
     }
     timings.lap("volumes");
     if !records.is_empty() {
-        let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+        let mut locked = context.lock(context.deadline)?;
         locked.append_volumes(Timestamp::now(), &records).map_err(Failure::new)?;
     }
     timings.lap("journal");
@@ -184,16 +185,17 @@ fn take(
     whatever_holders: bool,
     timings: &mut Timings,
 ) -> Result<bool, Failure> {
-    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+    let mut locked = context.lock(context.deadline)?;
+    let attempts: Vec<&str> = over.iter().map(Over::attempt).collect();
+    let volumes: Vec<VolumeId> = proposal.volumes.keys().cloned().collect();
+    let interest = Interest { volumes: &volumes, container: None, attempts: &attempts };
+    let table = locked.about(&interest).map_err(Failure::new)?;
     // A grant that changed since it was judged has to be judged again.
-    if over
-        .iter()
-        .any(|over| locked.table().grant(over.attempt()).is_some() && !over.stands_in(locked.table()))
-    {
+    if over.iter().any(|over| table.grant(over.attempt()).is_some() && !over.stands_in(&table)) {
         return Ok(false);
     }
-    let over: Vec<&Over> = over.iter().filter(|over| over.stands_in(locked.table())).collect();
-    let living = evidence::after(locked.table(), over.iter().map(|over| &over.record));
+    let over: Vec<&Over> = over.iter().filter(|over| over.stands_in(&table)).collect();
+    let living = evidence::after(&table, over.iter().map(|over| &over.record));
     if gather::holders(&living, proposal.volumes.keys()) != proposal.seen && !whatever_holders {
         return Ok(false);
     }
@@ -245,9 +247,10 @@ pub(crate) fn release(
 ) -> Result<(), Failure> {
     // Also when the deadline has passed: undoing is what the time after it is for.
     let deadline = context.deadline.max(Instant::now() + UNDO_PATIENCE);
-    let mut locked = context.journal()?.lock(deadline).map_err(Failure::new)?;
+    let mut locked = context.lock(deadline)?;
     let over = Over::new(grant, reason, evidence);
-    if !over.stands_in(locked.table()) {
+    let now = locked.about(&Interest { attempts: &[over.attempt()], ..Interest::default() });
+    if !over.stands_in(&now.map_err(Failure::new)?) {
         return Ok(());
     }
     locked.append(Timestamp::now(), &[over.record]).map_err(Failure::new)
@@ -286,7 +289,7 @@ pub(crate) fn mount(
     verify_binds(context, plan, volumes, process, rootfs)?;
     timings.lap("mounts");
     let record = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };
-    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+    let mut locked = context.lock(context.deadline)?;
     locked.append(Timestamp::now(), &[record]).map_err(Failure::new)?;
     timings.lap("journal");
     Ok(())

@@ -37,6 +37,7 @@ use volhook_core::spec::VOLHOOK_TYPE;
 use volhook_core::state::MAX_STATE_BYTES;
 use volhook_core::state::State;
 use volhook_core::volume::Volume;
+use volhook_journal::Interest;
 use volhook_mounts::process;
 use volhook_mounts::process::Process;
 use volhook_mounts::rootfs::Rootfs;
@@ -140,8 +141,9 @@ fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings)
     let holder = process::holder(context.host()?, &process)
         .map_err(|error| Failure::context("cannot identify the container's process", error))?;
     timings.lap("process");
-    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
-    match locked.table().grant(attempt) {
+    let interest = Interest { attempts: &[attempt], ..Interest::default() };
+    let mut locked = context.lock(context.deadline)?;
+    match locked.about(&interest).map_err(Failure::new)?.grant(attempt) {
         None => {
             return Err(Failure::new(format!(
                 "the leases of attempt {attempt} were given up before the container came"
@@ -192,7 +194,8 @@ fn seen_in_container(
     let unseen = plan.mounts.iter().filter(|mount| mount.unseen).map(|mount| mount.target.clone());
     let resolved = gather::resolve(&rootfs, unseen, &mounts);
     plan::look_again(&mut plan, &mounts, &resolved)?;
-    check(&plan, &context.journal()?.read().map_err(Failure::new)?)?;
+    let volumes: Vec<VolumeId> = plan.leases.iter().map(|lease| lease.volume.clone()).collect();
+    check(&plan, &context.grants_about(&Interest { volumes: &volumes, ..Interest::default() })?)?;
     Ok(plan)
 }
 
@@ -221,12 +224,10 @@ fn find_volumes(context: &Context, record: &Record) -> Result<BTreeMap<VolumeId,
 
 /// Gives the attempt's leases back after a failure, which is then told with what went wrong meanwhile.
 pub(crate) fn undone(context: &Context, attempt: &str, failure: Failure) -> Failure {
-    let released = context.journal().and_then(|journal| {
-        let table = journal.read().map_err(Failure::new)?;
-        match table.grant(attempt) {
-            None => Ok(()),
-            Some(grant) => execute::release(context, grant, ReleaseReason::Undone, failure.cause_line()),
-        }
+    let interest = Interest { attempts: &[attempt], ..Interest::default() };
+    let released = context.grants_about(&interest).and_then(|table| match table.grant(attempt) {
+        None => Ok(()),
+        Some(grant) => execute::release(context, grant, ReleaseReason::Undone, failure.cause_line()),
     });
     match released.and_then(|()| record::remove(context, attempt)) {
         Ok(()) => failure,
@@ -312,7 +313,9 @@ pub(crate) fn stop(context: &Context, attempt: Option<&str>) -> ExitCode {
 
 fn give_back(context: &Context, container: &ContainerId, attempt: Option<&str>) -> Result<(), Failure> {
     let patience = (Instant::now() + TEARDOWN_PATIENCE).min(context.deadline);
-    let table = context.journal()?.read().map_err(Failure::new)?;
+    let attempts: Vec<&str> = attempt.into_iter().collect();
+    let interest = Interest { container: Some(container), attempts: &attempts, ..Interest::default() };
+    let table = context.grants_about(&interest)?;
     let own_pending = |grant: &Grant| grant.holder.is_none() && Some(grant.attempt.as_str()) == attempt;
     let mut first_failure = Ok(());
     for grant in table.grants().filter(|grant| grant.container == *container || own_pending(grant)) {

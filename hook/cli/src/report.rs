@@ -49,10 +49,9 @@ fn complain(container: Option<&ContainerId>, line: &str) {
 }
 
 fn record(context: &Context, record: LeaseRecord) {
-    let written = context.journal().and_then(|journal| {
-        let mut locked = journal.lock(Instant::now() + PATIENCE).map_err(Failure::new)?;
-        locked.append(Timestamp::now(), &[record]).map_err(Failure::new)
-    });
+    let written = context
+        .lock(Instant::now() + PATIENCE)
+        .and_then(|mut locked| locked.append(Timestamp::now(), &[record]).map_err(Failure::new));
     if let Err(failure) = written {
         eprintln!("volhook: the event could not be recorded: {}", failure.one_line());
     }

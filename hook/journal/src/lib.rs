@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `leases-<boot id>` | [`LeaseRecord`]s of one boot; their fold is the [`LeaseTable`] | never synced: no lease outlives its boot |
 //! | `volumes` | [`VolumeRecord`]s: what outlives a boot | synced before it is acknowledged |
-//! | `leases-<boot id>.table-0`, `-1` | checkpoint of the fold: derived, ignored when it does not fit | none |
+//! | `leases-<boot id>.index` | checkpoint: where in the file the live grants stand; ignored when it does not fit | none |
 //! | `lock` | nothing; carries the exclusive flock(2) | – |
 //! | `<file>.damaged-<offset>` | copy of a damaged file | synced |
 //!
@@ -46,6 +46,62 @@
 //! A frame header proves itself, so a wrong length is never believed; and no whole word of a payload is ever
 //! zero, so sectors that never reached the disk are told from bytes that changed there.
 //!
+//! # The checkpoint
+//!
+//! `leases-<boot id>.index` leads from a volume, container or attempt to the frames of the grants concerned, so that a
+//! look costs the same however many grants are live or were made. It holds no content: that is read from the file of
+//! leases and proves itself there. What stands behind the checkpoint, some 16 KiB, is folded by everybody. Nothing in it is
+//! believed that does not fit: then the file of leases is folded from its beginning, and the checkpoint written anew.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 128 | header with an even serial number |
+//! | 128 | 128 | header with an odd serial number; the higher of the two counts |
+//! | 256 | 32 | how far the log went at its last append: offset (8), sequence number (8), the log header's checksum (4), 0 (8), CRC32C (4). Only [`Journal::check`] looks at it |
+//! | area | 1024 each | pages, see below |
+//!
+//! A header:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | `VOLHOOKI` |
+//! | 8 | 4 | 2, the version of this layout |
+//! | 12 | 4 | checksum of the header of the file of leases |
+//! | 16 | 8 | serial number: one more with each header written |
+//! | 24 | 8 | generation: a random number, repeated in each page |
+//! | 32 | 8 | salt: a random number, part of what is hashed |
+//! | 40 | 8 | area: offset of the first page |
+//! | 48 | 4 | number of pages |
+//! | 52 | 4 | chain value of the last frame that the pages account for |
+//! | 56 | 8 | offset of that frame |
+//! | 64 | 8 | offset of its end |
+//! | 72 | 8 | its sequence number |
+//! | 80 | 8 | offset of the end of the last frame of which the pages may know something |
+//! | 88 | 8 | number of entries |
+//! | 96 | 8 | number of live grants |
+//! | 104 | 20 | 0 |
+//! | 124 | 4 | CRC32C of bytes 0 to 124 |
+//!
+//! A page:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | generation |
+//! | 8 | 4 | its number, from 0 |
+//! | 12 | 1 | 1 if entries that belong here may stand in the next page (after the last, in the first) |
+//! | 13 | 15 | 0 |
+//! | 28 | 4 | CRC32C of the page without this field |
+//! | 32 | 16 each | up to 62 entries: key (8), offset of a frame (8); then zeros |
+//!
+//! A key is SipHash-1-3 of (text, 0, text, 0, kind), keyed with the salt and its complement, with the kind in its lowest
+//! two bits: 0 an attempt, to its grant; 1 a volume (tenant and name), to a grant of it; 2 a container, to a grant of it; 3 an
+//! attempt, to its newest binding, hashed as kind 0. Its page is the key's upper 62 bits scaled to the number of pages.
+//!
+//! Pages are changed in place. First a header says how far the change will go, then the pages are written, then a header
+//! says that it is done. Whoever reads in between asks the log's tail first about every attempt that the change
+//! could be about. A process without the lock reads the header again at the end, and begins anew if it is another one.
+//! When the pages are six tenths full (or nearly empty), all entries are laid out anew in another area of the file.
+//!
 //! # What a bad end means
 //!
 //! Behind the last frame that continues the chain there may be:
@@ -67,7 +123,9 @@
 //! | between a `leases-…` frame without payload and `volumes` | unused sequence numbers | nobody needs to |
 //! | appending to `volumes`, before the sync | nothing, all, or a torn tail | the next append cuts, syncs what there is, then writes; the volume's sidecar is the truth |
 //! | cutting a tail | the tail, or not | the next append cuts |
-//! | writing a checkpoint | one that fails its checksum; the other is whole | ignored; the next writer of a checkpoint |
+//! | changing the checkpoint's pages | a header that says so; pages from before and after, perhaps one that fails its checksum | the log's tail contradicts them, or they are ignored; the next writer of a checkpoint lays it out anew |
+//! | laying the checkpoint out anew | the headers and pages from before, and pages to which nothing leads | the next writer of a checkpoint |
+//! | writing a header of the checkpoint | the other header | it counts; the next writer of a checkpoint |
 //! | holding the lock | the lock is free: the kernel gives it back with the last descriptor | nobody needs to |
 //! | anywhere, by a power cut | leases of another boot: none hold; `volumes` as above | the next boot begins its own file |
 //!
@@ -80,8 +138,12 @@ mod codec;
 mod disk;
 mod error;
 mod events;
+mod index;
+mod interest;
+mod leases;
 mod log;
-mod table;
+mod pages;
+mod tail;
 
 pub use codec::FORMAT;
 pub use disk::Disk;
@@ -91,11 +153,13 @@ pub use error::JournalError;
 pub use events::Event;
 pub use events::EventRecord;
 pub use events::Follow;
+pub use interest::Interest;
 
 use codec::FileKind;
 use codec::Link;
 use disk::Folder;
 use jiff::Timestamp;
+use leases::Leases;
 use log::Log;
 use log::Next;
 use log::VOLUMES;
@@ -108,7 +172,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
-use table::Leases;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::VolumeRecord;
@@ -117,16 +180,10 @@ use volhook_core::lease::VolumeRecord;
 pub struct Journal {
     disk: Box<dyn Disk>,
     leases_name: String,
-    /// What earlier locks of this handle have read already.
-    known: Mutex<Known>,
+    /// The file of volumes and how far earlier locks of this handle have synced it.
+    synced: Mutex<Option<((u64, u64), Link)>>,
     poisoned: AtomicBool,
-}
-
-#[derive(Default)]
-struct Known {
-    leases: Option<Leases>,
-    /// The file of volumes and how far it is synced.
-    volumes: Option<((u64, u64), Link)>,
+    checkpoint_every: u64,
 }
 
 impl Journal {
@@ -150,12 +207,21 @@ impl Journal {
         Ok(Self {
             disk,
             leases_name: log::leases_name(boot_id),
-            known: Mutex::default(),
+            synced: Mutex::default(),
             poisoned: AtomicBool::new(false),
+            checkpoint_every: leases::TAIL,
         })
     }
 
-    /// Takes the exclusive lock, waiting for it until `deadline`, and brings the table up to date.
+    /// The same handle, which writes a checkpoint as soon as more than `bytes` of the log stand behind the last one.
+    /// For tests; another number never changes what is read.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn checkpoint_every(self, bytes: u64) -> Self {
+        Self { checkpoint_every: bytes, ..self }
+    }
+
+    /// Takes the exclusive lock, waiting for it until `deadline`, and reads what is new in this boot's file.
     ///
     /// # Errors
     /// [`JournalError::LockTimeout`] at the deadline; [`JournalError::Damaged`] and [`JournalError::NewerFormat`]
@@ -169,23 +235,44 @@ impl Journal {
         let Some(guard) = guard else {
             return Err(JournalError::LockTimeout { file: file() });
         };
-        let earlier = self.known().leases.take();
-        let leases = Leases::load(&*self.disk, &self.leases_name, true, earlier)
+        let leases = Leases::load(&*self.disk, &self.leases_name, true)
             .map_err(|error| log::keep_copy(&*self.disk, error))?;
         if let Some(leases) = &leases {
             self.refuse_newer(&leases.log)?;
         }
-        Ok(Locked { journal: self, leases, empty: LeaseTable::default(), _guard: guard })
+        Ok(Locked { journal: self, leases, _guard: guard })
     }
 
     /// The table as it stands, without waiting for anyone. It may be out of date when it is looked at; a journal
-    /// that does not exist is an empty one.
+    /// that does not exist is an empty one. This costs time for every live grant; most callers can say what they are
+    /// interested in and call [`read_about`](Self::read_about).
     ///
     /// # Errors
     /// [`JournalError::Damaged`], [`JournalError::Record`], and failures of I/O.
     pub fn read(&self) -> Result<LeaseTable, JournalError> {
-        let leases = self.settle(|| Leases::load(&*self.disk, &self.leases_name, false, None))?;
-        Ok(leases.map(|leases| leases.table).unwrap_or_default())
+        self.settle(|| self.look(None))
+    }
+
+    /// The grants that `interest` covers, all of them and no others, without waiting for anyone. How many other grants
+    /// are live makes no difference to the time that it takes.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read). Damage that lies elsewhere than in what had to be looked at may go unnoticed.
+    pub fn read_about(&self, interest: &Interest<'_>) -> Result<LeaseTable, JournalError> {
+        self.settle(|| self.look(Some(interest)))
+    }
+
+    fn look(&self, interest: Option<&Interest<'_>>) -> Result<LeaseTable, JournalError> {
+        // A checkpoint changes after a good many appends, so a look that meets two changes is rare.
+        for _ in 0..8 {
+            let Some(leases) = Leases::load(&*self.disk, &self.leases_name, false)? else {
+                return Ok(LeaseTable::default());
+            };
+            if let Some(table) = leases.table_unlocked(&*self.disk, interest)? {
+                return Ok(table);
+            }
+        }
+        Leases::folded_table(&*self.disk, &self.leases_name, interest)
     }
 
     /// Runs a read that takes no lock. Such a read can meet a writer that cuts a torn tail and writes over it, and see
@@ -221,9 +308,9 @@ impl Journal {
         &self.leases_name
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn synced(&self) -> MutexGuard<'_, Option<((u64, u64), Link)>> {
         // What is known is replaced whole, so it is right even after a panic elsewhere.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -231,18 +318,34 @@ impl Journal {
 pub struct Locked<'a> {
     journal: &'a Journal,
     leases: Option<Leases>,
-    empty: LeaseTable,
     _guard: Box<dyn Lock>,
 }
 
 impl Locked<'_> {
-    /// Who holds what, all appends included.
-    #[must_use]
-    pub fn table(&self) -> &LeaseTable {
-        self.leases.as_ref().map_or(&self.empty, |leases| &leases.table)
+    /// Who holds what, all appends included. This costs time for every live grant.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`], [`JournalError::Record`], and failures of I/O.
+    pub fn table(&self) -> Result<LeaseTable, JournalError> {
+        self.look(None)
     }
 
-    /// Appends records to this boot's file and applies them to the table. Nothing is synced: a lease does not
+    /// The grants that `interest` covers, all of them and no others, all appends included. How many other grants are
+    /// live makes no difference to the time that it takes.
+    ///
+    /// # Errors
+    /// Those of [`table`](Self::table).
+    pub fn about(&self, interest: &Interest<'_>) -> Result<LeaseTable, JournalError> {
+        self.look(Some(interest))
+    }
+
+    fn look(&self, interest: Option<&Interest<'_>>) -> Result<LeaseTable, JournalError> {
+        let disk = self.journal.disk();
+        let table = self.leases.as_ref().map(|leases| leases.table(disk, interest)).transpose();
+        table.map(Option::unwrap_or_default).map_err(|error| log::keep_copy(disk, error))
+    }
+
+    /// Appends records to this boot's file. Nothing is synced: a lease does not
     /// outlive its boot. A process killed in here leaves all of them or the first few.
     ///
     /// # Errors
@@ -255,12 +358,11 @@ impl Locked<'_> {
         let payloads = encode(FileKind::Leases, records)?;
         let first = self.next_sequence()?;
         let disk = self.journal.disk();
+        let every = self.journal.checkpoint_every;
         let leases = self.leases()?;
-        leases.log.append(disk, &payloads, first, now.as_microsecond(), false)?;
-        for record in records {
-            leases.table.apply(record);
-        }
-        leases.checkpoint(disk);
+        let at = leases.log.append(disk, &payloads, first, now.as_microsecond(), false)?;
+        leases.appended(disk, at, &payloads);
+        leases.write_checkpoint(disk, every);
         Ok(())
     }
 
@@ -279,13 +381,15 @@ impl Locked<'_> {
         let first = self.next_sequence()?.max(log.link.sequence + 1);
         let last = first + payloads.len() as u64 - 1;
         let time = now.as_microsecond();
-        self.leases()?.log.append(disk, &[Vec::new()], last, time, false)?;
+        let leases = self.leases()?;
+        let at = leases.log.append(disk, &[Vec::new()], last, time, false)?;
+        leases.appended(disk, at, &[Vec::new()]);
         let done = log.append(disk, &payloads, first, time, true);
         if matches!(done, Err(JournalError::Sync { .. })) {
             self.journal.poisoned.store(true, Ordering::Relaxed);
         }
         done?;
-        self.journal.known().volumes = Some((log.file.identity(), log.link));
+        *self.journal.synced() = Some((log.file.identity(), log.link));
         Ok(())
     }
 
@@ -314,17 +418,11 @@ impl Locked<'_> {
         let disk = self.journal.disk();
         let mut log = Log::open_or_create(disk, VOLUMES, FileKind::Volumes)?;
         self.journal.refuse_newer(&log)?;
-        let known = self.journal.known().volumes.filter(|(identity, _)| *identity == log.file.identity());
+        let known = self.journal.synced().filter(|(identity, _)| *identity == log.file.identity());
         let link = known.map_or(log.link, |(_, link)| link);
         log.replay(disk, link, |_, _, _| Ok(Next::Go))?;
         log.synced = known.is_some_and(|(_, synced)| synced == log.link);
         Ok(log)
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        self.journal.known().leases = self.leases.take();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::codec;
 use crate::codec::FORMAT;
+use crate::codec::FRAME;
 use crate::codec::FileHeader;
 use crate::codec::FileKind;
 use crate::codec::HEADER;
@@ -94,11 +95,6 @@ impl Log {
         Ok(Self { kind, name: name.to_owned(), file, header: None, link, torn: false, synced: false })
     }
 
-    /// The same file, known to be good up to `link`.
-    pub(crate) fn at(self, link: Link) -> Self {
-        Self { link, ..self }
-    }
-
     /// Whether the file was written by a newer version, which may put records into it that this one does not know.
     pub(crate) fn newer(&self) -> bool {
         self.header.is_some_and(|header| header.version > FORMAT)
@@ -138,8 +134,24 @@ impl Log {
         Ok(())
     }
 
-    /// Appends one frame per payload, the first with the sequence number `first`. With `sync` it returns when they
-    /// survive a power cut; without it nothing is ever flushed.
+    /// The payload of the whole frame at `offset`, if there is one.
+    pub(crate) fn payload_at(&self, offset: u64) -> Option<Vec<u8>> {
+        // Most frames are not longer than this.
+        let mut bytes = vec![0; 4 << 10];
+        let mut read = self.file.read_at(&mut bytes, offset).ok()?;
+        let size = FRAME + codec::decode_frame(&bytes[..read], self.kind)?.length;
+        if size > bytes.len() {
+            bytes.resize(size, 0);
+            read = self.file.read_at(&mut bytes, offset).ok()?;
+        }
+        codec::decode_whole(&bytes[..read], self.kind)?;
+        bytes.truncate(size);
+        bytes.drain(..FRAME);
+        Some(bytes)
+    }
+
+    /// Appends one frame per payload, the first with the sequence number `first`, and returns its offset. With `sync`
+    /// it returns when they survive a power cut; without it nothing is ever flushed.
     pub(crate) fn append(
         &mut self,
         disk: &dyn Disk,
@@ -147,7 +159,7 @@ impl Log {
         first: u64,
         time_us: i64,
         sync: bool,
-    ) -> Result<(), JournalError> {
+    ) -> Result<u64, JournalError> {
         let path = disk.path().join(&self.name);
         let unsynced = |source| JournalError::Sync { file: path.clone(), source };
         if self.header.is_none() {
@@ -184,11 +196,11 @@ impl Log {
             // What is not acknowledged is not left for others to read; if even this fails, the tail is torn.
             self.torn = self.file.set_len(at).is_err();
             self.synced = false;
-            return done;
+            return done.map(|()| at);
         }
         self.link = link;
         self.synced = sync;
-        Ok(())
+        Ok(at)
     }
 
     fn write_header(&mut self, path: &std::path::Path, time_us: i64) -> Result<(), JournalError> {

@@ -64,7 +64,7 @@ pub(crate) fn plan(context: &Context, bundle: &Path, id: Option<&str>, as_json: 
     })?;
     let mut timings = Timings::start();
     let claimed = gather::claim(context, &subject, &rootfs, &mut timings)?;
-    let table = context.journal()?.read().map_err(Failure::new)?;
+    let table = context.grants()?;
     let (dead, _) = evidence::dead(context, table.grants());
     let living = evidence::after(&table, dead.iter().map(|over| &over.record));
     let proposal = gather::propose(context, &subject, &claimed, &living, &mut timings)?;

@@ -29,7 +29,7 @@ pub(crate) fn explain(context: &Context, id: &str, as_json: bool) -> Result<(), 
     let attempts = attempts_of(&events, &container);
     let story: Vec<Line> =
         events.iter().filter(|event| concerns(event, &container, &attempts)).flat_map(tell).collect();
-    let table = context.journal()?.read().map_err(Failure::new)?;
+    let table = context.grants()?;
     let held: Vec<&Grant> = table.of_container(&container).collect();
     if story.is_empty() && held.is_empty() {
         return Err(Failure::new(format!("volhook has never heard of container {id:?}")).hint(

@@ -20,10 +20,11 @@ use volhook_core::names::ContainerId;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
+use volhook_journal::Interest;
 
 /// `volhook lease ls`; with `wide`, and always as JSON, how each stands.
 pub(crate) fn ls(context: &Context, wide: bool, as_json: bool) -> Result<(), Failure> {
-    let table = context.journal()?.read().map_err(Failure::new)?;
+    let table = context.grants()?;
     let mut leases: Vec<_> =
         table.grants().flat_map(|grant| grant.leases.iter().map(move |l| (l, grant))).collect();
     leases.sort_by(|(a, x), (b, y)| {
@@ -89,7 +90,7 @@ pub(crate) fn break_lease(
         name: VolumeName::new(volume).map_err(Failure::usage)?,
     };
     let container = ContainerId::new(container).map_err(Failure::usage)?;
-    let table = context.journal()?.read().map_err(Failure::new)?;
+    let table = context.grants()?;
     let held: Vec<(&Grant, &LeasedVolume)> =
         table.holders(&id).filter(|(grant, _)| grant.container == container).collect();
     if held.is_empty() {
@@ -111,9 +112,10 @@ pub(crate) fn break_lease(
     if !force && !confirm("Break the lease all the same?")? {
         return Err(Failure::new("nothing was changed"));
     }
-    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
+    let mut locked = context.lock(context.deadline)?;
     for ((grant, _), evidence) in held.iter().zip(evidence) {
-        if locked.table().grant(&grant.attempt) != Some(grant) {
+        let interest = Interest { attempts: &[&grant.attempt], ..Interest::default() };
+        if locked.about(&interest).map_err(Failure::new)?.grant(&grant.attempt) != Some(grant) {
             return Err(Failure::new("the lease changed meanwhile; nothing was changed").hint("look again"));
         }
         locked.append(Timestamp::now(), &without(grant, &id, evidence)).map_err(Failure::new)?;
@@ -142,7 +144,7 @@ fn without(grant: &Grant, volume: &VolumeId, evidence: String) -> Vec<LeaseRecor
 /// `volhook gc`: leases of the dead, and what else is left of them.
 pub(crate) fn gc(context: &Context, dry_run: bool) -> Result<(), Failure> {
     let kept = record::list(context)?;
-    let table = context.journal()?.read().map_err(Failure::new)?;
+    let table = context.grants()?;
     let (dead, _) = evidence::dead(context, table.grants());
     let told = |over: &Over| match &over.record {
         LeaseRecord::Released { container, evidence, .. } => out(&format!("{container}: {evidence}\n")),
@@ -151,8 +153,9 @@ pub(crate) fn gc(context: &Context, dry_run: bool) -> Result<(), Failure> {
     if dry_run {
         return dead.iter().try_for_each(told);
     }
-    let mut locked = context.journal()?.lock(context.deadline).map_err(Failure::new)?;
-    let dead: Vec<Over> = dead.into_iter().filter(|over| over.stands_in(locked.table())).collect();
+    let mut locked = context.lock(context.deadline)?;
+    let now = locked.table().map_err(Failure::new)?;
+    let dead: Vec<Over> = dead.into_iter().filter(|over| over.stands_in(&now)).collect();
     let records: Vec<LeaseRecord> = dead.iter().map(|over| over.record.clone()).collect();
     locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
     // A grant is written before its record is, and given back before its record is removed: what was there before the

@@ -21,7 +21,7 @@ use volhook_core::volume::Volume;
 /// `volhook volume ls`.
 pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
     let listing = context.store.list().map_err(Failure::new)?;
-    let table = context.journal()?.read().map_err(Failure::new)?;
+    let table = context.grants()?;
     let mut documents = Vec::new();
     let mut rows = Vec::new();
     for volume in &listing.volumes {
@@ -71,7 +71,7 @@ pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
 /// `volhook volume inspect NAME…`: what is there is shown, and what is not there is told.
 pub(crate) fn inspect(context: &Context, tenant: &str, names: &[String]) -> Result<(), Failure> {
     let tenant = Tenant::new(tenant).map_err(Failure::usage)?;
-    let table = context.journal()?.read().map_err(Failure::new)?;
+    let table = context.grants()?;
     let mut documents = Vec::new();
     let mut missing = Vec::new();
     for name in names {

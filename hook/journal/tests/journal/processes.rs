@@ -22,6 +22,7 @@ use std::time::Instant;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::VolumeRecord;
 use volhook_journal::EventRecord;
+use volhook_journal::Interest;
 use volhook_journal::Journal;
 use volhook_journal::JournalError;
 
@@ -55,7 +56,8 @@ fn work(rounds: u32) {
         }
         if round % 4 != 3 {
             let mut locked = journal.lock(soon()).unwrap();
-            assert!(locked.table().grant(&attempt).is_some());
+            let about = Interest { attempts: &[&attempt], ..Interest::default() };
+            assert!(locked.about(&about).unwrap().grant(&attempt).is_some());
             locked.append(at(0), &[released(&attempt)]).unwrap();
             writeln!(out, "released {attempt}").unwrap();
         }

@@ -1,0 +1,528 @@
+//! The table of leases of one boot: the log's newest part folded, the rest looked up through the checkpoint.
+//!
+//! A checkpoint only says where in the log to look; what stands there is read from the log and proves itself.
+//! Whatever does not fit, the log is folded from its beginning, which finds damage where it is.
+
+use crate::codec::FRAME;
+use crate::codec::FileKind;
+use crate::codec::Link;
+use crate::disk::Disk;
+use crate::disk::DiskFile;
+use crate::error::JournalError;
+use crate::index::Edit;
+use crate::index::Index;
+use crate::index::Trouble;
+use crate::index::Unfit;
+use crate::index::draw;
+use crate::index::index_name;
+use crate::index::note_end;
+use crate::interest::BoundKeys;
+use crate::interest::GrantKeys;
+use crate::interest::Interest;
+use crate::log::Log;
+use crate::log::Next;
+use crate::pages::Entry;
+use crate::pages::Key;
+use crate::pages::Kind;
+use crate::tail::Framed;
+use crate::tail::Standing;
+use crate::tail::Tail;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use volhook_core::lease::Grant;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::LeaseTable;
+
+/// How many bytes of the log are folded by every process before one writes them down in the checkpoint. More would
+/// make every look longer, fewer would make more processes write.
+pub(crate) const TAIL: u64 = 16 << 10;
+
+/// A boot's file of leases and what is known of its content.
+pub(crate) struct Leases {
+    pub(crate) log: Log,
+    checkpoint: Checkpoint,
+    tail: Tail,
+    /// Offset in the log where `tail` begins.
+    tail_from: u64,
+}
+
+enum Checkpoint {
+    Missing,
+    /// The file is there, its content is of no use.
+    Unfit(Box<dyn DiskFile>),
+    Fit(Index),
+}
+
+/// A live grant as it is now.
+struct Live {
+    offset: u64,
+    /// Where the record of its binding stands.
+    bound: Option<u64>,
+    grant: Grant,
+}
+
+/// Why a look did not succeed.
+enum Miss {
+    Unfit,
+    Failed(JournalError),
+}
+
+impl From<Unfit> for Miss {
+    fn from(_: Unfit) -> Self {
+        Self::Unfit
+    }
+}
+
+impl Leases {
+    /// Opens the file called `name` and folds what stands behind its checkpoint.
+    pub(crate) fn load(disk: &dyn Disk, name: &str, write: bool) -> Result<Option<Self>, JournalError> {
+        let Some(log) = Log::open(disk, name, FileKind::Leases, write)? else {
+            return Ok(None);
+        };
+        let length =
+            log.file.size().map_err(|source| JournalError::Read { file: disk.path().join(name), source })?;
+        let checkpoint = match disk.open(&index_name(name), write) {
+            Ok(Some(file)) if !log.newer() => match Index::read(file, &log, length) {
+                Ok(index) => Checkpoint::Fit(index),
+                Err(file) => Checkpoint::Unfit(file),
+            },
+            _ => Checkpoint::Missing,
+        };
+        Self::fold(disk, log, checkpoint).map(Some)
+    }
+
+    /// The same, without a checkpoint.
+    fn from_beginning(disk: &dyn Disk, name: &str) -> Result<Option<Self>, JournalError> {
+        let log = Log::open(disk, name, FileKind::Leases, false)?;
+        log.map(|log| Self::fold(disk, log, Checkpoint::Missing)).transpose()
+    }
+
+    fn fold(disk: &dyn Disk, mut log: Log, checkpoint: Checkpoint) -> Result<Self, JournalError> {
+        let (link, whole) = match &checkpoint {
+            Checkpoint::Fit(index) => (index.head.link, false),
+            _ => (log.link, true),
+        };
+        let mut tail = Tail::new(whole, log.newer());
+        let name = log.name.clone();
+        log.replay(disk, link, |_, offset, payload| {
+            let understood = tail.add(offset, payload);
+            understood.map_err(|source| unknown_record(disk, &name, offset, source)).map(|()| Next::Go)
+        })?;
+        Ok(Self { log, checkpoint, tail, tail_from: link.end })
+    }
+
+    /// A new, still empty file.
+    pub(crate) fn create(disk: &dyn Disk, name: &str) -> Result<Self, JournalError> {
+        let log = Log::open_or_create(disk, name, FileKind::Leases)?;
+        let tail_from = log.link.end;
+        Ok(Self { log, checkpoint: Checkpoint::Missing, tail: Tail::new(true, false), tail_from })
+    }
+
+    fn index(&self) -> Option<&Index> {
+        match &self.checkpoint {
+            Checkpoint::Fit(index) => Some(index),
+            _ => None,
+        }
+    }
+
+    /// The most grants that can be live.
+    pub(crate) fn live_at_most(&self) -> u64 {
+        self.index().map_or(0, |index| index.head.live) + self.tail.granted()
+    }
+
+    /// The live grants that `interest` covers, or all of them.
+    pub(crate) fn table(
+        &self,
+        disk: &dyn Disk,
+        interest: Option<&Interest<'_>>,
+    ) -> Result<LeaseTable, JournalError> {
+        match self.look(disk, interest) {
+            Ok(table) => Ok(table),
+            Err(Miss::Failed(error)) => Err(error),
+            Err(Miss::Unfit) => Self::folded_table(disk, &self.log.name, interest),
+        }
+    }
+
+    /// The same by a process without the lock, or `None` when others changed the checkpoint meanwhile.
+    pub(crate) fn table_unlocked(
+        &self,
+        disk: &dyn Disk,
+        interest: Option<&Interest<'_>>,
+    ) -> Result<Option<LeaseTable>, JournalError> {
+        let found = self.look(disk, interest);
+        if !self.index().is_none_or(Index::unchanged) {
+            return Ok(None);
+        }
+        match found {
+            Ok(table) => Ok(Some(table)),
+            Err(Miss::Failed(error)) => Err(error),
+            Err(Miss::Unfit) => Self::folded_table(disk, &self.log.name, interest).map(Some),
+        }
+    }
+
+    /// The same by the log alone.
+    pub(crate) fn folded_table(
+        disk: &dyn Disk,
+        name: &str,
+        interest: Option<&Interest<'_>>,
+    ) -> Result<LeaseTable, JournalError> {
+        let Some(leases) = Self::from_beginning(disk, name)? else {
+            return Ok(LeaseTable::default());
+        };
+        match leases.look(disk, interest) {
+            Ok(table) => Ok(table),
+            Err(Miss::Failed(error)) => Err(error),
+            Err(Miss::Unfit) => unreachable!("there is no checkpoint that could be unfit"),
+        }
+    }
+
+    fn look(&self, disk: &dyn Disk, interest: Option<&Interest<'_>>) -> Result<LeaseTable, Miss> {
+        let mut found = self.in_tail(disk, interest)?;
+        if let Some(index) = self.index() {
+            found.extend(match interest {
+                Some(interest) => self.in_index(index, interest)?,
+                None => self.all_in_index(index)?,
+            });
+        }
+        let mut table = LeaseTable::default();
+        for live in found {
+            if interest.is_none_or(|interest| interest.covers(&live.grant)) {
+                table.apply(&LeaseRecord::Granted(live.grant));
+            }
+        }
+        Ok(table)
+    }
+
+    /// All live grants.
+    fn all(&self, disk: &dyn Disk, index: &Index) -> Result<Vec<Live>, Miss> {
+        let mut found = self.in_tail(disk, None)?;
+        found.extend(self.all_in_index(index)?);
+        Ok(found)
+    }
+
+    /// The grants made in the tail; with `interest`, those that it could cover.
+    fn in_tail(&self, disk: &dyn Disk, interest: Option<&Interest<'_>>) -> Result<Vec<Live>, Miss> {
+        let mut found = Vec::new();
+        for standing in self.tail.attempts.values() {
+            let Standing::Granted { grant, bound } = standing else { continue };
+            let live = (|| {
+                if let Some(interest) = interest {
+                    let keys = read_at::<GrantKeys<'_>>(grant)?;
+                    let container = match bound {
+                        Some(bound) => read_at::<BoundKeys<'_>>(bound)?.container,
+                        None => keys.container.clone(),
+                    };
+                    if !interest.covers_keys(&keys, &container) {
+                        return Ok(None);
+                    }
+                }
+                let mut live = Live { offset: grant.offset, bound: None, grant: read_at::<Grant>(grant)? };
+                if let Some(bound) = bound {
+                    live.bind(bound)?;
+                }
+                Ok(Some(live))
+            })();
+            match live {
+                Ok(live) => found.extend(live),
+                Err(_) if self.tail.lenient => {}
+                Err((offset, source)) => {
+                    return Err(Miss::Failed(unknown_record(disk, &self.log.name, offset, source)));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The grants made before the tail that `interest` could cover.
+    fn in_index(&self, index: &Index, interest: &Interest<'_>) -> Result<Vec<Live>, Miss> {
+        let salt = index.head.salt;
+        let volumes = interest.volumes.iter();
+        let keys = volumes
+            .map(|id| Key::volume(salt, id.tenant.as_str(), id.name.as_str()))
+            .chain(interest.container.map(|id| Key::container(salt, id.as_str())))
+            .chain(interest.attempts.iter().map(|attempt| Key::attempt(salt, attempt)));
+        let mut offsets = BTreeSet::new();
+        for key in keys {
+            offsets.extend(index.find(key)?);
+        }
+        // A grant may have come to the container by a binding that the checkpoint does not know of yet.
+        if let Some(container) = interest.container {
+            for standing in self.tail.attempts.values() {
+                let Standing::Bound(bound) = standing else { continue };
+                let keys = read_at::<BoundKeys<'_>>(bound).map_err(|_| Miss::Unfit)?;
+                if *keys.container == *container.as_str() {
+                    offsets.extend(index.find(Key::attempt(salt, &keys.attempt))?);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for offset in offsets {
+            let payload = self.log.payload_at(offset).ok_or(Miss::Unfit)?;
+            let grant: Grant = serde_json::from_slice(&payload).map_err(|_| Miss::Unfit)?;
+            let key = Key::attempt(salt, &grant.attempt);
+            if self.decided_in_tail(&grant.attempt) {
+                continue;
+            }
+            if !index.find(key)?.contains(&offset) {
+                return Err(Miss::Unfit);
+            }
+            let bound = index.find(key.to_bound())?.last().copied();
+            found.push(self.complete(Live { offset, bound: None, grant }, bound)?);
+        }
+        Ok(found)
+    }
+
+    /// All grants made before the tail.
+    fn all_in_index(&self, index: &Index) -> Result<Vec<Live>, Miss> {
+        let entries = index.entries()?;
+        let bound: HashMap<Key, u64> =
+            entries.iter().filter(|e| e.key.is(Kind::Bound)).map(|e| (e.key, e.offset)).collect();
+        let mut found = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.key.is(Kind::Attempt)) {
+            let payload = self.log.payload_at(entry.offset).ok_or(Miss::Unfit)?;
+            let grant: Grant = serde_json::from_slice(&payload).map_err(|_| Miss::Unfit)?;
+            if Key::attempt(index.head.salt, &grant.attempt) != entry.key {
+                return Err(Miss::Unfit);
+            }
+            if !self.decided_in_tail(&grant.attempt) {
+                let bound = bound.get(&entry.key.to_bound()).copied();
+                found.push(self.complete(Live { offset: entry.offset, bound: None, grant }, bound)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the tail alone says what became of the attempt.
+    fn decided_in_tail(&self, attempt: &str) -> bool {
+        matches!(self.tail.attempts.get(attempt), Some(Standing::Granted { .. } | Standing::Released))
+    }
+
+    /// A grant made before the tail with its newest binding, which may stand in the tail.
+    fn complete(&self, mut live: Live, bound: Option<u64>) -> Result<Live, Miss> {
+        if let Some(Standing::Bound(framed)) = self.tail.attempts.get(&live.grant.attempt) {
+            live.bind(framed).map_err(|_| Miss::Unfit)?;
+        } else if let Some(offset) = bound {
+            let payload = self.log.payload_at(offset).ok_or(Miss::Unfit)?;
+            live.bind(&Framed { offset, payload }).map_err(|_| Miss::Unfit)?;
+        }
+        Ok(live)
+    }
+
+    /// Takes records into account that were appended, one after the other from `at` on.
+    pub(crate) fn appended(&mut self, disk: &dyn Disk, at: u64, payloads: &[Vec<u8>]) {
+        let mut offset = at;
+        for payload in payloads {
+            let known = self.tail.add(offset, payload);
+            debug_assert!(known.is_ok(), "a record just encoded is known");
+            offset += frame_size(payload);
+        }
+        let Some(header) = self.log.header else { return };
+        if matches!(self.checkpoint, Checkpoint::Missing)
+            && let Ok(file) = create_or_open(disk, &index_name(&self.log.name))
+        {
+            self.checkpoint = Checkpoint::Unfit(file);
+        }
+        match &self.checkpoint {
+            Checkpoint::Fit(index) => note_end(index.file(), header.chain, self.log.link),
+            Checkpoint::Unfit(file) => note_end(&**file, header.chain, self.log.link),
+            Checkpoint::Missing => {}
+        }
+    }
+
+    /// Writes the tail down in the checkpoint when it is longer than `every`. A failure is nobody's concern: the next
+    /// writer tries again, and until then the tail is folded.
+    pub(crate) fn write_checkpoint(&mut self, disk: &dyn Disk, every: u64) {
+        if self.log.link.end.saturating_sub(self.tail_from) <= every {
+            return;
+        }
+        let Some(header) = self.log.header else { return };
+        let link = self.log.link;
+        self.checkpoint = match std::mem::replace(&mut self.checkpoint, Checkpoint::Missing) {
+            Checkpoint::Missing => return,
+            Checkpoint::Fit(mut index) => match self.update(&mut index, link) {
+                Ok(()) => Checkpoint::Fit(index),
+                Err(Trouble::Unwritten) => return,
+                Err(Trouble::Unfit) => {
+                    // What a killed writer left holds more than its header says, which the tail contradicts.
+                    let live = if index.settled { Err(Miss::Unfit) } else { self.all(disk, &index) };
+                    self.build(disk, index.into_file(), header.chain, link, live.ok())
+                }
+            },
+            Checkpoint::Unfit(file) => self.build(disk, file, header.chain, link, None),
+        };
+        if let Checkpoint::Fit(index) = &self.checkpoint {
+            self.tail = Tail::new(false, false);
+            self.tail_from = index.head.link.end;
+        }
+    }
+
+    /// Writes a checkpoint of the grants in `live`, or from nothing but the log.
+    fn build(
+        &self,
+        disk: &dyn Disk,
+        file: Box<dyn DiskFile>,
+        chain: u32,
+        link: Link,
+        live: Option<Vec<Live>>,
+    ) -> Checkpoint {
+        let live = live.or_else(|| {
+            let leases = Self::from_beginning(disk, &self.log.name).ok()??;
+            leases.in_tail(disk, None).ok()
+        });
+        let Some(live) = live else { return Checkpoint::Unfit(file) };
+        let salt = draw();
+        let entries: BTreeSet<Entry> = live.iter().flat_map(|live| live.entries(salt)).collect();
+        match Index::build(file, chain, salt, entries.into_iter().collect(), link, live.len() as u64) {
+            Ok(index) => Checkpoint::Fit(index),
+            Err(_) => Checkpoint::Missing,
+        }
+    }
+
+    /// Changes what the tail changes.
+    fn update(&self, index: &mut Index, link: Link) -> Result<(), Trouble> {
+        if !index.settled {
+            return Err(Trouble::Unfit);
+        }
+        let mut edit = index.edit();
+        for (attempt, standing) in &self.tail.attempts {
+            match standing {
+                Standing::Granted { grant, bound } => {
+                    self.forget(&mut edit, attempt)?;
+                    let keys = read_at::<GrantKeys<'_>>(grant).map_err(|_| Unfit)?;
+                    let bound = bound.as_ref();
+                    let container = bound.map(read_at::<BoundKeys<'_>>).transpose().map_err(|_| Unfit)?;
+                    let container = container.map_or_else(|| keys.container.clone(), |keys| keys.container);
+                    let bound = bound.map(|bound| bound.offset);
+                    for entry in entries(edit.salt(), grant.offset, &keys, &container, bound) {
+                        edit.insert(entry)?;
+                    }
+                    edit.count(1)?;
+                }
+                Standing::Bound(bound) => self.rebind(&mut edit, attempt, bound)?,
+                Standing::Released => self.forget(&mut edit, attempt)?,
+            }
+        }
+        let edited = edit.done();
+        index.commit(edited, link)
+    }
+
+    /// Removes a grant that is given back or replaced.
+    fn forget(&self, edit: &mut Edit<'_>, attempt: &str) -> Result<(), Unfit> {
+        let Some((grant, bound)) = places(edit, attempt)? else { return Ok(()) };
+        let payload = self.log.payload_at(grant).ok_or(Unfit)?;
+        let keys: GrantKeys<'_> = serde_json::from_slice(&payload).map_err(|_| Unfit)?;
+        let container = match bound {
+            Some(bound) => self.bound_container(bound, attempt)?,
+            None => keys.container.clone().into_owned(),
+        };
+        if keys.attempt != attempt {
+            return Err(Unfit);
+        }
+        for entry in entries(edit.salt(), grant, &keys, &container, bound) {
+            edit.remove(entry)?;
+        }
+        edit.count(-1)
+    }
+
+    /// Moves a grant to the container of its newest binding.
+    fn rebind(&self, edit: &mut Edit<'_>, attempt: &str, bound: &Framed) -> Result<(), Unfit> {
+        let Some((grant, before)) = places(edit, attempt)? else { return Ok(()) };
+        let container = match before {
+            Some(before) => self.bound_container(before, attempt)?,
+            None => {
+                let payload = self.log.payload_at(grant).ok_or(Unfit)?;
+                let keys: GrantKeys<'_> = serde_json::from_slice(&payload).map_err(|_| Unfit)?;
+                if keys.attempt != attempt {
+                    return Err(Unfit);
+                }
+                keys.container.into_owned()
+            }
+        };
+        let now = read_at::<BoundKeys<'_>>(bound).map_err(|_| Unfit)?;
+        let salt = edit.salt();
+        let key = Key::bound(salt, attempt);
+        if let Some(offset) = before {
+            edit.remove(Entry { key, offset })?;
+        }
+        edit.remove(Entry { key: Key::container(salt, &container), offset: grant })?;
+        edit.insert(Entry { key, offset: bound.offset })?;
+        edit.insert(Entry { key: Key::container(salt, &now.container), offset: grant })
+    }
+
+    fn bound_container(&self, offset: u64, attempt: &str) -> Result<String, Unfit> {
+        let payload = self.log.payload_at(offset).ok_or(Unfit)?;
+        let keys: BoundKeys<'_> = serde_json::from_slice(&payload).map_err(|_| Unfit)?;
+        if keys.attempt == attempt { Ok(keys.container.into_owned()) } else { Err(Unfit) }
+    }
+}
+
+impl Live {
+    fn bind(&mut self, bound: &Framed) -> Result<(), (u64, serde_json::Error)> {
+        let wrong = |text| (bound.offset, serde::de::Error::custom(text));
+        match read_at::<LeaseRecord>(bound)? {
+            LeaseRecord::Bound { attempt, container, holder } if attempt == self.grant.attempt => {
+                self.grant.container = container;
+                self.grant.holder = Some(holder);
+                self.bound = Some(bound.offset);
+                Ok(())
+            }
+            _ => Err(wrong("this is no binding of the attempt")),
+        }
+    }
+
+    fn entries(&self, salt: u64) -> Vec<Entry> {
+        let Self { offset, grant, .. } = self;
+        let keys = GrantKeys::of(grant);
+        entries(salt, *offset, &keys, grant.container.as_str(), self.bound)
+    }
+}
+
+/// What leads to a grant.
+fn entries(salt: u64, offset: u64, keys: &GrantKeys<'_>, container: &str, bound: Option<u64>) -> Vec<Entry> {
+    let attempt = Key::attempt(salt, &keys.attempt);
+    let volumes = keys.leases.iter();
+    let volumes = volumes.map(|lease| Key::volume(salt, &lease.volume.tenant, &lease.volume.name));
+    let mut entries: Vec<_> = [attempt, Key::container(salt, container)]
+        .into_iter()
+        .chain(volumes)
+        .map(|key| Entry { key, offset })
+        .collect();
+    entries.extend(bound.map(|offset| Entry { key: attempt.to_bound(), offset }));
+    entries
+}
+
+/// Where an attempt's grant and its newest binding stand in the log.
+fn places(edit: &mut Edit<'_>, attempt: &str) -> Result<Option<(u64, Option<u64>)>, Unfit> {
+    let key = Key::attempt(edit.salt(), attempt);
+    let (grants, bound) = (edit.find(key)?, edit.find(key.to_bound())?);
+    match (&grants[..], &bound[..]) {
+        ([], []) => Ok(None),
+        ([grant], []) => Ok(Some((*grant, None))),
+        ([grant], [bound]) => Ok(Some((*grant, Some(*bound)))),
+        _ => Err(Unfit),
+    }
+}
+
+fn read_at<'a, T: serde::Deserialize<'a>>(framed: &'a Framed) -> Result<T, (u64, serde_json::Error)> {
+    serde_json::from_slice(&framed.payload).map_err(|source| (framed.offset, source))
+}
+
+fn frame_size(payload: &[u8]) -> u64 {
+    (FRAME + payload.len().next_multiple_of(8)) as u64
+}
+
+fn create_or_open(disk: &dyn Disk, name: &str) -> std::io::Result<Box<dyn DiskFile>> {
+    match disk.open(name, true)? {
+        Some(file) => Ok(file),
+        None => disk.create(name),
+    }
+}
+
+pub(crate) fn unknown_record(
+    disk: &dyn Disk,
+    name: &str,
+    offset: u64,
+    source: serde_json::Error,
+) -> JournalError {
+    JournalError::Record { file: disk.path().join(name), offset, source }
+}
