@@ -3,6 +3,7 @@
 //! A checkpoint only says where in the log to look; what stands there is read from the log and proves itself.
 //! Whatever does not fit, the log is folded from its beginning, which finds damage where it is.
 
+use crate::check::CheckpointState;
 use crate::codec::FRAME;
 use crate::codec::FileKind;
 use crate::codec::Link;
@@ -24,6 +25,7 @@ use crate::log::Next;
 use crate::pages::Entry;
 use crate::pages::Key;
 use crate::pages::Kind;
+use crate::pages::SEEN_AT;
 use crate::tail::Framed;
 use crate::tail::Standing;
 use crate::tail::Tail;
@@ -97,7 +99,17 @@ impl Leases {
         log.map(|log| Self::fold(disk, log, Checkpoint::Missing)).transpose()
     }
 
-    fn fold(disk: &dyn Disk, mut log: Log, checkpoint: Checkpoint) -> Result<Self, JournalError> {
+    fn fold(disk: &dyn Disk, log: Log, checkpoint: Checkpoint) -> Result<Self, JournalError> {
+        Self::fold_to(disk, log, checkpoint, u64::MAX)
+    }
+
+    /// Folds the frames that begin before the offset `end`.
+    fn fold_to(
+        disk: &dyn Disk,
+        mut log: Log,
+        checkpoint: Checkpoint,
+        end: u64,
+    ) -> Result<Self, JournalError> {
         let (link, whole) = match &checkpoint {
             Checkpoint::Fit(index) => (index.head.link, false),
             _ => (log.link, true),
@@ -105,6 +117,9 @@ impl Leases {
         let mut tail = Tail::new(whole, log.newer());
         let name = log.name.clone();
         log.replay(disk, link, |_, offset, payload| {
+            if offset >= end {
+                return Ok(Next::Stop);
+            }
             let understood = tail.add(offset, payload);
             understood.map_err(|source| unknown_record(disk, &name, offset, source)).map(|()| Next::Go)
         })?;
@@ -174,6 +189,53 @@ impl Leases {
             Err(Miss::Failed(error)) => Err(error),
             Err(Miss::Unfit) => unreachable!("there is no checkpoint that could be unfit"),
         }
+    }
+
+    /// Compares the checkpoint of the file called `name` with the file, entry by entry.
+    pub(crate) fn check_checkpoint(disk: &dyn Disk, name: &str) -> CheckpointState {
+        for _ in 0..8 {
+            let state = match Self::load(disk, name, false) {
+                Ok(None) => Some(CheckpointState::Missing),
+                Ok(Some(leases)) => leases.compare_checkpoint(disk),
+                Err(_) => Some(CheckpointState::Unknown),
+            };
+            if let Some(state) = state {
+                return state;
+            }
+        }
+        CheckpointState::Unknown
+    }
+
+    /// `None` when others changed the checkpoint meanwhile.
+    fn compare_checkpoint(&self, disk: &dyn Disk) -> Option<CheckpointState> {
+        let index = match &self.checkpoint {
+            Checkpoint::Missing => return Some(CheckpointState::Missing),
+            Checkpoint::Unfit(file) => {
+                // A file that only notes the log's end never was a checkpoint.
+                let mut heads = [0; SEEN_AT as usize];
+                let written = file.read_at(&mut heads, 0).is_ok() && heads != [0; SEEN_AT as usize];
+                return Some(if written { CheckpointState::Unusable } else { CheckpointState::Missing });
+            }
+            Checkpoint::Fit(index) => index,
+        };
+        let found = index.entries();
+        if !index.unchanged() {
+            return None;
+        }
+        let (Ok(found), true) = (found, index.settled) else { return Some(CheckpointState::Unusable) };
+        let expected = (|| {
+            let log = Log::open(disk, &self.log.name, FileKind::Leases, false).ok()??;
+            let upto = Self::fold_to(disk, log, Checkpoint::Missing, index.head.link.end).ok()?;
+            let live = upto.in_tail(disk, None).ok()?;
+            let entries: BTreeSet<_> = live.iter().flat_map(|live| live.entries(index.head.salt)).collect();
+            Some((entries, live.len() as u64))
+        })();
+        let Some((expected, live)) = expected else { return Some(CheckpointState::Unknown) };
+        let same = found.len() as u64 == index.head.entries
+            && index.head.live == live
+            && found.len() == expected.len()
+            && found.iter().all(|entry| expected.contains(entry));
+        Some(if same { CheckpointState::Agrees } else { CheckpointState::Disagrees })
     }
 
     fn look(&self, disk: &dyn Disk, interest: Option<&Interest<'_>>) -> Result<LeaseTable, Miss> {

@@ -134,6 +134,7 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 mod codec;
 mod disk;
 mod error;
@@ -145,6 +146,12 @@ mod log;
 mod pages;
 mod tail;
 
+pub use check::CheckpointState;
+pub use check::Content;
+pub use check::Copy;
+pub use check::FileReport;
+pub use check::FileState;
+pub use check::Report;
 pub use codec::FORMAT;
 pub use disk::Disk;
 pub use disk::DiskFile;

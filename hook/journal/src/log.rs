@@ -32,6 +32,20 @@ pub(crate) fn kind_of(name: &str) -> Option<FileKind> {
     name.strip_prefix(LEASES).is_some_and(is_boot_id).then_some(FileKind::Leases)
 }
 
+const COPY: &str = ".damaged-";
+
+/// Whether the file called `name` is a copy of a damaged journal file.
+pub(crate) fn is_copy(name: &str) -> bool {
+    copied_kind(name).is_some()
+}
+
+/// The kind of the journal file of which the one called `name` is a copy.
+pub(crate) fn copied_kind(name: &str) -> Option<FileKind> {
+    let (of, offset) = name.split_once(COPY)?;
+    let is_offset = !offset.is_empty() && offset.bytes().all(|b| b.is_ascii_digit());
+    kind_of(of).filter(|_| is_offset)
+}
+
 pub(crate) fn is_boot_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
@@ -98,6 +112,11 @@ impl Log {
     /// Whether the file was written by a newer version, which may put records into it that this one does not know.
     pub(crate) fn newer(&self) -> bool {
         self.header.is_some_and(|header| header.version > FORMAT)
+    }
+
+    /// Whether the last [`replay`](Self::replay) found an unfinished append.
+    pub(crate) fn torn(&self) -> bool {
+        self.torn
     }
 
     /// Reads on from `link` to the end of the file, hands every payload with its frame's header and offset to
@@ -280,7 +299,7 @@ pub(crate) fn keep_copy(disk: &dyn Disk, error: JournalError) -> JournalError {
 
 fn copy_of(disk: &dyn Disk, file: &std::path::Path, offset: u64) -> std::io::Result<PathBuf> {
     let name = file.file_name().and_then(|n| n.to_str()).ok_or(std::io::ErrorKind::InvalidInput)?;
-    let copy_name = format!("{name}.damaged-{offset}");
+    let copy_name = format!("{name}{COPY}{offset}");
     let copy_path = disk.path().join(&copy_name);
     let source = disk.open(name, false)?.ok_or(std::io::ErrorKind::NotFound)?;
     let length = source.size()?;

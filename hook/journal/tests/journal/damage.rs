@@ -13,16 +13,16 @@ use volhook_journal::Event;
 use volhook_journal::Journal;
 use volhook_journal::JournalError;
 
-fn open(disk: &Simulated) -> Journal {
+pub(crate) fn open(disk: &Simulated) -> Journal {
     Journal::on(Box::new(disk.clone()), BOOT).unwrap()
 }
 
-fn leases() -> String {
+pub(crate) fn leases() -> String {
     format!("leases-{BOOT}")
 }
 
 /// A journal with a few appends in both files.
-fn sample() -> (Simulated, Vec<Event>) {
+pub(crate) fn sample() -> (Simulated, Vec<Event>) {
     let disk = Simulated::default();
     let journal = open(&disk);
     let mut locked = journal.lock(soon()).unwrap();
