@@ -200,6 +200,15 @@ pub enum LeaseRecord {
         /// The remark.
         text: String,
     },
+    /// A journal file was damaged and begun anew.
+    Rebuilt {
+        /// How many grants (or, of the file of volumes, records) were taken over.
+        kept: u32,
+        /// Offset in the damaged file from which on it could not be trusted.
+        lost_at: u64,
+        /// The name of the copy of the damaged file, in the journal's folder.
+        copy: String,
+    },
 }
 
 /// A record of the journal file `volumes`: what outlives a boot.
@@ -254,7 +263,8 @@ impl LeaseTable {
             | LeaseRecord::Broken { .. }
             | LeaseRecord::Refused { .. }
             | LeaseRecord::Fault { .. }
-            | LeaseRecord::Note { .. } => {}
+            | LeaseRecord::Note { .. }
+            | LeaseRecord::Rebuilt { .. } => {}
         }
     }
 

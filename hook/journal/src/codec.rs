@@ -164,14 +164,15 @@ pub(crate) fn decode_whole(bytes: &[u8], kind: FileKind) -> Option<(FrameHeader,
     (crc32c::crc32c(payload) == header.body_sum).then_some((header, payload))
 }
 
-/// The whole frames in `bytes`, wherever they stand; for what lies behind a bad place.
-pub(crate) fn salvage(bytes: &[u8], kind: FileKind) -> impl Iterator<Item = (FrameHeader, &[u8])> {
+/// The whole frames in `bytes`, wherever they stand, and where that is; for what lies behind a bad place.
+pub(crate) fn salvage(bytes: &[u8], kind: FileKind) -> impl Iterator<Item = (usize, FrameHeader, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
         while at < bytes.len() {
             if let Some((header, payload)) = decode_whole(&bytes[at..], kind) {
+                let offset = at;
                 at += FRAME + header.length;
-                return Some((header, payload));
+                return Some((offset, header, payload));
             }
             at += WORD;
         }
@@ -215,7 +216,7 @@ pub(crate) fn judge(rest: &[u8], link: Link, kind: FileKind) -> Rest {
     if rest.is_empty() {
         return Rest::Clean;
     }
-    let mut later = salvage(rest, kind).map(|(header, _)| header);
+    let mut later = salvage(rest, kind).map(|(_, header, _)| header);
     if later.any(|h| h.sequence > link.sequence && h.part == 0 && h.previous != link.chain) {
         return Rest::Damaged("a frame does not match its checksum, and later appends follow it");
     }

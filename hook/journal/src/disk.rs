@@ -41,6 +41,18 @@ pub trait Disk: Send + Sync {
     /// Any failure of open(2).
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
 
+    /// Gives a file another name, in one step, taking that of the file which has it so far.
+    ///
+    /// # Errors
+    /// Any failure of rename(2).
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Any failure of unlink(2).
+    fn remove(&self, name: &str) -> io::Result<()>;
+
     /// Makes the names of files created so far, and the folder's own, survive a power cut.
     ///
     /// # Errors
@@ -167,6 +179,14 @@ impl Disk for Folder {
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let file = options().write(true).create_new(true).open(self.path.join(name))?;
         Ok(Box::new(RealFile::new(file)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path.join(name))
     }
 
     fn sync_names(&self) -> io::Result<()> {

@@ -87,6 +87,22 @@ pub enum JournalError {
         /// Where a copy of the file was put, if the lock was held and there was room for one.
         copy: Option<PathBuf>,
     },
+    /// A damaged file could not be copied before it is replaced.
+    #[error("cannot keep a copy of the damaged journal file {}", file.display())]
+    Copy {
+        /// The damaged file.
+        file: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
+    /// A new file could not take the place of a damaged one.
+    #[error("cannot replace the damaged journal file {}", file.display())]
+    Replace {
+        /// The damaged file.
+        file: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
     /// A file was written by a newer volhook; it is read, not written.
     #[error("the journal file {} has format {version}, this volhook writes up to {newest}", file.display())]
     NewerFormat {

@@ -11,6 +11,7 @@ use crate::leases::unknown_record;
 use crate::log::Log;
 use crate::log::Next;
 use crate::log::VOLUMES;
+use crate::log::copied_kind;
 use crate::log::kind_of;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -111,7 +112,7 @@ impl<'a> Follow<'a> {
 
 impl Journal {
     /// Everything that was recorded, by sequence number. Files of earlier boots are history, which a power cut may
-    /// have torn anywhere: what is left of them is told.
+    /// have torn anywhere, and so are copies of damaged files: what is left of them is told.
     ///
     /// # Errors
     /// This boot's file or the file of volumes cannot be read or is damaged.
@@ -124,15 +125,17 @@ impl Journal {
         let names =
             disk.names().map_err(|source| JournalError::List { folder: disk.path().to_owned(), source })?;
         for name in names.iter().filter(|name| *name != self.leases_name() && *name != VOLUMES) {
-            if kind_of(name) == Some(FileKind::Leases) {
-                events.extend(self.history(name)?);
+            if let Some(kind) = kind_of(name).or_else(|| copied_kind(name)) {
+                events.extend(self.history(name, kind)?);
             }
         }
         events.sort_by_key(|event| event.seq);
+        // What was taken over from a damaged file stands in its copy as well.
+        events.dedup_by_key(|event| event.seq);
         Ok(events)
     }
 
-    fn history(&self, name: &str) -> Result<Vec<Event>, JournalError> {
+    fn history(&self, name: &str, kind: FileKind) -> Result<Vec<Event>, JournalError> {
         let path = self.disk().path().join(name);
         let file = self
             .disk()
@@ -146,9 +149,9 @@ impl Journal {
         let mut bytes = vec![0; usize::try_from(length).map_err(|e| unreadable(std::io::Error::other(e)))?];
         let read = file.read_at(&mut bytes, HEADER as u64).map_err(unreadable)?;
         let mut events = Vec::new();
-        for (header, payload) in codec::salvage(&bytes[..read], FileKind::Leases) {
+        for (_, header, payload) in codec::salvage(&bytes[..read], kind) {
             // A newer version's records are passed over here as well.
-            events.extend(decode(FileKind::Leases, &header, payload).ok().flatten());
+            events.extend(decode(kind, &header, payload).ok().flatten());
         }
         Ok(events)
     }

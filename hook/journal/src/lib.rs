@@ -8,7 +8,8 @@
 //! | `volumes` | [`VolumeRecord`]s: what outlives a boot | synced before it is acknowledged |
 //! | `leases-<boot id>.index` | checkpoint: where in the file the live grants stand; ignored when it does not fit | none |
 //! | `lock` | nothing; carries the exclusive flock(2) | – |
-//! | `<file>.damaged-<offset>` | copy of a damaged file | synced |
+//! | `<file>.damaged-<offset>`, `…-<n>` | copy of a damaged file | synced |
+//! | `<file>.rebuilding` | a new file that will take the damaged one's place | synced before it does |
 //!
 //! Writers hold the lock for one look and one append. Readers take no lock: a frame that is still being written
 //! looks like a torn tail, and is not there yet.
@@ -109,7 +110,9 @@
 //! - **nothing**;
 //! - **a torn tail**: a frame that is short, or in which a sector or the end is zeros, with no later append behind
 //!   it. It was never acknowledged. Readers stop before it; the next writer cuts it off;
-//! - **damage**: anything else. The error names file and offset, a copy is kept, and nothing is written.
+//! - **damage**: anything else. The error names file and offset, a copy is kept, and nothing is written until the file
+//!   is [rebuilt](Journal::rebuild): what is readable of it is [salvaged](Journal::salvage), the caller settles the rest from
+//!   what else it knows, and a new file takes its place. The copy goes on telling its part of the story.
 //!
 //! A file with a newer format is read as far as its records are known and never written. A file of an earlier
 //! boot was never synced: what is left of it is history, wherever it is torn.
@@ -126,6 +129,9 @@
 //! | changing the checkpoint's pages | a header that says so; pages from before and after, perhaps one that fails its checksum | the log's tail contradicts them, or they are ignored; the next writer of a checkpoint lays it out anew |
 //! | laying the checkpoint out anew | the headers and pages from before, and pages to which nothing leads | the next writer of a checkpoint |
 //! | writing a header of the checkpoint | the other header | it counts; the next writer of a checkpoint |
+//! | copying a damaged file | the damaged file and a part of the copy | whoever meets the damage next completes the copy |
+//! | writing `<file>.rebuilding` | the damaged file, its copy, and a part of the new file | the next rebuild writes it anew |
+//! | between the rename of it and its sync, by a power cut | the damaged file or the new one, each complete | the next rebuild, if need be |
 //! | holding the lock | the lock is free: the kernel gives it back with the last descriptor | nobody needs to |
 //! | anywhere, by a power cut | leases of another boot: none hold; `volumes` as above | the next boot begins its own file |
 //!
@@ -144,6 +150,7 @@ mod interest;
 mod leases;
 mod log;
 mod pages;
+mod repair;
 mod tail;
 
 pub use check::CheckpointState;
@@ -161,6 +168,9 @@ pub use events::Event;
 pub use events::EventRecord;
 pub use events::Follow;
 pub use interest::Interest;
+pub use repair::Lost;
+pub use repair::Rebuilt;
+pub use repair::Salvaged;
 
 use codec::FileKind;
 use codec::Link;
@@ -234,14 +244,21 @@ impl Journal {
     /// [`JournalError::LockTimeout`] at the deadline; [`JournalError::Damaged`] and [`JournalError::NewerFormat`]
     /// when this boot's file may not be written; [`JournalError::Poisoned`] after a failed sync; failures of I/O.
     pub fn lock(&self, deadline: Instant) -> Result<Locked<'_>, JournalError> {
+        let guard = self.guard(deadline)?;
+        self.locked(guard)
+    }
+
+    /// The lock alone.
+    fn guard(&self, deadline: Instant) -> Result<Box<dyn Lock>, JournalError> {
         let file = || self.disk.path().join(disk::LOCK);
         if self.poisoned.load(Ordering::Relaxed) {
             return Err(JournalError::Poisoned { folder: self.disk.path().to_owned() });
         }
         let guard = self.disk.lock(deadline).map_err(|source| JournalError::Lock { file: file(), source })?;
-        let Some(guard) = guard else {
-            return Err(JournalError::LockTimeout { file: file() });
-        };
+        guard.ok_or_else(|| JournalError::LockTimeout { file: file() })
+    }
+
+    fn locked(&self, guard: Box<dyn Lock>) -> Result<Locked<'_>, JournalError> {
         let leases = Leases::load(&*self.disk, &self.leases_name, true)
             .map_err(|error| log::keep_copy(&*self.disk, error))?;
         if let Some(leases) = &leases {

@@ -13,6 +13,7 @@ use crate::codec::Rest;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// The name of the file of what outlives a boot.
@@ -41,9 +42,9 @@ pub(crate) fn is_copy(name: &str) -> bool {
 
 /// The kind of the journal file of which the one called `name` is a copy.
 pub(crate) fn copied_kind(name: &str) -> Option<FileKind> {
-    let (of, offset) = name.split_once(COPY)?;
-    let is_offset = !offset.is_empty() && offset.bytes().all(|b| b.is_ascii_digit());
-    kind_of(of).filter(|_| is_offset)
+    let (of, place) = name.split_once(COPY)?;
+    let is_place = !place.is_empty() && place.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    kind_of(of).filter(|_| is_place)
 }
 
 pub(crate) fn is_boot_id(text: &str) -> bool {
@@ -105,8 +106,13 @@ impl Log {
         let file = disk
             .create(name)
             .map_err(|source| JournalError::Open { file: disk.path().join(name), source })?;
+        Ok(Self::empty(file, name, kind))
+    }
+
+    /// An empty file that is, or will be, called `name`.
+    pub(crate) fn empty(file: Box<dyn DiskFile>, name: &str, kind: FileKind) -> Self {
         let link = Link::first(FileHeader { version: FORMAT, chain: 0 });
-        Ok(Self { kind, name: name.to_owned(), file, header: None, link, torn: false, synced: false })
+        Self { kind, name: name.to_owned(), file, header: None, link, torn: false, synced: false }
     }
 
     /// Whether the file was written by a newer version, which may put records into it that this one does not know.
@@ -222,7 +228,12 @@ impl Log {
         Ok(at)
     }
 
-    fn write_header(&mut self, path: &std::path::Path, time_us: i64) -> Result<(), JournalError> {
+    /// Writes the header of an empty file.
+    pub(crate) fn begin(&mut self, disk: &dyn Disk, time_us: i64) -> Result<(), JournalError> {
+        self.write_header(&disk.path().join(&self.name), time_us)
+    }
+
+    fn write_header(&mut self, path: &Path, time_us: i64) -> Result<(), JournalError> {
         let unwritten = |source| JournalError::Write { file: path.to_owned(), offset: 0, source };
         let bytes = codec::encode_header(self.kind, &self.name, time_us);
         self.file.set_len(0).map_err(unwritten)?;
@@ -274,7 +285,7 @@ fn last_sequence_of(file: &dyn DiskFile, kind: FileKind) -> std::io::Result<u64>
         let mut bytes =
             vec![0; usize::try_from(length.saturating_sub(start)).map_err(std::io::Error::other)?];
         let read = file.read_at(&mut bytes, start)?;
-        let last = codec::salvage(&bytes[..read], kind).map(|(header, _)| header.sequence).max();
+        let last = codec::salvage(&bytes[..read], kind).map(|(_, header, _)| header.sequence).max();
         if last.is_some() || start == HEADER as u64 {
             return Ok(last.unwrap_or(0));
         }
@@ -297,18 +308,42 @@ pub(crate) fn keep_copy(disk: &dyn Disk, error: JournalError) -> JournalError {
     JournalError::Damaged { file, offset, reason, copy }
 }
 
-fn copy_of(disk: &dyn Disk, file: &std::path::Path, offset: u64) -> std::io::Result<PathBuf> {
+/// Makes a copy of the damaged `file`, unless there is one already, and returns its path.
+pub(crate) fn copy_of(disk: &dyn Disk, file: &Path, offset: u64) -> std::io::Result<PathBuf> {
     let name = file.file_name().and_then(|n| n.to_str()).ok_or(std::io::ErrorKind::InvalidInput)?;
-    let copy_name = format!("{name}{COPY}{offset}");
-    let copy_path = disk.path().join(&copy_name);
     let source = disk.open(name, false)?.ok_or(std::io::ErrorKind::NotFound)?;
     let length = source.size()?;
-    let copy = match disk.open(&copy_name, true)? {
-        // Complete copies are as long as the file, which does not grow while it is damaged.
-        Some(copy) if copy.size()? == length => return Ok(copy_path),
-        Some(copy) => copy,
-        None => disk.create(&copy_name)?,
-    };
+    // A file that was rebuilt may be damaged at the same place once more: that is another copy.
+    let names = std::iter::once(format!("{name}{COPY}{offset}"))
+        .chain((1..1000).map(|again| format!("{name}{COPY}{offset}-{again}")));
+    for copy_name in names {
+        let copy = match disk.open(&copy_name, true)? {
+            Some(copy) if !begins_like(&*copy, &*source, offset)? => continue,
+            Some(copy) if copy.size()? == length => return Ok(disk.path().join(copy_name)),
+            Some(copy) => copy,
+            None => disk.create(&copy_name)?,
+        };
+        copy_bytes(&*source, &*copy, length)?;
+        disk.sync_names()?;
+        return Ok(disk.path().join(copy_name));
+    }
+    Err(std::io::ErrorKind::AlreadyExists.into())
+}
+
+/// Whether `copy`, as far as it goes, is one of `source`: looked at where files differ, their headers and the damage.
+fn begins_like(copy: &dyn DiskFile, source: &dyn DiskFile, offset: u64) -> std::io::Result<bool> {
+    for place in [0, offset] {
+        let (mut here, mut there) = ([0; 4096], [0; 4096]);
+        let read = copy.read_at(&mut here, place)?;
+        source.read_at(&mut there, place)?;
+        if here[..read] != there[..read] {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn copy_bytes(source: &dyn DiskFile, copy: &dyn DiskFile, length: u64) -> std::io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;
     while at < length {
@@ -319,6 +354,5 @@ fn copy_of(disk: &dyn Disk, file: &std::path::Path, offset: u64) -> std::io::Res
         copy.write_at(&buffer[..read], at)?;
         at += read as u64;
     }
-    copy.sync()?;
-    Ok(copy_path)
+    copy.sync()
 }

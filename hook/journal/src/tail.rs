@@ -4,6 +4,8 @@
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use volhook_core::lease::Grant;
+use volhook_core::lease::LeaseTable;
 
 /// A record and where its frame stands in the log.
 pub(crate) struct Framed {
@@ -49,6 +51,7 @@ enum Kind {
     Refused,
     Fault,
     Note,
+    Rebuilt,
 }
 
 impl<'a> Glance<'a> {
@@ -105,9 +108,16 @@ impl Tail {
             Err(error) => return Err(error),
         };
         let attempt = match (glance.kind, glance.attempt) {
-            (Kind::Planned | Kind::Mounted | Kind::Broken | Kind::Refused | Kind::Fault | Kind::Note, _) => {
-                return Ok(());
-            }
+            (
+                Kind::Planned
+                | Kind::Mounted
+                | Kind::Broken
+                | Kind::Refused
+                | Kind::Fault
+                | Kind::Note
+                | Kind::Rebuilt,
+                _,
+            ) => return Ok(()),
             (_, Some(attempt)) => attempt,
             (_, None) if self.lenient => return Ok(()),
             (_, None) => return Err(serde::de::Error::missing_field("attempt")),
@@ -132,6 +142,20 @@ impl Tail {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The grants that were made here and not given back, as far as they can be understood.
+    pub(crate) fn grants(&self) -> Vec<Grant> {
+        let mut table = LeaseTable::default();
+        for standing in self.attempts.values() {
+            let Standing::Granted { grant, bound } = standing else { continue };
+            for framed in std::iter::once(grant).chain(bound) {
+                if let Ok(record) = serde_json::from_slice(&framed.payload) {
+                    table.apply(&record);
+                }
+            }
+        }
+        table.grants().cloned().collect()
     }
 
     /// How many attempts were granted here and not given back.

@@ -139,6 +139,10 @@ pub(crate) fn lines(event: &Event) -> Vec<Line> {
         LeaseRecord::Fault { container, stage, reason } => {
             vec![line("fault", None, Some(container), format!("{stage}: {reason}"))]
         }
+        LeaseRecord::Rebuilt { kept, lost_at, copy } => {
+            let what = format!("{kept} records kept; damaged at offset {lost_at}, see {copy}");
+            vec![line("rebuilt", None, None, what)]
+        }
         LeaseRecord::Note { container, volume, text } => {
             vec![line("note", volume.as_ref(), Some(container), text.clone())]
         }

@@ -108,6 +108,7 @@ fn concerns(event: &Event, container: &ContainerId, attempts: &BTreeSet<String>)
             LeaseRecord::Refused { container: whose, .. }
             | LeaseRecord::Fault { container: whose, .. }
             | LeaseRecord::Note { container: whose, .. } => whose == container,
+            LeaseRecord::Rebuilt { .. } => false,
         },
     }
 }

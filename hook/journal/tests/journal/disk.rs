@@ -24,6 +24,8 @@ struct Content {
 struct Inner {
     files: BTreeMap<String, Content>,
     next_identity: u64,
+    /// Names changed since names were synced: from, to, and the file that had it.
+    renamed: Vec<(String, String, Option<Content>)>,
     steps: u64,
     /// The step that is not completed, and how many bytes of it are, if it is a write.
     stop: Option<(u64, usize)>,
@@ -92,6 +94,7 @@ impl Simulated {
         let inner = self.0.lock().unwrap();
         Self(Arc::new(Mutex::new(Inner {
             files: inner.files.clone(),
+            renamed: inner.renamed.clone(),
             next_identity: inner.next_identity,
             ..Inner::default()
         })))
@@ -101,7 +104,15 @@ impl Simulated {
     pub(crate) fn after_power_cut(&self, left: Left) -> Self {
         let inner = self.0.lock().unwrap();
         let mut files = BTreeMap::new();
-        for (name, file) in &inner.files {
+        let mut here = inner.files.clone();
+        if left == Left::Nothing {
+            for (from, to, replaced) in inner.renamed.iter().rev() {
+                let file = here.remove(to).unwrap();
+                here.insert(from.clone(), file);
+                here.extend(replaced.clone().map(|file| (to.clone(), file)));
+            }
+        }
+        for (name, file) in &here {
             if !file.named && left == Left::Nothing {
                 continue;
             }
@@ -137,6 +148,14 @@ fn remains(file: &Content, left: Left) -> Vec<u8> {
 }
 
 impl Inner {
+    /// An open file, whatever its name is by now.
+    fn file(&mut self, identity: u64) -> &mut Content {
+        self.files
+            .values_mut()
+            .find(|file| file.identity == identity)
+            .expect("nobody uses a file that is gone")
+    }
+
     /// Counts a step; the number of bytes that get through, or an error from the stop on.
     fn step(&mut self, bytes: usize) -> Result<(), usize> {
         let now = self.steps;
@@ -182,9 +201,26 @@ impl Disk for Simulated {
         Ok(Box::new(OpenFile { disk: self.clone(), name: name.to_owned(), identity }))
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.0.lock().unwrap();
+        inner.step(0).map_err(|_| crashed())?;
+        let file = inner.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        let replaced = inner.files.insert(to.to_owned(), file);
+        inner.renamed.push((from.to_owned(), to.to_owned(), replaced));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.0.lock().unwrap();
+        inner.step(0).map_err(|_| crashed())?;
+        inner.files.remove(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(())
+    }
+
     fn sync_names(&self) -> io::Result<()> {
         let mut inner = self.0.lock().unwrap();
         inner.step(0).map_err(|_| crashed())?;
+        inner.renamed.clear();
         for file in inner.files.values_mut() {
             file.named = true;
         }
@@ -214,12 +250,12 @@ impl DiskFile for OpenFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.with(|inner| inner.files[&self.name].live.len()) as u64)
+        Ok(self.with(|inner| inner.file(self.identity).live.len()) as u64)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|inner| {
-            let live = &inner.files[&self.name].live;
+            let live = &inner.file(self.identity).live;
             let rest = live.get(offset as usize..).unwrap_or(&[]);
             let count = rest.len().min(buffer.len());
             buffer[..count].copy_from_slice(&rest[..count]);
@@ -237,7 +273,7 @@ impl DiskFile for OpenFile {
                 Ok(()) => bytes.len(),
                 Err(count) => count,
             };
-            let live = &mut inner.files.get_mut(&self.name).unwrap().live;
+            let live = &mut inner.file(self.identity).live;
             let end = offset as usize + count;
             if count > 0 && live.len() < end {
                 live.resize(end, 0);
@@ -252,7 +288,7 @@ impl DiskFile for OpenFile {
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.with(|inner| {
             inner.step(0).map_err(|_| crashed())?;
-            inner.files.get_mut(&self.name).unwrap().live.resize(length as usize, 0);
+            inner.file(self.identity).live.resize(length as usize, 0);
             Ok(())
         })
     }
@@ -264,7 +300,7 @@ impl DiskFile for OpenFile {
             if inner.failing_sync {
                 return Err(io::Error::other("simulated I/O error"));
             }
-            let file = inner.files.get_mut(&self.name).unwrap();
+            let file = inner.file(self.identity);
             file.durable = file.live.clone();
             Ok(())
         })

@@ -11,3 +11,4 @@ mod fold;
 mod golden;
 mod processes;
 mod records;
+mod repair;

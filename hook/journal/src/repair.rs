@@ -1,0 +1,309 @@
+//! What can still be read of a damaged file, and a new file in its place.
+
+use crate::Journal;
+use crate::codec;
+use crate::codec::FORMAT;
+use crate::codec::FileKind;
+use crate::codec::HEADER;
+use crate::disk::Disk;
+use crate::disk::DiskFile;
+use crate::encode;
+use crate::error::JournalError;
+use crate::index::noted_end;
+use crate::log;
+use crate::log::Log;
+use crate::log::Next;
+use crate::log::VOLUMES;
+use crate::tail::Standing;
+use crate::tail::Tail;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Instant;
+use volhook_core::lease::Grant;
+use volhook_core::lease::LeaseRecord;
+
+/// What can still be read of this boot's damaged file; made by [`Journal::salvage`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Salvaged {
+    /// The damaged file.
+    pub file: PathBuf,
+    /// Where the damage begins.
+    pub offset: u64,
+    /// What is wrong there.
+    pub reason: String,
+    /// Grants that no readable record gives back, with their bindings. An unreadable one may have given them back.
+    pub grants: Vec<Grant>,
+    /// Attempts that were given back, whatever else is known of them.
+    pub released: BTreeSet<String>,
+    /// The parts of the file that hold no readable record.
+    pub lost: Vec<Lost>,
+    #[serde(skip)]
+    print: Print,
+}
+
+/// A part of a file that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// Where it begins.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub length: u64,
+}
+
+/// What was done about a damaged file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rebuilt {
+    /// The copy of the damaged file.
+    pub copy: PathBuf,
+    /// How many grants, or records of volumes, stand in the new file.
+    pub kept: u32,
+    /// Where the damage began.
+    pub lost_at: u64,
+}
+
+/// By which a file's first bytes are known again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Print {
+    identity: (u64, u64),
+    length: u64,
+    sum: u32,
+}
+
+/// A damaged file, read whole.
+struct Wreck {
+    file: Box<dyn DiskFile>,
+    bytes: Vec<u8>,
+    offset: u64,
+    reason: &'static str,
+}
+
+impl Wreck {
+    fn print(&self) -> Print {
+        let (length, sum) = (self.bytes.len() as u64, crc32c::crc32c(&self.bytes));
+        Print { identity: self.file.identity(), length, sum }
+    }
+
+    /// Whether this is the file of that print, perhaps written on since: damage before the checkpoint does not keep
+    /// others from appending.
+    fn continues(&self, print: &Print) -> bool {
+        let begin = usize::try_from(print.length).ok().and_then(|length| self.bytes.get(..length));
+        self.file.identity() == print.identity && begin.is_some_and(|b| crc32c::crc32c(b) == print.sum)
+    }
+}
+
+impl Journal {
+    /// Reads what can still be read of this boot's file; `None` when it is not damaged. Takes no lock and changes
+    /// nothing: what is lost can be looked for elsewhere before [`rebuild`](Self::rebuild).
+    ///
+    /// # Errors
+    /// Failures of I/O, and [`JournalError::NewerFormat`].
+    pub fn salvage(&self) -> Result<Option<Salvaged>, JournalError> {
+        let name = self.leases_name();
+        let Some(wreck) = wreck(self.disk(), name, FileKind::Leases)? else {
+            return Ok(None);
+        };
+        let mut lost = Vec::new();
+        let mut tail = Tail::new(false, true);
+        // The header is lost as well when the chain cannot even begin.
+        let mut at = if wreck.offset == 0 { 0 } else { HEADER };
+        for (offset, header, payload) in codec::salvage(&wreck.bytes, FileKind::Leases) {
+            if offset > at {
+                lost.push(Lost { offset: at as u64, length: (offset - at) as u64 });
+            }
+            at = offset + codec::FRAME + header.length;
+            let known = tail.add(offset as u64, payload);
+            debug_assert!(known.is_ok(), "a lenient fold passes over what it does not know");
+        }
+        if wreck.bytes.len() > at {
+            lost.push(Lost { offset: at as u64, length: (wreck.bytes.len() - at) as u64 });
+        }
+        let released = tail.attempts.iter().filter(|(_, standing)| matches!(standing, Standing::Released));
+        Ok(Some(Salvaged {
+            file: self.disk().path().join(name),
+            offset: wreck.offset,
+            reason: wreck.reason.to_owned(),
+            released: released.map(|(attempt, _)| attempt.clone()).collect(),
+            grants: tail.grants(),
+            lost,
+            print: wreck.print(),
+        }))
+    }
+
+    /// Puts a new file with `grants`, and a record that says so, in the place of this boot's damaged one, of which a
+    /// synced copy is kept. Records that others appended since `damage` was salvaged are taken over as well. `None`
+    /// when somebody else has rebuilt the file meanwhile.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock); [`JournalError::Damaged`] when the file is damaged in another way than `damage` says:
+    /// then it has to be salvaged again. A failure leaves the damaged file where it was.
+    pub fn rebuild(
+        &self,
+        deadline: Instant,
+        now: Timestamp,
+        damage: &Salvaged,
+        grants: &[Grant],
+    ) -> Result<Option<Rebuilt>, JournalError> {
+        let _guard = self.guard(deadline)?;
+        let (disk, name) = (self.disk(), self.leases_name());
+        let Some(wreck) = wreck(disk, name, FileKind::Leases)? else {
+            return Ok(None);
+        };
+        let path = disk.path().join(name);
+        if !wreck.continues(&damage.print) {
+            let (offset, reason) = (wreck.offset, wreck.reason);
+            return Err(JournalError::Damaged { file: path, offset, reason, copy: None });
+        }
+        let grants = with_later_records(grants, &wreck, &damage.print);
+        let (rebuilt, record) = self.set_aside(name, &wreck, grants.len())?;
+        let records: Vec<_> =
+            std::iter::once(record).chain(grants.into_iter().map(LeaseRecord::Granted)).collect();
+        let payloads = encode(FileKind::Leases, &records)?;
+        let readable = codec::salvage(&wreck.bytes, FileKind::Leases).map(|(_, header, _)| header.sequence);
+        let first = log::last_sequence(disk)?.max(readable.max().unwrap_or(0)) + 1;
+        let mut log = beside(disk, name, FileKind::Leases)?;
+        log.append(disk, &payloads, first, distinct(now, &wreck), true)?;
+        self.put_in_place(name)?;
+        Ok(Some(rebuilt))
+    }
+
+    /// Puts a new file with the readable records in the place of a damaged file of volumes, of which a synced copy is
+    /// kept. This is only history: the volumes' sidecars say what there is. `None` when the file is not damaged.
+    ///
+    /// # Errors
+    /// Those of [`rebuild`](Self::rebuild).
+    pub fn rebuild_volumes(
+        &self,
+        deadline: Instant,
+        now: Timestamp,
+    ) -> Result<Option<Rebuilt>, JournalError> {
+        let guard = self.guard(deadline)?;
+        let disk = self.disk();
+        let Some(wreck) = wreck(disk, VOLUMES, FileKind::Volumes)? else {
+            return Ok(None);
+        };
+        let mut frames = Vec::new();
+        let mut last = 0;
+        for (_, header, payload) in codec::salvage(&wreck.bytes, FileKind::Volumes) {
+            if header.sequence > last {
+                last = header.sequence;
+                frames.push((header, payload));
+            }
+        }
+        let (rebuilt, record) = self.set_aside(VOLUMES, &wreck, frames.len())?;
+        let mut log = beside(disk, VOLUMES, FileKind::Volumes)?;
+        log.begin(disk, distinct(now, &wreck))?;
+        for (header, payload) in frames {
+            log.append(disk, &[payload.to_vec()], header.sequence, header.time_us, false)?;
+        }
+        let unsynced = |source| JournalError::Sync { file: disk.path().join(VOLUMES), source };
+        log.file.sync().map_err(unsynced)?;
+        self.put_in_place(VOLUMES)?;
+        // The story misses this line only if the other file cannot be written either.
+        if let Ok(mut locked) = self.locked(guard) {
+            let _ = locked.append(now, &[record]);
+        }
+        Ok(Some(rebuilt))
+    }
+
+    /// Keeps a copy of a damaged file, and says so.
+    fn set_aside(
+        &self,
+        name: &str,
+        wreck: &Wreck,
+        kept: usize,
+    ) -> Result<(Rebuilt, LeaseRecord), JournalError> {
+        let (file, lost_at) = (self.disk().path().join(name), wreck.offset);
+        let copy = log::copy_of(self.disk(), &file, lost_at)
+            .map_err(|source| JournalError::Copy { file: file.clone(), source })?;
+        let kept = u32::try_from(kept).unwrap_or(u32::MAX);
+        let copy_name = copy.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+        Ok((Rebuilt { copy, kept, lost_at }, LeaseRecord::Rebuilt { kept, lost_at, copy: copy_name }))
+    }
+
+    /// The step that counts: before it the damaged file is there, behind it the new one.
+    fn put_in_place(&self, name: &str) -> Result<(), JournalError> {
+        let file = || self.disk().path().join(name);
+        self.disk()
+            .rename(&beside_name(name), name)
+            .map_err(|source| JournalError::Replace { file: file(), source })?;
+        self.disk().sync_names().map_err(|source| JournalError::Sync { file: file(), source })
+    }
+}
+
+/// The file called `name`, if it is damaged.
+fn wreck(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Option<Wreck>, JournalError> {
+    let damage = match Log::open(disk, name, kind, false) {
+        Ok(None) => return Ok(None),
+        Err(JournalError::Damaged { offset, reason, .. }) => Some((offset, reason)),
+        Err(error) => return Err(error),
+        Ok(Some(mut log)) => {
+            if log.newer() {
+                let (file, version) = (disk.path().join(name), log.header.map_or(0, |h| h.version));
+                return Err(JournalError::NewerFormat { file, version, newest: FORMAT });
+            }
+            let noted = noted_end(disk, &log);
+            let link = log.link;
+            match log.replay(disk, link, |_, _, _| Ok(Next::Go)) {
+                Ok(()) if noted.is_some_and(|noted| noted > log.link.end) => {
+                    Some((log.link.end, "the file once went further: records at its end are gone"))
+                }
+                Ok(()) => None,
+                Err(JournalError::Damaged { offset, reason, .. }) => Some((offset, reason)),
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    let Some((offset, reason)) = damage else { return Ok(None) };
+    let path = disk.path().join(name);
+    let opened =
+        disk.open(name, false).map_err(|source| JournalError::Open { file: path.clone(), source })?;
+    let Some(file) = opened else { return Ok(None) };
+    let unreadable = |source| JournalError::Read { file: path.clone(), source };
+    let length = file.size().map_err(unreadable)?;
+    let mut bytes = vec![0; usize::try_from(length).map_err(|e| unreadable(std::io::Error::other(e)))?];
+    let read = file.read_at(&mut bytes, 0).map_err(unreadable)?;
+    bytes.truncate(read);
+    Ok(Some(Wreck { file, bytes, offset, reason }))
+}
+
+/// `grants` as they are after what was appended since the damaged file was salvaged.
+fn with_later_records(grants: &[Grant], wreck: &Wreck, print: &Print) -> Vec<Grant> {
+    let mut table = volhook_core::lease::LeaseTable::default();
+    for grant in grants {
+        table.apply(&LeaseRecord::Granted(grant.clone()));
+    }
+    let salvaged = codec::salvage(&wreck.bytes, FileKind::Leases);
+    for (_, _, payload) in salvaged.filter(|(offset, _, _)| *offset as u64 >= print.length) {
+        if let Ok(record) = serde_json::from_slice(payload) {
+            table.apply(&record);
+        }
+    }
+    table.grants().cloned().collect()
+}
+
+fn beside_name(name: &str) -> String {
+    format!("{name}.rebuilding")
+}
+
+/// A new empty file beside the one called `name`, whose header will say `name`.
+fn beside(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Log, JournalError> {
+    let beside = beside_name(name);
+    let path = disk.path().join(&beside);
+    let failed = |source| JournalError::Open { file: path.clone(), source };
+    // Somebody may have been killed here before.
+    let file = match disk.open(&beside, true).map_err(failed)? {
+        Some(file) => file,
+        None => disk.create(&beside).map_err(failed)?,
+    };
+    Ok(Log::empty(file, name, kind))
+}
+
+/// A time for the new file's header that makes its checksum another one than the damaged file's, so that a checkpoint
+/// of that one is not taken for this one's.
+fn distinct(now: Timestamp, wreck: &Wreck) -> i64 {
+    let time = now.as_microsecond();
+    let old = wreck.bytes.get(16..24).and_then(|bytes| bytes.first_chunk()).map(|b| i64::from_le_bytes(*b));
+    if old == Some(time) { time + 1 } else { time }
+}
