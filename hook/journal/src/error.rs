@@ -103,6 +103,14 @@ pub enum JournalError {
         /// The failure.
         source: io::Error,
     },
+    /// A file of old history could not be removed.
+    #[error("cannot remove the old journal file {}", file.display())]
+    Remove {
+        /// The file.
+        file: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
     /// A file was written by a newer volhook; it is read, not written.
     #[error("the journal file {} has format {version}, this volhook writes up to {newest}", file.display())]
     NewerFormat {

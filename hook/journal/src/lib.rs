@@ -132,6 +132,7 @@
 //! | copying a damaged file | the damaged file and a part of the copy | whoever meets the damage next completes the copy |
 //! | writing `<file>.rebuilding` | the damaged file, its copy, and a part of the new file | the next rebuild writes it anew |
 //! | between the rename of it and its sync, by a power cut | the damaged file or the new one, each complete | the next rebuild, if need be |
+//! | removing old history | this boot's file with the highest sequence number, synced; some of the old files | the next to remove |
 //! | holding the lock | the lock is free: the kernel gives it back with the last descriptor | nobody needs to |
 //! | anywhere, by a power cut | leases of another boot: none hold; `volumes` as above | the next boot begins its own file |
 //!
@@ -151,6 +152,7 @@ mod leases;
 mod log;
 mod pages;
 mod repair;
+mod retain;
 mod tail;
 
 pub use check::CheckpointState;
@@ -171,6 +173,8 @@ pub use interest::Interest;
 pub use repair::Lost;
 pub use repair::Rebuilt;
 pub use repair::Salvaged;
+pub use retain::Removed;
+pub use retain::Retention;
 
 use codec::FileKind;
 use codec::Link;
@@ -415,6 +419,22 @@ impl Locked<'_> {
         done?;
         *self.journal.synced() = Some((log.file.identity(), log.link));
         Ok(())
+    }
+
+    /// Makes the highest sequence number given so far survive a power cut in this boot's file, so that others can go.
+    fn keep_sequence(&mut self, now: Timestamp) -> Result<(), JournalError> {
+        let disk = self.journal.disk();
+        let last = log::last_sequence(disk)?;
+        let leases = self.leases()?;
+        if leases.log.link.sequence < last || leases.log.header.is_none() {
+            let payloads = [Vec::new()];
+            let last = last.max(1);
+            let at = leases.log.append(disk, &payloads, last, now.as_microsecond(), false)?;
+            leases.appended(disk, at, &payloads);
+        }
+        let unsynced = |source| JournalError::Sync { file: disk.path().join(&leases.log.name), source };
+        leases.log.file.sync().map_err(unsynced)?;
+        disk.sync_names().map_err(unsynced)
     }
 
     /// This boot's file, created if need be.

@@ -33,6 +33,8 @@ pub(crate) fn kind_of(name: &str) -> Option<FileKind> {
     name.strip_prefix(LEASES).is_some_and(is_boot_id).then_some(FileKind::Leases)
 }
 
+/// How many bytes of a file's end are looked at for its last frame: room for the largest, and for a torn one.
+pub(crate) const LOOK: u64 = 256 << 10;
 const COPY: &str = ".damaged-";
 
 /// Whether the file called `name` is a copy of a damaged journal file.
@@ -279,7 +281,7 @@ pub(crate) fn last_sequence(disk: &dyn Disk) -> Result<u64, JournalError> {
 
 fn last_sequence_of(file: &dyn DiskFile, kind: FileKind) -> std::io::Result<u64> {
     let length = file.size()?;
-    let mut size = 128 << 10;
+    let mut size = LOOK;
     loop {
         let start = (length.saturating_sub(size) / 8 * 8).max(HEADER as u64);
         let mut bytes =

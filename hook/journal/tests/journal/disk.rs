@@ -81,8 +81,14 @@ impl Simulated {
 
     pub(crate) fn put(&self, name: &str, live: Vec<u8>) {
         let mut inner = self.0.lock().unwrap();
-        let file = inner.files.entry(name.to_owned()).or_default();
-        file.live = live;
+        inner.next_identity += 1;
+        let identity = inner.next_identity;
+        let new = || Content { identity, ..Content::default() };
+        inner.files.entry(name.to_owned()).or_insert_with(new).live = live;
+    }
+
+    pub(crate) fn remove_now(&self, name: &str) {
+        self.0.lock().unwrap().files.remove(name).expect("it is there");
     }
 
     pub(crate) fn names_now(&self) -> Vec<String> {

@@ -12,3 +12,4 @@ mod golden;
 mod processes;
 mod records;
 mod repair;
+mod retain;

@@ -1,0 +1,127 @@
+//! Old history is removed: files of earlier boots, and copies of damaged files.
+
+use crate::Journal;
+use crate::codec::HEADER;
+use crate::codec::salvage;
+use crate::disk::Disk;
+use crate::error::JournalError;
+use crate::log;
+use crate::log::VOLUMES;
+use crate::log::copied_kind;
+use crate::log::kind_of;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::time::Duration;
+use std::time::Instant;
+
+/// How much history is kept. Both limits hold; this boot's files and `volumes` are always kept, and are not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// History whose newest record is older goes.
+    pub age: Duration,
+    /// The most bytes of history; the oldest goes first.
+    pub bytes: u64,
+}
+
+/// A file that [`Journal::retain`] removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its length, with what belonged to it.
+    pub bytes: u64,
+}
+
+/// A file that may go.
+struct Old {
+    name: String,
+    /// What goes with it: the checkpoint of a file of leases.
+    others: Vec<String>,
+    bytes: u64,
+    /// When its newest record was written, microseconds since 1970; the lowest number where nothing can be read.
+    newest_us: i64,
+}
+
+impl Journal {
+    /// Removes history beyond the limits, and says what. Sequence numbers go on from where they were.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock); failures to remove, which leave what was not removed yet.
+    pub fn retain(
+        &self,
+        deadline: Instant,
+        now: Timestamp,
+        retention: &Retention,
+    ) -> Result<Vec<Removed>, JournalError> {
+        let mut locked = self.lock(deadline)?;
+        let disk = self.disk();
+        let names =
+            disk.names().map_err(|source| JournalError::List { folder: disk.path().to_owned(), source })?;
+        let mut old = Vec::new();
+        for name in &names {
+            let earlier = kind_of(name).is_some() && name != self.leases_name() && name != VOLUMES;
+            if earlier || copied_kind(name).is_some() {
+                old.push(look_at(disk, name, &names));
+            }
+        }
+        old.sort_by(|a, b| (b.newest_us, &b.name).cmp(&(a.newest_us, &a.name)));
+        let limit = now
+            .as_microsecond()
+            .saturating_sub_unsigned(u64::try_from(retention.age.as_micros()).unwrap_or(u64::MAX));
+        let mut kept = 0u64;
+        let mut going = Vec::new();
+        for old in old {
+            let bytes = kept.saturating_add(old.bytes);
+            // Behind a file that goes for its size, older ones go as well: history has no holes.
+            if old.newest_us >= limit && bytes <= retention.bytes && going.is_empty() {
+                kept = bytes;
+            } else {
+                going.push(old);
+            }
+        }
+        if going.is_empty() {
+            return Ok(Vec::new());
+        }
+        locked.keep_sequence(now)?;
+        let mut removed = Vec::new();
+        for Old { name, others, bytes, .. } in going.into_iter().rev() {
+            for name in others.iter().chain([&name]) {
+                disk.remove(name)
+                    .map_err(|source| JournalError::Remove { file: disk.path().join(name), source })?;
+            }
+            removed.push(Removed { name, bytes });
+        }
+        Ok(removed)
+    }
+}
+
+fn look_at(disk: &dyn Disk, name: &str, names: &[String]) -> Old {
+    let others: Vec<_> = match kind_of(name) {
+        Some(_) => {
+            let parts = [".index", ".table-0", ".table-1", ".rebuilding"].map(|part| format!("{name}{part}"));
+            parts.into_iter().filter(|part| names.contains(part)).collect()
+        }
+        None => Vec::new(),
+    };
+    let size =
+        |name: &str| disk.open(name, false).ok().flatten().and_then(|file| file.size().ok()).unwrap_or(0);
+    let bytes = others.iter().map(|name| size(name)).sum::<u64>() + size(name);
+    Old { name: name.to_owned(), others, bytes, newest_us: newest(disk, name).unwrap_or(i64::MIN) }
+}
+
+/// The time of the last readable record, or of the file's beginning.
+fn newest(disk: &dyn Disk, name: &str) -> Option<i64> {
+    let kind = kind_of(name).or_else(|| copied_kind(name))?;
+    let file = disk.open(name, false).ok()??;
+    let length = file.size().ok()?;
+    let start = (length.saturating_sub(log::LOOK) / 8 * 8).max(HEADER as u64);
+    let mut bytes = vec![0; usize::try_from(length.saturating_sub(start)).ok()?];
+    let read = file.read_at(&mut bytes, start).ok()?;
+    let last = salvage(&bytes[..read], kind).last().map(|(_, header, _)| header.time_us);
+    last.or_else(|| {
+        let mut header = [0; HEADER];
+        let read = file.read_at(&mut header, 0).ok()?;
+        let time = header[16..24].first_chunk().map(|bytes| i64::from_le_bytes(*bytes))?;
+        (read == HEADER && time > 0).then_some(time)
+    })
+}
