@@ -15,6 +15,7 @@ use crate::log::copied_kind;
 use crate::log::kind_of;
 use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::VolumeRecord;
@@ -129,10 +130,15 @@ impl Journal {
                 events.extend(self.history(name, kind)?);
             }
         }
-        events.sort_by_key(|event| event.seq);
         // What was taken over from a damaged file stands in its copy as well.
-        events.dedup_by_key(|event| event.seq);
-        Ok(events)
+        let mut story: BTreeMap<u64, Vec<Event>> = BTreeMap::new();
+        for event in events {
+            let there = story.entry(event.seq).or_default();
+            if !there.contains(&event) {
+                there.push(event);
+            }
+        }
+        Ok(story.into_values().flatten().collect())
     }
 
     fn history(&self, name: &str, kind: FileKind) -> Result<Vec<Event>, JournalError> {
