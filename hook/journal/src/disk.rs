@@ -1,5 +1,6 @@
 //! The one seam between the journal and a disk: what it needs of files, and the real folder that gives it.
 
+use rustix::fs::FallocateFlags;
 use rustix::fs::FlockOperation;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -92,11 +93,24 @@ pub trait DiskFile: Send {
     /// Any failure of pwrite(2).
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Cuts the file to `length` bytes.
+    /// Cuts the file to `length` bytes, and gives back what space was set aside behind them.
     ///
     /// # Errors
     /// Any failure of ftruncate(2).
     fn set_len(&self, length: u64) -> io::Result<()>;
+
+    /// Sets disk space aside for `length` bytes from `offset` on, without changing the file's length. On a filesystem that
+    /// cannot do this, nothing is set aside, and that is no failure.
+    ///
+    /// # Errors
+    /// Any other failure of fallocate(2) with `FALLOC_FL_KEEP_SIZE`.
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// How many bytes of disk space the file has, what is set aside included (`st_blocks` of stat(3type)).
+    ///
+    /// # Errors
+    /// Any failure of fstat(2).
+    fn space(&self) -> io::Result<u64>;
 
     /// Returns when what was written survives a power cut.
     ///
@@ -261,6 +275,17 @@ impl DiskFile for RealFile {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.file.set_len(length)
+    }
+
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, length) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    fn space(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.blocks() * 512)
     }
 
     fn sync(&self) -> io::Result<()> {

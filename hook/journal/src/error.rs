@@ -61,6 +61,17 @@ pub enum JournalError {
         /// The failure.
         source: io::Error,
     },
+    /// The disk, or a quota, has no room for the records and what is set aside for giving leases back. Nothing was
+    /// granted; giving back still works.
+    #[error("no room for {needed} bytes behind the journal file {}", file.display())]
+    Full {
+        /// The file.
+        file: PathBuf,
+        /// How many bytes are missing at most.
+        needed: u64,
+        /// The failure.
+        source: io::Error,
+    },
     /// A file could not be synced: whether the records are on the disk is unknown. The handle writes no more.
     #[error("cannot sync the journal file {}: what is on the disk is unknown", file.display())]
     Sync {
@@ -145,6 +156,14 @@ pub enum JournalError {
         /// The most that it may have.
         limit: usize,
     },
+}
+
+/// Whether there is no room for what was to be written.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }
 
 fn kept(copy: Option<&PathBuf>) -> String {

@@ -39,6 +39,11 @@ use volhook_core::lease::LeaseTable;
 /// make every look longer, fewer would make more processes write.
 pub(crate) const TAIL: u64 = 16 << 10;
 
+/// Bytes set aside for the record that gives a grant back: with a short container id it takes a third of that.
+const RELEASE: u64 = 1 << 10;
+/// Bytes set aside for other records on a full disk: faults, refusals.
+const OTHERS: u64 = 64 << 10;
+
 /// A boot's file of leases and what is known of its content.
 pub(crate) struct Leases {
     pub(crate) log: Log,
@@ -140,9 +145,25 @@ impl Leases {
         }
     }
 
-    /// The most grants that can be live.
-    pub(crate) fn live_at_most(&self) -> u64 {
-        self.index().map_or(0, |index| index.head.live) + self.tail.granted()
+    /// Makes sure that there is room for `records`, which take so many `bytes`, and behind them for what has to be
+    /// written whatever happens: a grant leaves room for giving back every live one, and for some other records; other
+    /// records leave room for giving back. A record that gives back takes what there is.
+    pub(crate) fn reserve(
+        &mut self,
+        disk: &dyn Disk,
+        records: &[LeaseRecord],
+        bytes: u64,
+    ) -> Result<(), JournalError> {
+        let live = self.index().map_or(0, |index| index.head.live) + self.tail.granted();
+        let granted =
+            records.iter().filter(|record| matches!(record, LeaseRecord::Granted(_))).count() as u64;
+        if granted > 0 {
+            return self.log.reserve(disk, bytes + (live + granted) * RELEASE + OTHERS);
+        }
+        if records.iter().any(|record| matches!(record, LeaseRecord::Released { .. })) {
+            return Ok(());
+        }
+        self.log.reserve(disk, bytes + live * RELEASE)
     }
 
     /// The live grants that `interest` covers, or all of them.
@@ -569,7 +590,7 @@ fn read_at<'a, T: serde::Deserialize<'a>>(framed: &'a Framed) -> Result<T, (u64,
     serde_json::from_slice(&framed.payload).map_err(|source| (framed.offset, source))
 }
 
-fn frame_size(payload: &[u8]) -> u64 {
+pub(crate) fn frame_size(payload: &[u8]) -> u64 {
     (FRAME + payload.len().next_multiple_of(8)) as u64
 }
 

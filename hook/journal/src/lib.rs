@@ -117,6 +117,14 @@
 //! A file with a newer format is read as far as its records are known and never written. A file of an earlier
 //! boot was never synced: what is left of it is history, wherever it is torn.
 //!
+//! # A full disk
+//!
+//! Behind the end of `leases-…` disk space is set aside (fallocate(2), the file's length unchanged): 1 KiB for giving back
+//! each live grant, and 64 KiB for other records. A grant that finds no room for itself and all this is refused with
+//! [`JournalError::Full`]; refusals, faults and notes may use the 64 KiB; giving back uses all. Cutting a torn tail gives
+//! the space back for a moment. Where the filesystem cannot set space aside, giving back can fail on a full disk; it
+//! then fails whole and can be tried again. The checkpoint is not needed and has no space set aside.
+//!
 //! # Killed here → what is on disk → who repairs
 //!
 //! | killed while | on disk | who repairs |
@@ -177,6 +185,7 @@ pub use retain::Removed;
 pub use retain::Retention;
 
 use codec::FileKind;
+use codec::HEADER;
 use codec::Link;
 use disk::Folder;
 use jiff::Timestamp;
@@ -377,6 +386,7 @@ impl Locked<'_> {
     /// outlive its boot. A process killed in here leaves all of them or the first few.
     ///
     /// # Errors
+    /// [`JournalError::Full`], which records that give leases back do not meet as long as space is set aside for them;
     /// [`JournalError::RecordTooLarge`], [`JournalError::Write`], and failures to begin a boot's file. None of the
     /// records is then in the journal.
     pub fn append(&mut self, now: Timestamp, records: &[LeaseRecord]) -> Result<(), JournalError> {
@@ -388,6 +398,8 @@ impl Locked<'_> {
         let disk = self.journal.disk();
         let every = self.journal.checkpoint_every;
         let leases = self.leases()?;
+        let bytes = payloads.iter().map(|payload| leases::frame_size(payload)).sum::<u64>() + HEADER as u64;
+        leases.reserve(disk, records, bytes)?;
         let at = leases.log.append(disk, &payloads, first, now.as_microsecond(), false)?;
         leases.appended(disk, at, &payloads);
         leases.write_checkpoint(disk, every);

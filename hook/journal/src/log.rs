@@ -13,6 +13,7 @@ use crate::codec::Rest;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
+use crate::error::is_full;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -35,6 +36,9 @@ pub(crate) fn kind_of(name: &str) -> Option<FileKind> {
 
 /// How many bytes of a file's end are looked at for its last frame: room for the largest, and for a torn one.
 pub(crate) const LOOK: u64 = 256 << 10;
+/// How much more than needed is set aside at once, so that few appends have to.
+const STEP: u64 = 1 << 20;
+const MARGIN: u64 = 64 << 10;
 const COPY: &str = ".damaged-";
 
 /// Whether the file called `name` is a copy of a damaged journal file.
@@ -105,9 +109,14 @@ impl Log {
         if let Some(log) = Self::open(disk, name, kind, true)? {
             return Ok(log);
         }
-        let file = disk
-            .create(name)
-            .map_err(|source| JournalError::Open { file: disk.path().join(name), source })?;
+        let file = disk.create(name).map_err(|source| {
+            let file = disk.path().join(name);
+            if is_full(&source) {
+                JournalError::Full { file, needed: HEADER as u64, source }
+            } else {
+                JournalError::Open { file, source }
+            }
+        })?;
         Ok(Self::empty(file, name, kind))
     }
 
@@ -193,11 +202,7 @@ impl Log {
             self.write_header(&path, time_us)?;
         }
         let at = self.link.end;
-        let unwritten = |source| JournalError::Write { file: path.clone(), offset: at, source };
-        if self.torn {
-            self.file.set_len(at).map_err(unwritten)?;
-            self.torn = false;
-        }
+        self.cut_torn(&path)?;
         // A writer may have died before its sync. New frames go behind synced ones only, so that no power cut
         // leaves whole frames, or pieces of a tail that was cut, behind torn ones.
         if sync && !self.synced {
@@ -214,20 +219,70 @@ impl Log {
             link.sequence = sequence;
         }
         link.end = at + bytes.len() as u64;
-        let written = self.file.write_at(&bytes, at).map_err(unwritten);
+        let written = self.file.write_at(&bytes, at).map_err(|source| {
+            if is_full(&source) {
+                JournalError::Full { file: path.clone(), needed: bytes.len() as u64, source }
+            } else {
+                JournalError::Write { file: path.clone(), offset: at, source }
+            }
+        });
         let done = match written {
             Ok(()) if sync => self.file.sync().map_err(unsynced),
             other => other,
         };
         if done.is_err() {
             // What is not acknowledged is not left for others to read; if even this fails, the tail is torn.
-            self.torn = self.file.set_len(at).is_err();
+            self.torn = self.cut(at).is_err();
             self.synced = false;
             return done.map(|()| at);
         }
         self.link = link;
         self.synced = sync;
         Ok(at)
+    }
+
+    /// Cuts off an unfinished append.
+    fn cut_torn(&mut self, path: &Path) -> Result<(), JournalError> {
+        if self.torn {
+            let at = self.link.end;
+            let unwritten = |source| JournalError::Write { file: path.to_owned(), offset: at, source };
+            self.cut(at).map_err(unwritten)?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+
+    /// Cuts the file, and sets the space behind it aside again, which goes with what is cut.
+    fn cut(&self, at: u64) -> std::io::Result<()> {
+        let held = self.file.space().unwrap_or(0);
+        self.file.set_len(at)?;
+        if held > at {
+            let _ = self.file.reserve(at, held - at);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that there is disk space for `bytes` more behind the log's end.
+    pub(crate) fn reserve(&mut self, disk: &dyn Disk, bytes: u64) -> Result<(), JournalError> {
+        let path = disk.path().join(&self.name);
+        let at = self.link.end;
+        let unwritten = |source| JournalError::Write { file: path.clone(), offset: at, source };
+        self.cut_torn(&path)?;
+        if self.header.is_none() && self.file.size().map_err(unwritten)? > 0 {
+            self.file.set_len(0).map_err(unwritten)?;
+        }
+        // A file's space includes what the filesystem needs to find its blocks: on ext4, at 340 places to a block and at
+        // least a block to a place, less than one part in 256.
+        let margin = at / 256 + MARGIN;
+        if self.file.space().map_err(unwritten)? >= at + bytes + margin {
+            return Ok(());
+        }
+        let large = self.file.reserve(at, bytes + margin + STEP);
+        match large.or_else(|_| self.file.reserve(at, bytes)) {
+            Ok(()) => Ok(()),
+            Err(source) if is_full(&source) => Err(JournalError::Full { file: path, needed: bytes, source }),
+            Err(source) => Err(unwritten(source)),
+        }
     }
 
     /// Writes the header of an empty file.
@@ -238,7 +293,10 @@ impl Log {
     fn write_header(&mut self, path: &Path, time_us: i64) -> Result<(), JournalError> {
         let unwritten = |source| JournalError::Write { file: path.to_owned(), offset: 0, source };
         let bytes = codec::encode_header(self.kind, &self.name, time_us);
-        self.file.set_len(0).map_err(unwritten)?;
+        // Cutting an empty file would give back what is set aside for it.
+        if self.file.size().map_err(unwritten)? > 0 {
+            self.file.set_len(0).map_err(unwritten)?;
+        }
         self.file.write_at(&bytes, 0).map_err(unwritten)?;
         let HeaderRead::Valid(header) = codec::decode_header(&bytes, self.kind, &self.name) else {
             unreachable!("a header just encoded is valid");

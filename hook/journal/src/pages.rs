@@ -78,7 +78,7 @@ impl Key {
 
     /// The page in which the search for it begins.
     pub(crate) fn home(self, pages: u32) -> u32 {
-        let place = u128::from(self.0 & !3) * u128::from(pages) >> 64;
+        let place = (u128::from(self.0 & !3) * u128::from(pages)) >> 64;
         u32::try_from(place).expect("a fraction of a number of pages")
     }
 }

@@ -18,6 +18,8 @@ struct Content {
     /// Whether the name survives a power cut.
     named: bool,
     identity: u64,
+    /// Space that it has, at least its length.
+    space: usize,
 }
 
 #[derive(Default)]
@@ -29,10 +31,13 @@ struct Inner {
     steps: u64,
     /// The step that is not completed, and how many bytes of it are, if it is a write.
     stop: Option<(u64, usize)>,
+    /// How many bytes all files together may have.
+    capacity: Option<usize>,
     /// How many bytes of a write find room; the rest is refused, as on a full disk.
     room: Option<usize>,
     /// Whether syncs fail, without anything reaching the disk.
     failing_sync: bool,
+    reserves: u64,
     /// How often each file was synced.
     syncs: BTreeMap<String, u64>,
 }
@@ -63,12 +68,28 @@ impl Simulated {
         self.0.lock().unwrap().stop = Some((step, bytes));
     }
 
+    /// Lets everything go on after a stop, as in the next process.
+    pub(crate) fn go_on(&self) {
+        self.0.lock().unwrap().stop = None;
+    }
+
+    /// How often space was set aside.
+    pub(crate) fn reserves(&self) -> u64 {
+        self.0.lock().unwrap().reserves
+    }
+
     pub(crate) fn fail_syncs(&self, fail: bool) {
         self.0.lock().unwrap().failing_sync = fail;
     }
 
     pub(crate) fn leave_room(&self, bytes: Option<usize>) {
         self.0.lock().unwrap().room = bytes;
+    }
+
+    /// Leaves so many bytes free beside what there is; `None` for as many as anybody wants.
+    pub(crate) fn leave_free(&self, bytes: Option<usize>) {
+        let mut inner = self.0.lock().unwrap();
+        inner.capacity = bytes.map(|bytes| inner.used() + bytes);
     }
 
     pub(crate) fn syncs(&self, name: &str) -> u64 {
@@ -102,6 +123,7 @@ impl Simulated {
             files: inner.files.clone(),
             renamed: inner.renamed.clone(),
             next_identity: inner.next_identity,
+            capacity: inner.capacity,
             ..Inner::default()
         })))
     }
@@ -126,7 +148,13 @@ impl Simulated {
             let durable = content.clone();
             files.insert(
                 name.clone(),
-                Content { live: content, durable, named: true, identity: file.identity },
+                Content {
+                    space: content.len(),
+                    live: content,
+                    durable,
+                    named: true,
+                    identity: file.identity,
+                },
             );
         }
         Self(Arc::new(Mutex::new(Inner { files, next_identity: inner.next_identity, ..Inner::default() })))
@@ -160,6 +188,19 @@ impl Inner {
             .values_mut()
             .find(|file| file.identity == identity)
             .expect("nobody uses a file that is gone")
+    }
+
+    fn used(&self) -> usize {
+        self.files.values().map(|file| file.space.max(file.live.len())).sum()
+    }
+
+    /// Has the file get space up to `end`, or as much as there is, and says where its space ends.
+    fn grow(&mut self, identity: u64, end: usize) -> usize {
+        let free = self.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(self.used()));
+        let file = self.file(identity);
+        let has = file.space.max(file.live.len());
+        file.space = has.max(end.min(has.saturating_add(free)));
+        file.space
     }
 
     /// Counts a step; the number of bytes that get through, or an error from the stop on.
@@ -279,6 +320,13 @@ impl DiskFile for OpenFile {
                 Ok(()) => bytes.len(),
                 Err(count) => count,
             };
+            let wanted = offset as usize + count;
+            let space = inner.grow(self.identity, wanted);
+            let (count, through) = if space < wanted {
+                (space.saturating_sub(offset as usize), Err(usize::MAX))
+            } else {
+                (count, through)
+            };
             let live = &mut inner.file(self.identity).live;
             let end = offset as usize + count;
             if count > 0 && live.len() < end {
@@ -287,16 +335,40 @@ impl DiskFile for OpenFile {
             if count > 0 {
                 live[offset as usize..end].copy_from_slice(&bytes[..count]);
             }
-            through.map_err(|_| crashed())
+            through
+                .map_err(|end| if end == usize::MAX { io::ErrorKind::StorageFull.into() } else { crashed() })
         })
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.with(|inner| {
             inner.step(0).map_err(|_| crashed())?;
-            inner.file(self.identity).live.resize(length as usize, 0);
+            let file = inner.file(self.identity);
+            file.live.resize(length as usize, 0);
+            file.space = length as usize;
             Ok(())
         })
+    }
+
+    fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.with(|inner| {
+            inner.step(0).map_err(|_| crashed())?;
+            let end = (offset + length) as usize;
+            inner.reserves += 1;
+            let before = inner.file(self.identity).space;
+            if inner.grow(self.identity, end) < end {
+                inner.file(self.identity).space = before;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        })
+    }
+
+    fn space(&self) -> io::Result<u64> {
+        Ok(self.with(|inner| {
+            let file = inner.file(self.identity);
+            file.space.max(file.live.len())
+        }) as u64)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -8,6 +8,7 @@ mod crash;
 mod damage;
 mod disk;
 mod fold;
+mod full;
 mod golden;
 mod processes;
 mod records;
