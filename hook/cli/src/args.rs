@@ -80,6 +80,9 @@ enum Command {
     /// See who holds what.
     #[command(subcommand)]
     Lease(Lease),
+    /// Look at the journal's files, and rebuild what is damaged.
+    #[command(subcommand)]
+    Journal(Journal),
     /// Manage plugins.
     #[command(subcommand)]
     Plugin(Plugin),
@@ -181,6 +184,22 @@ enum Lease {
 }
 
 #[derive(Subcommand)]
+enum Journal {
+    /// Read every file from end to end; change nothing. Fails unless all is as it was written.
+    Check {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Begin damaged files anew with what can be read, with containers' records and with what the kernel knows. A
+    /// copy is kept. Hooks do the same when they meet damage.
+    Rebuild {
+        /// Only show what is lost and what would be kept.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Subcommand)]
 enum Plugin {
     /// List plugins.
     Ls {
@@ -239,6 +258,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Lease(Lease::Break { volume, container, tenant, force }) => {
             commands::lease::break_lease(&context, &tenant, &volume, &container, force)
         }
+        Command::Journal(Journal::Check { output }) => commands::journal::check(&context, output.json),
+        Command::Journal(Journal::Rebuild { dry_run }) => commands::journal::rebuild(&context, dry_run),
         Command::Plugin(Plugin::Ls { output }) => commands::plugin::ls(&context, output.json),
         Command::Plugin(Plugin::Install { file }) => commands::plugin::install(&context, &file),
         Command::Plugin(Plugin::Compile) => commands::plugin::compile(),

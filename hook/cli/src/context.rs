@@ -2,6 +2,8 @@
 //! claims must start whatever state they are in.
 
 use crate::error::Failure;
+use crate::repair;
+use jiff::Timestamp;
 use std::cell::OnceCell;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -10,9 +12,13 @@ use std::time::Duration;
 use std::time::Instant;
 use volhook_core::config::Config;
 use volhook_core::lease::LeaseTable;
+use volhook_core::lease::VolumeRecord;
 use volhook_journal::Interest;
 use volhook_journal::Journal;
+use volhook_journal::JournalError;
 use volhook_journal::Locked;
+use volhook_journal::Removed;
+use volhook_journal::Retention;
 use volhook_mounts::process::HostIdentity;
 use volhook_plugin_host::Host;
 use volhook_volumes::Store;
@@ -98,19 +104,44 @@ impl Context {
 }
 
 impl Context {
-    /// The journal under its lock.
+    /// The journal under its lock. A damaged journal is rebuilt on the way: no person is needed for that.
     pub(crate) fn lock(&self, deadline: Instant) -> Result<Locked<'_>, Failure> {
-        self.journal()?.lock(deadline).map_err(Failure::new)
+        self.mended(|journal| journal.lock(deadline))
     }
 
     /// The grants that `interest` covers.
     pub(crate) fn grants_about(&self, interest: &Interest<'_>) -> Result<LeaseTable, Failure> {
-        self.journal()?.read_about(interest).map_err(Failure::new)
+        self.mended(|journal| journal.read_about(interest))
     }
 
     /// All grants.
     pub(crate) fn grants(&self) -> Result<LeaseTable, Failure> {
-        self.journal()?.read().map_err(Failure::new)
+        self.mended(Journal::read)
+    }
+
+    /// Records what outlives a boot.
+    pub(crate) fn append_volumes(&self, records: &[VolumeRecord]) -> Result<(), Failure> {
+        self.mended(|journal| journal.lock(self.deadline)?.append_volumes(Timestamp::now(), records))
+    }
+
+    /// Removes history that the configuration does not want any more, and says what.
+    pub(crate) fn trim_history(&self) -> Result<Vec<Removed>, Failure> {
+        let history = &self.config()?.history;
+        let age = Duration::from_secs(u64::from(history.days) * 24 * 60 * 60);
+        let retention = Retention { age, bytes: history.size };
+        self.journal()?.retain(self.deadline, Timestamp::now(), &retention).map_err(Failure::new)
+    }
+
+    fn mended<'a, T>(&'a self, ask: impl Fn(&'a Journal) -> Result<T, JournalError>) -> Result<T, Failure> {
+        let journal = self.journal()?;
+        match ask(journal) {
+            Err(error @ JournalError::Damaged { .. }) => {
+                eprintln!("volhook: {}", Failure::new(error).cause_line());
+                repair::rebuild(self)?;
+                ask(journal).map_err(Failure::new)
+            }
+            other => other.map_err(Failure::new),
+        }
     }
 }
 

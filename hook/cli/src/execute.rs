@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::evidence;
 use crate::evidence::Over;
+use crate::failpoint;
 use crate::gather;
 use crate::gather::Claimed;
 use crate::gather::Proposal;
@@ -166,9 +167,14 @@ fn create(context: &Context, subject: &Subject, plan: &Plan, timings: &mut Timin
         }
     }
     timings.lap("volumes");
+    failpoint::reached("volumes-created");
     if !records.is_empty() {
-        let mut locked = context.lock(context.deadline)?;
-        locked.append_volumes(Timestamp::now(), &records).map_err(Failure::new)?;
+        context.append_volumes(&records)?;
+        // A start that creates volumes waits for the disk anyway, and comes by often enough. A container's start does not
+        // depend on it.
+        if let Err(failure) = context.trim_history() {
+            eprintln!("volhook: {}", failure.cause_line());
+        }
     }
     timings.lap("journal");
     Ok(())
@@ -219,8 +225,11 @@ fn take(
         .chain(notes)
         .chain([proposal.plan.record(), grant])
         .collect();
+    failpoint::reached("locked");
     locked.append(now, &records).map_err(Failure::new)?;
+    failpoint::reached("granted-locked");
     drop(locked);
+    failpoint::reached("granted");
     for over in over {
         record::remove(context, over.attempt())?;
     }
@@ -276,6 +285,7 @@ pub(crate) fn mount(
         });
     }
     timings.lap("sources");
+    failpoint::reached("sources-made");
     inject(process, rootfs, injections).map_err(|error| {
         let linked = matches!(error, volhook_mounts::Error::MountPointSymlink { .. });
         let failure =
@@ -288,6 +298,7 @@ pub(crate) fn mount(
     })?;
     verify_binds(context, plan, volumes, process, rootfs)?;
     timings.lap("mounts");
+    failpoint::reached("mounted");
     let record = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };
     let mut locked = context.lock(context.deadline)?;
     locked.append(Timestamp::now(), &[record]).map_err(Failure::new)?;

@@ -5,6 +5,7 @@ use crate::error::Failure;
 use crate::evidence;
 use crate::evidence::Verdict;
 use crate::execute;
+use crate::failpoint;
 use crate::gather;
 use crate::gather::Subject;
 use crate::record;
@@ -127,6 +128,7 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
     let record = Record { plan: proposal.plan, holder: Some(holder), spec: spec.into_document() };
     let mounted = record::write(context, &record).and_then(|()| {
         timings.lap("record");
+        failpoint::reached("recorded");
         execute::mount(context, &record.plan, &proposal.volumes, &process, &root_path, timings)
     });
     mounted.map_err(|failure| undone(context, &subject.attempt, failure))
@@ -168,6 +170,7 @@ fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings)
     locked.append(Timestamp::now(), &[tied]).map_err(Failure::new)?;
     drop(locked);
     timings.lap("journal");
+    failpoint::reached("bound");
     let root_path = Path::new(state.bundle()?).join(spec.root_path()?);
     let result = seen_in_container(context, &spec, record.plan, &process, &root_path).and_then(|plan| {
         let record = Record { plan, holder: Some(holder), spec: record.spec };
@@ -326,8 +329,13 @@ fn give_back(context: &Context, container: &ContainerId, attempt: Option<&str>) 
         };
         let result = evidence.and_then(|evidence| match evidence {
             None => Ok(()),
-            Some(evidence) => execute::release(context, grant, ReleaseReason::Poststop, evidence)
-                .and_then(|()| record::remove(context, &grant.attempt)),
+            Some(evidence) => {
+                failpoint::reached("judged");
+                execute::release(context, grant, ReleaseReason::Poststop, evidence).and_then(|()| {
+                    failpoint::reached("released");
+                    record::remove(context, &grant.attempt)
+                })
+            }
         });
         // One grant in trouble is no reason to keep the others.
         first_failure = first_failure.and(result);

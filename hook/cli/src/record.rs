@@ -6,6 +6,7 @@
 
 use crate::context::Context;
 use crate::error::Failure;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use std::fs;
@@ -67,6 +68,16 @@ pub(crate) fn read(context: &Context, attempt: &str) -> Result<Record, Failure> 
     })?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Failure::context(format!("the record {} is damaged", path.display()), error))
+}
+
+/// The record of an attempt, and when it was written.
+pub(crate) fn read_with_time(context: &Context, attempt: &str) -> Result<(Record, Timestamp), Failure> {
+    let record = read(context, attempt)?;
+    let path = folder(context).join(format!("{attempt}.json"));
+    let written = fs::metadata(&path).and_then(|data| data.modified()).map_err(|error| {
+        Failure::context(format!("cannot tell when {} was written", path.display()), error)
+    })?;
+    Ok((record, Timestamp::try_from(written).unwrap_or(Timestamp::UNIX_EPOCH)))
 }
 
 /// The attempts of which something is kept.

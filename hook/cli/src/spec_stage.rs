@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::error::Failure;
 use crate::execute;
+use crate::failpoint;
 use crate::gather;
 use crate::gather::Subject;
 use crate::hook::read_limited;
@@ -169,6 +170,7 @@ pub(crate) fn rewritten(
         record::write(context, &Record { plan, holder: None, spec: spec.document().clone() })
     })();
     timings.lap("record");
+    failpoint::reached("recorded");
     match applied {
         Ok(()) => Ok(Some(spec)),
         Err(failure) => Err(undone(context, &subject.attempt, failure)),

@@ -19,8 +19,40 @@ pub struct Config {
     pub policy: String,
     /// The OCI runtime behind `volhook runtime`: a path, or a name to be found in PATH.
     pub runtime: Option<String>,
+    /// How much history is kept.
+    pub history: History,
     /// Settings of plugins, by plugin name. Values are texts, whole numbers or booleans.
     pub plugins: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
+}
+
+/// `[history]`: how long what happened in earlier boots is remembered. This boot's events are always kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct History {
+    /// Days.
+    pub days: u32,
+    /// The most bytes, as a number or with a unit (`64M`).
+    #[serde(deserialize_with = "size")]
+    pub size: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { days: 90, size: 256 << 20 }
+    }
+}
+
+fn size<'de, D: serde::Deserializer<'de>>(value: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Bytes(u64),
+        Text(String),
+    }
+    match Written::deserialize(value)? {
+        Written::Bytes(bytes) => Ok(bytes),
+        Written::Text(text) => crate::size::parse(&text).map_err(serde::de::Error::custom),
+    }
 }
 
 impl Default for Config {
@@ -31,6 +63,7 @@ impl Default for Config {
             default_driver: "local".to_owned(),
             policy: "universal".to_owned(),
             runtime: None,
+            history: History::default(),
             plugins: BTreeMap::new(),
         }
     }

@@ -166,5 +166,6 @@ pub(crate) fn gc(context: &Context, dry_run: bool) -> Result<(), Failure> {
         record::remove_all(context, &attempt)?;
     }
     dead.iter().try_for_each(told)?;
-    context.store.clean_staging().map_err(Failure::new)
+    context.store.clean_staging().map_err(Failure::new)?;
+    context.trim_history()?.iter().try_for_each(|removed| out(&format!("history {}\n", removed.name)))
 }

@@ -1,0 +1,110 @@
+//! `volhook journal`: looking at the journal's files, and rebuilding what is damaged.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::output::dash;
+use crate::output::out;
+use crate::output::print_json;
+use crate::output::print_table;
+use crate::repair;
+use serde_json::json;
+use volhook_journal::CheckpointState;
+use volhook_journal::Content;
+use volhook_journal::FileReport;
+use volhook_journal::FileState;
+
+/// `volhook journal check`: reads everything, changes nothing. It fails when anything is not as it was written.
+pub(crate) fn check(context: &Context, as_json: bool) -> Result<(), Failure> {
+    let report = context.journal()?.check().map_err(Failure::new)?;
+    if as_json {
+        let mut document = json!(report);
+        document["sound"] = report.is_sound().into();
+        print_json(&document)?;
+    } else {
+        let rows = report.files.iter().map(row).collect();
+        print_table(&["file", "what", "format", "frames", "records", "bytes", "state"], rows)?;
+        let checkpoint = match report.checkpoint {
+            CheckpointState::Missing => "none yet; none is needed",
+            CheckpointState::Agrees => "agrees with the leases of this boot",
+            CheckpointState::Unusable => "not usable; it is ignored and written anew",
+            CheckpointState::Disagrees => "disagrees with the leases of this boot",
+            CheckpointState::Unknown => {
+                "cannot be compared: the leases of this boot cannot be read to their end"
+            }
+        };
+        out(&format!("checkpoint: {checkpoint}\n"))?;
+        for copy in &report.copies {
+            out(&format!("kept copy of a damaged file: {} ({} bytes)\n", copy.name, copy.bytes))?;
+        }
+        if report.is_sound() {
+            out("ok\n")?;
+        }
+    }
+    if report.is_sound() {
+        return Ok(());
+    }
+    let damaged = report.files.iter().any(|file| matches!(file.state, FileState::Damaged { .. }));
+    let failure = Failure::new(format!("the journal in {} is not sound", report.folder.display()));
+    Err(if damaged {
+        failure.hint("`volhook journal rebuild` shows what can be kept and does it; so does the next hook")
+    } else {
+        failure
+    })
+}
+
+fn row(file: &FileReport) -> Vec<String> {
+    let what = match file.kind {
+        Content::ThisBoot => "leases of this boot",
+        Content::EarlierBoot => "leases of an earlier boot",
+        Content::Volumes => "volumes",
+    };
+    let state = match &file.state {
+        FileState::Sound => "sound".to_owned(),
+        FileState::TornTail { offset } => format!("torn at offset {offset}; the next writer cuts it"),
+        FileState::Damaged { offset, reason } => format!("damaged at offset {offset}: {reason}"),
+        FileState::NewerFormat => "written by a newer volhook; read, never written".to_owned(),
+        FileState::Unreadable { error } => format!("cannot be read: {error}"),
+        FileState::UnknownRecord { offset, error } => {
+            format!("holds a record at offset {offset} that is not understood: {error}")
+        }
+    };
+    vec![
+        file.name.clone(),
+        what.to_owned(),
+        dash(file.format.map(|format| format.to_string())),
+        file.frames.to_string(),
+        file.records.to_string(),
+        file.bytes.to_string(),
+        state,
+    ]
+}
+
+/// `volhook journal rebuild`: what is damaged is begun anew with what is known.
+pub(crate) fn rebuild(context: &Context, dry_run: bool) -> Result<(), Failure> {
+    let journal = context.journal()?;
+    if let Some(damage) = journal.salvage().map_err(Failure::new)? {
+        out(&format!(
+            "{} is damaged at offset {}: {}\n",
+            damage.file.display(),
+            damage.offset,
+            damage.reason
+        ))?;
+        for lost in &damage.lost {
+            out(&format!("  {} bytes at offset {} cannot be read\n", lost.length, lost.offset))?;
+        }
+        for grant in repair::grants(context, &damage)? {
+            let volumes: Vec<String> = grant.leases.iter().map(|lease| lease.volume.to_string()).collect();
+            out(&format!("  held by container {}: {}\n", grant.container, volumes.join(", ")))?;
+        }
+    }
+    if dry_run {
+        return Ok(());
+    }
+    let done = repair::rebuild(context)?;
+    if done.is_empty() {
+        return out("nothing is damaged\n");
+    }
+    done.iter().try_for_each(|rebuilt| {
+        out(&format!("{} records kept; the damaged file is now {}\n", rebuilt.kept, rebuilt.copy.display()))
+    })
+}
