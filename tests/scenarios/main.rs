@@ -3,6 +3,7 @@
 //! Every scenario runs with both runtimes. All need root and fail where they cannot run.
 
 mod claims;
+mod crashes;
 mod leases;
 mod live;
 mod plugins;
