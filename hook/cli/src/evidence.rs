@@ -65,7 +65,8 @@ pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure
                 });
             }
         } else {
-            let left = process::processes_in_mount_namespace(holder.mount_namespace)
+            let (inode, id) = (holder.mount_namespace, holder.mount_namespace_id);
+            let left = process::processes_in_mount_namespace(inode, id)
                 .map_err(|error| Failure::context("cannot look for processes of a dead container", error))?;
             if let Some(pid) = left.first() {
                 let evidence = format!("{evidence}, and process {pid} is left in its mount namespace");

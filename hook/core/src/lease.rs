@@ -31,8 +31,11 @@ pub struct Holder {
     pub pid: i32,
     /// Its start time in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)).
     pub start_time: u64,
-    /// Inode of its mount namespace.
+    /// Inode of its mount namespace. The kernel gives the inode of a dead namespace to the next new one.
     pub mount_namespace: u64,
+    /// The number of its mount namespace that no other ever has in this boot (`NS_GET_MNTNS_ID`, Linux 6.11).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_namespace_id: Option<u64>,
 }
 
 /// One volume of a grant.

@@ -282,13 +282,23 @@ fn is_machine_id(text: &str) -> bool {
 /// # Errors
 /// As [`Process::start_time`] and [`Process::namespace`].
 pub fn holder(host: &HostIdentity, process: &Process) -> Result<Holder, Error> {
+    let opened;
+    let namespace = match &process.container {
+        Some(namespace) => namespace,
+        None => {
+            opened = process.namespace_fd(Namespace::Mount)?;
+            &opened
+        }
+    };
+    let unreadable = |source| read_error(process.pid, Namespace::Mount.link(), source);
     Ok(Holder {
         machine_id: host.machine_id.clone(),
         boot_id: host.boot_id.clone(),
         pid_namespace: host.pid_namespace,
         pid: process.pid(),
         start_time: process.start_time()?,
-        mount_namespace: process.namespace(Namespace::Mount)?,
+        mount_namespace: inode(namespace.as_fd()).map_err(unreadable)?,
+        mount_namespace_id: sys::mount_namespace_id(namespace.as_fd()),
     })
 }
 
@@ -400,16 +410,16 @@ pub fn life(host: &HostIdentity, holder: &Holder) -> Life {
     }
 }
 
-/// The processes, by pid, that have a thread in the mount namespace with this inode. Processes that the
-/// caller's pid namespace does not show are not among them.
+/// The processes, by pid, that have a thread in the mount namespace with this inode and, where both are known, with
+/// this unique id. Processes that the caller's pid namespace does not show are not among them.
 ///
-/// The kernel gives the inode of a dead namespace to the next new one, so what is found may belong to another
-/// container; finding nobody is proof that the namespace is dead.
+/// The kernel gives the inode of a dead namespace to the next new one, so without an id what is found may belong to
+/// another container; finding nobody is proof that the namespace is dead.
 ///
 /// # Errors
 /// [`Error::ReadProcess`] when a process can neither be inspected nor be told by its mount table to be in
 /// another namespace: then nobody knows.
-pub fn processes_in_mount_namespace(inode: u64) -> Result<Vec<i32>, Error> {
+pub fn processes_in_mount_namespace(inode: u64, id: Option<u64>) -> Result<Vec<i32>, Error> {
     let failed = |source| read_error(0, "the list of processes", source);
     let proc = sys::open(Path::new("/proc"), OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
     let mut found = Vec::new();
@@ -418,8 +428,10 @@ pub fn processes_in_mount_namespace(inode: u64) -> Result<Vec<i32>, Error> {
     let mut others = BTreeMap::new();
     for pid in numbered_entries(proc.as_fd()).map_err(failed)? {
         match mount_namespaces_of_threads(pid) {
-            Ok(namespaces) if namespaces.contains(&inode) => found.push(pid),
-            Ok(namespaces) => others.extend(namespaces.into_iter().map(|namespace| (namespace, pid))),
+            Ok(namespaces) if namespaces.get(&inode).is_some_and(|ids| matches_id(ids, id)) => {
+                found.push(pid);
+            }
+            Ok(namespaces) => others.extend(namespaces.into_keys().map(|namespace| (namespace, pid))),
             Err(Error::ProcessGone { .. }) => {}
             Err(error) if is_denied(&error) => denied.push((pid, error)),
             Err(error) => return Err(error),
@@ -435,16 +447,23 @@ pub fn processes_in_mount_namespace(inode: u64) -> Result<Vec<i32>, Error> {
     Ok(found)
 }
 
-fn mount_namespaces_of_threads(pid: i32) -> Result<BTreeSet<u64>, Error> {
+/// Whether one of a namespace inode's ids could be `id`.
+fn matches_id(ids: &BTreeSet<Option<u64>>, id: Option<u64>) -> bool {
+    id.is_none() || ids.contains(&id) || ids.contains(&None)
+}
+
+/// The mount namespaces of a process's threads: inodes, with the ids seen of each.
+fn mount_namespaces_of_threads(pid: i32) -> Result<BTreeMap<u64, BTreeSet<Option<u64>>>, Error> {
     let process = Process::open(pid)?;
     let failed = |source| read_error(pid, "task", source);
     let tasks =
         sys::openat(process.directory.as_fd(), "task", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
-    let mut namespaces = BTreeSet::new();
+    let mut namespaces: BTreeMap<u64, BTreeSet<Option<u64>>> = BTreeMap::new();
     for thread in numbered_entries(tasks.as_fd()).map_err(failed)? {
         let link = format!("{thread}/ns/mnt");
-        match sys::openat(tasks.as_fd(), &link, OFlags::RDONLY).and_then(|fd| inode(fd.as_fd())) {
-            Ok(inode) => drop(namespaces.insert(inode)),
+        let look = |fd: OwnedFd| Ok((inode(fd.as_fd())?, sys::mount_namespace_id(fd.as_fd())));
+        match sys::openat(tasks.as_fd(), &link, OFlags::RDONLY).and_then(look) {
+            Ok((inode, id)) => drop(namespaces.entry(inode).or_default().insert(id)),
             Err(error) if error.is(Errno::NOENT) || error.is(Errno::SRCH) => {}
             Err(source) => return Err(Error::ReadProcess { pid, what: "ns/mnt of a thread", source }),
         }

@@ -351,6 +351,19 @@ fn statmount(unique_id: u64) -> std::result::Result<MountState, Errno> {
     })
 }
 
+/// `NS_GET_MNTNS_ID` of linux/nsfs.h.
+const NS_GET_MNTNS_ID: u32 = 0x8008_b705;
+
+/// The id of a mount namespace that no other has until the next boot; `None` where the kernel is too old to tell
+/// (Linux 6.11).
+#[expect(unsafe_code, reason = "neither rustix nor nix has this ioctl")]
+pub(crate) fn mount_namespace_id(namespace: BorrowedFd<'_>) -> Option<u64> {
+    let mut id = 0_u64;
+    // SAFETY: this ioctl writes one 64-bit number to where its argument points, during the call.
+    let result = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_MNTNS_ID as _, &raw mut id) };
+    (result == 0).then_some(id)
+}
+
 /// `struct mount_attr` of mount_setattr(2), first version.
 #[repr(C)]
 struct MountAttr {

@@ -140,19 +140,24 @@ fn privileged_processes_of_a_namespace_are_found() {
     // Kept alive until the end: the kernel gives a dead namespace's inode to the next one.
     let _namespace = std::fs::File::open(format!("/proc/{}/ns/mnt", container.pid())).unwrap();
     let namespace = container.process().namespace(Namespace::Mount).unwrap();
-    assert_eq!(processes_in_mount_namespace(namespace).unwrap(), [container.pid()]);
+    let id = holder(&host(), &container.process()).unwrap().mount_namespace_id;
+    assert_eq!(processes_in_mount_namespace(namespace, id).unwrap(), [container.pid()]);
+    assert_eq!(processes_in_mount_namespace(namespace, None).unwrap(), [container.pid()]);
+    // Another namespace that was given the same inode, where the kernel can tell.
+    let other = id.map(|id| id + 1);
+    assert_eq!(processes_in_mount_namespace(namespace, other).unwrap().is_empty(), id.is_some());
     let mut second = Command::new("nsenter")
         .args(["--mount", "--target", &container.pid().to_string(), "sleep", "1000"])
         .spawn()
         .unwrap();
-    while processes_in_mount_namespace(namespace).unwrap().len() < 2 {
+    while processes_in_mount_namespace(namespace, id).unwrap().len() < 2 {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     container.kill();
-    assert_eq!(processes_in_mount_namespace(namespace).unwrap(), [pid_of(&second)]);
+    assert_eq!(processes_in_mount_namespace(namespace, id).unwrap(), [pid_of(&second)]);
     second.kill().unwrap();
     second.wait().unwrap();
-    assert!(processes_in_mount_namespace(namespace).unwrap().is_empty());
+    assert!(processes_in_mount_namespace(namespace, id).unwrap().is_empty());
 }
 
 #[test]

@@ -164,6 +164,7 @@ fn grant(container: &str) -> Grant {
             pid: 4242,
             start_time: 123_456,
             mount_namespace: 4_026_532_000,
+            mount_namespace_id: None,
         }),
         leases: MEMBERS.iter().map(|member| lease(member)).collect(),
         since: Timestamp::now(),

@@ -45,6 +45,7 @@ pub(crate) fn holder(pid: i32) -> Holder {
         pid,
         start_time: 123_456,
         mount_namespace: 4_026_532_000,
+        mount_namespace_id: None,
     }
 }
 
