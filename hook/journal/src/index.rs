@@ -21,6 +21,7 @@ use crate::pages::SEEN;
 use crate::pages::SEEN_AT;
 use crate::pages::decode_seen;
 use crate::pages::encode_seen;
+use crate::pages::scan;
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
@@ -98,10 +99,12 @@ impl Index {
     /// The frames to which `key` leads.
     pub(crate) fn find(&self, key: Key) -> Result<Vec<u64>, Unfit> {
         let mut found = Vec::new();
+        let mut bytes = [0; PAGE];
         for number in walk(key, self.head.pages) {
-            let page = self.page(number)?;
-            found.extend(page.entries.iter().filter(|entry| entry.key == key).map(|entry| entry.offset));
-            if !page.spilled {
+            let read = self.file.read_at(&mut bytes, self.head.page_offset(number))?;
+            let (entries, spilled) = scan(&bytes[..read], self.head.generation, number).ok_or(Unfit)?;
+            found.extend(entries.filter(|entry| entry.key == key).map(|entry| entry.offset));
+            if !spilled {
                 break;
             }
         }

@@ -220,17 +220,28 @@ impl Page {
 
     /// `None` when these are not the bytes of this page in this generation.
     pub(crate) fn decode(bytes: &[u8], generation: u64, number: u32) -> Option<Self> {
-        let bytes = bytes.first_chunk::<PAGE>()?;
-        let whole = le_u32(bytes, PAGE_HEAD - 4) == page_sum(bytes)
-            && le_u64(bytes, 0) == generation
-            && le_u32(bytes, 8) == number;
-        let entries = bytes[PAGE_HEAD..]
-            .chunks_exact(ENTRY)
-            .map(|place| Entry { key: Key(le_u64(place, 0)), offset: le_u64(place, 8) })
-            // No frame stands at the log's beginning.
-            .take_while(|entry| entry.offset != 0);
-        whole.then(|| Self { entries: entries.collect(), spilled: bytes[12] != 0 })
+        let (entries, spilled) = scan(bytes, generation, number)?;
+        Some(Self { entries: entries.collect(), spilled })
     }
+}
+
+/// The entries of a page, and whether they spilled into the next; `None` when these are not the bytes of this page in
+/// this generation.
+pub(crate) fn scan(
+    bytes: &[u8],
+    generation: u64,
+    number: u32,
+) -> Option<(impl Iterator<Item = Entry> + '_, bool)> {
+    let bytes = bytes.first_chunk::<PAGE>()?;
+    let whole = le_u32(bytes, PAGE_HEAD - 4) == page_sum(bytes)
+        && le_u64(bytes, 0) == generation
+        && le_u32(bytes, 8) == number;
+    let entries = bytes[PAGE_HEAD..]
+        .chunks_exact(ENTRY)
+        .map(|place| Entry { key: Key(le_u64(place, 0)), offset: le_u64(place, 8) })
+        // No frame stands at the log's beginning.
+        .take_while(|entry| entry.offset != 0);
+    whole.then_some((entries, bytes[12] != 0))
 }
 
 fn page_sum(bytes: &[u8; PAGE]) -> u32 {

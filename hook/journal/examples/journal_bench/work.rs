@@ -76,7 +76,7 @@ impl Engine {
 fn journal_cycle(folder: &Path, grant: Grant) {
     let [granted, mounted, released] = story(&grant);
     let volumes: Vec<_> = grant.leases.iter().map(|lease| lease.volume.clone()).collect();
-    let journal = Journal::open(folder, BOOT).unwrap();
+    let journal = open(folder);
     let mut locked = journal.lock(soon()).unwrap();
     let interest = Interest { volumes: &volumes, container: Some(&grant.container), attempts: &[] };
     let holders = locked.about(&interest).unwrap();
@@ -84,18 +84,26 @@ fn journal_cycle(folder: &Path, grant: Grant) {
     locked.append(grant.since, &[granted]).unwrap();
     drop(locked);
 
-    let journal = Journal::open(folder, BOOT).unwrap();
+    let journal = open(folder);
     journal.lock(soon()).unwrap().append(grant.since, &[mounted]).unwrap();
 
-    let journal = Journal::open(folder, BOOT).unwrap();
+    let journal = open(folder);
     let mut locked = journal.lock(soon()).unwrap();
     let interest = Interest { attempts: &[&grant.attempt], ..Interest::default() };
     assert!(locked.about(&interest).unwrap().grant(&grant.attempt).is_some());
     locked.append(grant.since, &[released]).unwrap();
 }
 
-fn append(folder: &Path, records: &[LeaseRecord]) {
+fn open(folder: &Path) -> Journal {
     let journal = Journal::open(folder, BOOT).unwrap();
+    match std::env::var("BENCH_TAIL") {
+        Ok(bytes) => journal.checkpoint_every(bytes.parse().unwrap()),
+        Err(_) => journal,
+    }
+}
+
+fn append(folder: &Path, records: &[LeaseRecord]) {
+    let journal = open(folder);
     journal.lock(soon()).unwrap().append(Timestamp::now(), records).unwrap();
 }
 
@@ -116,7 +124,7 @@ pub(crate) fn write_history(folder: &Path, grants: usize) {
 
 /// What a hook does first: opens the journal and looks up a container.
 pub(crate) fn look(folder: &Path) {
-    let journal = Journal::open(folder, BOOT).unwrap();
+    let journal = open(folder);
     let container = ContainerId::new("stays").unwrap();
     let interest = Interest { container: Some(&container), ..Interest::default() };
     assert_eq!(journal.read_about(&interest).unwrap().grants().count(), 1);
