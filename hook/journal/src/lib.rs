@@ -58,7 +58,7 @@
 //! |---|---|---|
 //! | 0 | 128 | header with an even serial number |
 //! | 128 | 128 | header with an odd serial number; the higher of the two counts |
-//! | 256 | 32 | how far the log went at its last append: offset (8), sequence number (8), the log header's checksum (4), 0 (8), CRC32C (4). Only [`Journal::check`] looks at it |
+//! | 256 | 32 | how far the log went at its last append: offset (8), sequence number (8), the log header's checksum (4), 0 (8), CRC32C (4). Only [`Journal::check`] and [`Journal::salvage`] look at it |
 //! | area | 1024 each | pages, see below |
 //!
 //! A header:
@@ -113,6 +113,9 @@
 //! - **damage**: anything else. The error names file and offset, a copy is kept, and nothing is written until the file
 //!   is [rebuilt](Journal::rebuild): what is readable of it is [salvaged](Journal::salvage), the caller settles the rest from
 //!   what else it knows, and a new file takes its place. The copy goes on telling its part of the story.
+//!
+//! A file that somebody cut at the end of a frame looks whole, and is written on. [`Journal::check`] and
+//! [`Journal::salvage`] notice it as long as nothing was appended since.
 //!
 //! A file with a newer format is read as far as its records are known and never written. A file of an earlier
 //! boot was never synced: what is left of it is history, wherever it is torn.

@@ -176,7 +176,7 @@ impl Head {
     }
 }
 
-/// How far the log went at its last append. Only [`check`](crate::Journal::check) looks at it.
+/// How far the log went at its last append, for those who look for damage.
 pub(crate) fn encode_seen(log_chain: u32, link: Link) -> [u8; SEEN] {
     let mut bytes = [0; SEEN];
     bytes[0..8].copy_from_slice(&link.end.to_le_bytes());

@@ -98,7 +98,7 @@ impl Journal {
 fn look_at(disk: &dyn Disk, name: &str, names: &[String]) -> Old {
     let others: Vec<_> = match kind_of(name) {
         Some(_) => {
-            let parts = [".index", ".table-0", ".table-1", ".rebuilding"].map(|part| format!("{name}{part}"));
+            let parts = [".index", ".rebuilding"].map(|part| format!("{name}{part}"));
             parts.into_iter().filter(|part| names.contains(part)).collect()
         }
         None => Vec::new(),
