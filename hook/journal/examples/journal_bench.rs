@@ -1,7 +1,8 @@
 //! Measures what a container costs the journal: acquire and release of nine leases, at several numbers of live leases
 //! and of processes at once, beside a bare append and beside SQLite. Prints JSON lines.
 //!
-//! `cargo run --release --example journal_bench [ROUNDS [MILLISECONDS]]`; it starts itself again as workers.
+//! `cargo run --release --example journal_bench [ROUNDS [MILLISECONDS]]`; it starts itself again as workers. The folder
+//! `BENCH_DIR` says where the files go, and `BENCH_ENGINES` (`journal,bare,…`) which engines are measured.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails has nothing to clean up")]
 
@@ -43,7 +44,8 @@ fn main() {
 /// Microseconds per cycle of all processes together, by engine, number of live leases and of processes.
 fn cycles(root: &Path, rounds: usize, time: Duration) {
     let mut folders = Vec::new();
-    for engine in ENGINES {
+    let wanted = std::env::var("BENCH_ENGINES").unwrap_or_else(|_| ENGINES.join(","));
+    for engine in ENGINES.into_iter().filter(|engine| wanted.split(',').any(|name| name == *engine)) {
         for live in LIVE {
             // A bare append does not know what is live.
             if engine == "bare" && live != LIVE[0] {

@@ -94,6 +94,7 @@ fn journal_cycle(folder: &Path, grant: Grant) {
     locked.append(grant.since, &[released]).unwrap();
 }
 
+/// `BENCH_TAIL` tries another length of the log's part that everybody folds.
 fn open(folder: &Path) -> Journal {
     let journal = Journal::open(folder, BOOT).unwrap();
     match std::env::var("BENCH_TAIL") {
