@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that a contributor runs, with the set-up that it needs.
 
 mod bench;
+mod bench_journal;
 mod bundle;
 mod demo;
 mod install;
@@ -65,6 +66,15 @@ enum Bench {
         #[arg(long, default_value = "both")]
         runtime: BenchRuntime,
     },
+    /// The journal's share: acquire and release of nine leases, beside a bare append and beside SQLite
+    Journal {
+        /// How often each is measured
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(3..))]
+        rounds: u32,
+        /// Milliseconds of each measurement
+        #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(50..))]
+        time: u32,
+    },
 }
 
 /// An OCI runtime.
@@ -124,6 +134,7 @@ fn run(command: Command) -> Result<()> {
                 BenchRuntime::Crun => &[Runtime::Crun],
             },
         ),
+        Command::Bench(Bench::Journal { rounds, time }) => bench_journal::run(rounds, time),
         Command::Ci => process::run(&mut process::command(".ci/run")),
     }
 }
