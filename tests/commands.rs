@@ -134,3 +134,105 @@ fn wrong_usage_and_failures_have_their_exit_codes() -> Result<()> {
     ");
     Ok(())
 }
+
+#[test]
+fn volumes_are_created_as_docker_s_users_expect() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let create = ["volume", "create", "mydb", "-d", "block", "-o", "size=16M", "--label", "team=a"];
+    insta::assert_snapshot!(volhook.run(&create)?, @"mydb");
+    assert_eq!(volhook.run(&create)?.success(), "mydb\n");
+    assert_eq!(volhook.run(&["volume", "create", "mydb"])?.success(), "mydb\n");
+    let same = ["volume", "create", "mydb", "-d", "block", "-o", "size=16384K"];
+    assert_eq!(volhook.run(&same)?.success(), "mydb\n");
+    let other = ["volume", "create", "mydb", "-o", "size=32M", "--label", "team=b", "--label", "new=1"];
+    insta::assert_snapshot!(volhook.run(&other)?, @r#"
+    ------- stderr -------
+    Error: volume "mydb" exists already, and has size=16M, not 32M, has label team=a, not b, has label new=nothing, not 1
+    hint: choose another name, or ask for what it has
+    [exit status: 1]
+    "#);
+    insta::assert_snapshot!(volhook.run(&["volume", "create", "mydb", "--driver", "local"])?, @r#"
+    ------- stderr -------
+    Error: volume "mydb" exists already, and has driver block, not local
+    hint: choose another name, or ask for what it has
+    [exit status: 1]
+    "#);
+    insta::assert_snapshot!(volhook.run(&["volume", "create", "x", "-o", "size=1G"])?, @r#"
+    ------- stderr -------
+    Error: option "size" of driver local for volume "x": there is no such option
+    hint: driver local has no options
+    [exit status: 1]
+    "#);
+    insta::assert_snapshot!(volhook.run(&["volume", "create", "x", "-d", "nfs"])?, @r#"
+    ------- stderr -------
+    Error: unknown driver "nfs" for volume "x"
+    hint: installed: block, local
+    [exit status: 1]
+    "#);
+    insta::assert_snapshot!(volhook.run(&["volume", "create", "../x"])?, @r#"
+    ------- stderr -------
+    Error: invalid volume name "../x": must match [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}
+    [exit status: 2]
+    "#);
+    insta::assert_snapshot!(volhook.run(&["volume", "create", "x", "--label", "=a"])?, @r#"
+    ------- stderr -------
+    Error: --label "=a" is not KEY=VALUE
+    [exit status: 2]
+    "#);
+
+    let generated = volhook.run(&["volume", "create"])?.success();
+    assert!(
+        generated.trim().len() == 64 && generated.trim().bytes().all(|b| b.is_ascii_hexdigit()),
+        "{generated}"
+    );
+    assert_eq!(volhook.run(&["volume", "ls", "-q"])?.success(), format!("{generated}mydb\n"));
+    let created = volhook.json(&["events"])?;
+    assert_eq!(created.as_array().map(Vec::len), Some(2));
+    Ok(())
+}
+
+#[test]
+fn volumes_are_listed_by_filter_and_format() -> Result<()> {
+    let volhook = Volhook::new()?;
+    for (name, driver, label) in
+        [("a1", "local", "team=a"), ("a2", "block", "team=a"), ("b1", "local", "team=b")]
+    {
+        let size: &[&str] = if driver == "block" { &["-o", "size=16M"] } else { &[] };
+        let create = ["volume", "create", name, "-d", driver, "--label", label];
+        volhook.run(&[&create[..], size].concat())?.success();
+    }
+    let listed = |filters: &[&str]| -> Result<String> {
+        let mut args = vec!["volume", "ls", "-q"];
+        args.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+        Ok(volhook.run(&args)?.success().replace('\n', " "))
+    };
+    assert_eq!(listed(&["label=team=a"])?, "a1 a2 ");
+    assert_eq!(listed(&["label=team=a", "driver=block"])?, "a2 ");
+    assert_eq!(listed(&["name=1", "dangling=true"])?, "a1 b1 ");
+    assert_eq!(listed(&["dangling=false"])?, "");
+    let formatted =
+        volhook.run(&["volume", "ls", "--format", r"{{.Name}}\t{{.Driver}} {{.Limit}} {{.Labels}}"])?;
+    assert_eq!(formatted.success(), "a1\tlocal - team=a\na2\tblock 16M team=a\nb1\tlocal - team=b\n");
+    insta::assert_snapshot!(volhook.run(&["volume", "ls", "--filter", "colour=red"])?, @r#"
+    ------- stderr -------
+    Error: invalid filter "colour=red"
+    hint: filters: driver=NAME, label=KEY or label=KEY=VALUE, dangling=true or dangling=false, name=PART, pod=NAME
+    [exit status: 2]
+    "#);
+    insta::assert_snapshot!(volhook.run(&["volume", "ls", "--format", "{{.Colour}}"])?, @r#"
+    ------- stderr -------
+    Error: the template has no field ".Colour"
+    hint: fields: {{.Name}} {{.Tenant}} {{.Driver}} {{.Size}} {{.Limit}} {{.Holders}} {{.Created}} {{.Labels}}
+    [exit status: 2]
+    "#);
+    let inspected = volhook.run(&["volume", "inspect", "a2", "nope"])?;
+    assert_eq!(inspected.code(), Some(3));
+    insta::assert_snapshot!(inspected.stderr, @r#"
+    Error: no such volume: "nope"
+    hint: `volhook volume ls` shows which there are
+    "#);
+    let document: serde_json::Value = serde_json::from_str(&inspected.stdout)?;
+    assert_eq!((document[0]["name"].as_str(), document[0]["limit"].as_u64()), (Some("a2"), Some(16 << 20)));
+    assert_eq!(document.as_array().map(Vec::len), Some(1));
+    Ok(())
+}

@@ -1,6 +1,8 @@
 //! The command line: what there is to say, and where it goes.
 
 use crate::commands;
+use crate::commands::volume::Asked;
+use crate::commands::volume::Listed;
 use crate::context::Context;
 use crate::context::Paths;
 use crate::error::Failure;
@@ -142,8 +144,34 @@ enum LiveStage {
 
 #[derive(Subcommand)]
 enum Volume {
+    /// Create a volume and print its name. One that exists with the same driver and options is fine.
+    Create {
+        /// Its name; a random one where none is given.
+        name: Option<String>,
+        /// The driver that decides how it is backed and who may hold it.
+        #[arg(short, long)]
+        driver: Option<String>,
+        /// An option of the driver.
+        #[arg(short, long = "opt", value_name = "KEY=VALUE")]
+        options: Vec<String>,
+        /// A label.
+        #[arg(long = "label", value_name = "KEY=VALUE")]
+        labels: Vec<String>,
+        /// The tenant whose volume it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
     /// List volumes.
     Ls {
+        /// Only those that match: driver=, label=, dangling=, name=, pod=.
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        filter: Vec<String>,
+        /// Only the names.
+        #[arg(short, long)]
+        quiet: bool,
+        /// A line for each volume, such as '{{.Name}} {{.Size}}'.
+        #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
+        format: Option<String>,
         #[command(flatten)]
         output: Output,
     },
@@ -250,7 +278,15 @@ pub(crate) fn run() -> ExitCode {
             };
             commands::bundle::install(&context, &bundle, stage, timeout)
         }
-        Command::Volume(Volume::Ls { output }) => commands::volume::ls(&context, output.json),
+        Command::Volume(Volume::Create { name, driver, options, labels, tenant }) => {
+            let (name, driver) = (name.as_deref(), driver.as_deref());
+            let asked = Asked { name, tenant: &tenant, driver, options: &options, labels: &labels };
+            commands::volume::create(&context, &asked)
+        }
+        Command::Volume(Volume::Ls { filter, quiet, format, output }) => {
+            let how = Listed { filter: &filter, quiet, format: format.as_deref(), as_json: output.json };
+            commands::volume::ls(&context, &how)
+        }
         Command::Volume(Volume::Inspect { names, tenant }) => {
             commands::volume::inspect(&context, &tenant, &names)
         }

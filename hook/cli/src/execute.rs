@@ -206,6 +206,12 @@ fn take(
         return Ok(false);
     }
     refuse_conflicts(&proposal.plan, &living)?;
+    // Volumes are removed under this lock.
+    if context.journal()?.volumes_mark().map_err(Failure::new)? != proposal.mark
+        && !still_there(context, proposal)?
+    {
+        return Ok(false);
+    }
     let now = Timestamp::now();
     let notes = proposal.plan.notes.iter().map(|note| LeaseRecord::Note {
         container: subject.container.clone(),
@@ -234,6 +240,17 @@ fn take(
         record::remove(context, over.attempt())?;
     }
     timings.lap("journal");
+    Ok(true)
+}
+
+/// Whether the plan's volumes are those that were found when it was made.
+fn still_there(context: &Context, proposal: &Proposal) -> Result<bool, Failure> {
+    for (id, volume) in &proposal.volumes {
+        let found = context.store.find(id).map_err(Failure::new)?;
+        if found.is_none_or(|found| found.uuid != volume.uuid) {
+            return Ok(false);
+        }
+    }
     Ok(true)
 }
 

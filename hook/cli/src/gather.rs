@@ -37,7 +37,9 @@ use volhook_core::plan::Plan;
 use volhook_core::plan::Stage;
 use volhook_core::resolved::Resolved;
 use volhook_core::spec::SpecMount;
+use volhook_core::volume::PodMember;
 use volhook_core::volume::Volume;
+use volhook_journal::Mark;
 use volhook_mounts::rootfs::Rootfs;
 use volhook_plugin_host::Driver;
 use volhook_plugin_host::PluginError;
@@ -69,6 +71,8 @@ pub(crate) struct Proposal {
     pub(crate) seen: BTreeMap<VolumeId, BTreeSet<String>>,
     /// What the drivers answered, to tell whether asking again changes anything.
     pub(crate) answers: Vec<Attachment>,
+    /// From before the volumes were looked up.
+    pub(crate) mark: Mark,
 }
 
 /// The attempts that hold each of `volumes`.
@@ -163,6 +167,8 @@ pub(crate) fn propose(
     table: &LeaseTable,
     timings: &mut Timings,
 ) -> Result<Proposal, Failure> {
+    // Before any volume is looked up.
+    let mark = context.journal()?.volumes_mark().map_err(Failure::new)?;
     let mut volumes: BTreeMap<VolumeId, (Volume, bool)> = BTreeMap::new();
     let mut decided = Vec::new();
     for claim in &claimed.claims {
@@ -172,7 +178,16 @@ pub(crate) fn propose(
             timings.lap("volumes");
             let known = match found {
                 Some(volume) => (volume, false),
-                None => (new_volume(context, subject, claim, &id)?, true),
+                None => {
+                    let wanted = Wanted {
+                        id: &id,
+                        driver: claim.driver.as_deref(),
+                        options: &claim.options,
+                        labels: &claim.labels,
+                        member: claim.member.as_ref(),
+                    };
+                    (new_volume(context, &wanted)?, true)
+                }
             };
             volumes.insert(id.clone(), known);
         }
@@ -200,28 +215,39 @@ pub(crate) fn propose(
     let seen = holders(table, volumes.keys());
     let volumes = volumes.into_iter().map(|(id, (volume, _))| (id, volume)).collect();
     timings.lap("plan");
-    Ok(Proposal { plan, volumes, seen, answers })
+    Ok(Proposal { plan, volumes, seen, answers, mark })
 }
 
 fn driver(context: &Context, name: &str, id: &VolumeId) -> Result<Driver, Failure> {
     context.plugins.driver(name).map_err(|error| plugin_failure(error, Some(id)))
 }
 
-fn new_volume(context: &Context, subject: &Subject, claim: &Claim, id: &VolumeId) -> Result<Volume, Failure> {
+/// A volume that is to be made.
+pub(crate) struct Wanted<'a> {
+    pub(crate) id: &'a VolumeId,
+    pub(crate) driver: Option<&'a str>,
+    pub(crate) options: &'a Pairs,
+    pub(crate) labels: &'a Pairs,
+    pub(crate) member: Option<&'a PodMember>,
+}
+
+/// Asks the driver how a new volume is to be made.
+pub(crate) fn new_volume(context: &Context, wanted: &Wanted<'_>) -> Result<Volume, Failure> {
+    let Wanted { id, options, labels, member, .. } = *wanted;
     let config = context.config()?;
-    let name = claim.driver.as_deref().unwrap_or(&config.default_driver);
+    let name = wanted.driver.unwrap_or(&config.default_driver);
     let driver = driver(context, name, id)?;
     let info = driver.describe().map_err(|error| plugin_failure(error, Some(id)))?;
     let whose = format!("volume {id:?}");
-    options::check(PluginKind::Driver, name, Some(&whose), &info.options, &claim.options)
+    options::check(PluginKind::Driver, name, Some(&whose), &info.options, options)
         .map_err(|error| option_failure(error).about(id.clone()))?;
-    let usage = context.store.usage(&subject.tenant).map_err(Failure::new)?;
+    let usage = context.store.usage(&id.tenant).map_err(Failure::new)?;
     let request = CreateRequest {
         volume: id.name.to_string(),
-        tenant: subject.tenant.to_string(),
-        pod: claim.member.as_ref().map(|member| member.pod.to_string()),
-        options: claim.options.clone(),
-        labels: claim.labels.clone(),
+        tenant: id.tenant.to_string(),
+        pod: member.map(|member| member.pod.to_string()),
+        options: options.clone(),
+        labels: labels.clone(),
         settings: config.settings(name)?,
         usage,
     };
@@ -230,7 +256,7 @@ fn new_volume(context: &Context, subject: &Subject, claim: &Claim, id: &VolumeId
         refused(&refusal, format!("driver {name} refuses to create volume {id:?}"), Some(id))
     })?;
     let uuid = uuid::Uuid::new_v4().to_string();
-    Ok(plan::new_volume(id.clone(), claim, name, creation, uuid, Timestamp::now()))
+    Ok(plan::new_volume(id.clone(), labels, member, name, creation, uuid, Timestamp::now()))
 }
 
 fn ask_driver(

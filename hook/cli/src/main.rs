@@ -11,6 +11,7 @@ mod error;
 mod evidence;
 mod execute;
 mod failpoint;
+mod filter;
 mod gather;
 mod hook;
 mod output;
@@ -18,6 +19,7 @@ mod record;
 mod repair;
 mod report;
 mod spec_stage;
+mod template;
 mod timings;
 mod wrapper;
 

@@ -229,8 +229,22 @@ pub enum VolumeRecord {
         /// The container for which it was made, if it was made for one.
         container: Option<ContainerId>,
     },
-    /// A volume was removed.
+    /// A volume was removed: it is in the trash.
     Removed {
+        /// The volume.
+        volume: VolumeId,
+        /// Its uuid.
+        uuid: String,
+    },
+    /// A volume was taken out of the trash.
+    Restored {
+        /// The volume.
+        volume: VolumeId,
+        /// Its uuid.
+        uuid: String,
+    },
+    /// A removed volume was deleted for good.
+    Deleted {
         /// The volume.
         volume: VolumeId,
         /// Its uuid.

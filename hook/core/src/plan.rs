@@ -13,6 +13,7 @@ use crate::decision::Backing;
 use crate::decision::Creation;
 use crate::decision::EntryKind;
 use crate::decision::MountFlags;
+use crate::decision::Pairs;
 use crate::decision::Sharing;
 use crate::lease::Grant;
 use crate::lease::LeaseRecord;
@@ -31,6 +32,7 @@ use crate::resolved::Resolved;
 use crate::spec::SpecMount;
 use crate::spec::VOLHOOK_TYPE;
 use crate::spec::mount_above;
+use crate::volume::PodMember;
 use crate::volume::SIDECAR_FORMAT;
 use crate::volume::Volume;
 use jiff::Timestamp;
@@ -277,7 +279,8 @@ impl PlanError {
 #[must_use]
 pub fn new_volume(
     id: VolumeId,
-    claim: &Claim,
+    labels: &Pairs,
+    member: Option<&PodMember>,
     driver: &str,
     creation: Creation,
     uuid: String,
@@ -290,10 +293,10 @@ pub fn new_volume(
         driver: driver.to_owned(),
         backing: creation.backing,
         options: creation.options,
-        labels: claim.labels.clone(),
+        labels: labels.clone(),
         limit: creation.limit,
         sharing: creation.sharing,
-        pod: claim.member.clone(),
+        pod: member.cloned(),
         created: now,
     }
 }

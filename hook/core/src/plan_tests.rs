@@ -83,7 +83,15 @@ fn decide(claim: Claim, sharing: Sharing) -> Decided {
     let creation = Creation { backing, options: vec![], limit: None, sharing: None, notes: vec![] };
     let driver = claim.driver.clone().unwrap_or("local".into());
     let volume_id = VolumeId { tenant: Tenant::default(), name: claim.volume.clone() };
-    let volume = new_volume(volume_id, &claim, &driver, creation, "u".into(), Timestamp::UNIX_EPOCH);
+    let volume = new_volume(
+        volume_id,
+        &claim.labels,
+        claim.member.as_ref(),
+        &driver,
+        creation,
+        "u".into(),
+        Timestamp::UNIX_EPOCH,
+    );
     let attachment =
         Attachment { access: Access::ReadWrite, sharing, flags: MountFlags::default(), notes: vec![] };
     Decided { claim, volume, new: true, attachment }

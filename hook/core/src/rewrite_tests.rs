@@ -53,7 +53,15 @@ fn decided(claims: Vec<Claim>) -> Vec<Decided> {
                 flags: MountFlags::default(),
                 notes: vec![],
             };
-            let volume = new_volume(id, &claim, "local", creation, "u".into(), jiff::Timestamp::UNIX_EPOCH);
+            let volume = new_volume(
+                id,
+                &claim.labels,
+                claim.member.as_ref(),
+                "local",
+                creation,
+                "u".into(),
+                jiff::Timestamp::UNIX_EPOCH,
+            );
             Decided { claim, volume, new: true, attachment }
         })
         .collect()

@@ -92,6 +92,8 @@ pub(crate) fn lines(event: &Event) -> Vec<Line> {
                     line("created", Some(volume), container.as_ref(), format!("driver {driver}"))
                 }
                 VolumeRecord::Removed { volume, .. } => line("removed", Some(volume), None, String::new()),
+                VolumeRecord::Restored { volume, .. } => line("restored", Some(volume), None, String::new()),
+                VolumeRecord::Deleted { volume, .. } => line("deleted", Some(volume), None, String::new()),
             }];
         }
         EventRecord::Lease(record) => record,

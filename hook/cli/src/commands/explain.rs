@@ -97,7 +97,7 @@ fn concerns(event: &Event, container: &ContainerId, attempts: &BTreeSet<String>)
         EventRecord::Volume(VolumeRecord::Created { container: whose, .. }) => {
             whose.as_ref() == Some(container)
         }
-        EventRecord::Volume(VolumeRecord::Removed { .. }) => false,
+        EventRecord::Volume(_) => false,
         EventRecord::Lease(record) => match record {
             LeaseRecord::Granted(grant) => attempts.contains(&grant.attempt),
             LeaseRecord::Planned { attempt, .. }
