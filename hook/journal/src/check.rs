@@ -165,7 +165,7 @@ fn check_patiently(disk: &dyn Disk, name: &str, content: Content) -> FileReport 
         if matches!(report.state, FileState::Sound | FileState::NewerFormat | FileState::Unreadable { .. }) {
             return report;
         }
-        std::thread::sleep(Duration::from_millis(pause));
+        disk.pause(Duration::from_millis(pause));
     }
     check_file(disk, name, content)
 }

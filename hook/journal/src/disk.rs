@@ -65,6 +65,12 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// Any failure to read the folder.
     fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Waits before something is looked at again that another process may be changing. Nobody else changes a disk that
+    /// one process has to itself, so it need not wait.
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// Proof of holding the journal's lock; dropping it gives the lock back.

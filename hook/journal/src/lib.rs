@@ -323,7 +323,7 @@ impl Journal {
         for pause in [1, 5, 20] {
             match read() {
                 Err(JournalError::Damaged { .. } | JournalError::Record { .. }) => {
-                    std::thread::sleep(Duration::from_millis(pause));
+                    self.disk.pause(Duration::from_millis(pause));
                 }
                 other => return other,
             }
