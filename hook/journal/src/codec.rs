@@ -17,6 +17,8 @@ const FRAME_MAGIC: [u8; 4] = *b"VHF1";
 const SECTOR: u64 = 512;
 const WORD: usize = 8;
 const CHUNK: usize = 128 << 10;
+/// The highest sequence number: no counting gets there, and there is always a next one.
+const LAST_SEQUENCE: u64 = u64::MAX / 2;
 
 /// Which of the two files this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +147,7 @@ pub(crate) fn decode_frame(bytes: &[u8], kind: FileKind) -> Option<FrameHeader> 
     let valid = bytes[0..4] == FRAME_MAGIC
         && length <= kind.max_payload().next_multiple_of(WORD)
         && length.is_multiple_of(WORD)
+        && le_u64(bytes, 8) <= LAST_SEQUENCE
         && chain == crc32c::crc32c(&bytes[..36]);
     valid.then(|| FrameHeader {
         length,

@@ -261,6 +261,9 @@ impl Leases {
 
     fn look(&self, disk: &dyn Disk, interest: Option<&Interest<'_>>) -> Result<LeaseTable, Miss> {
         let mut found = self.in_tail(disk, interest)?;
+        if self.index().is_none() && !self.tail.whole {
+            return Err(Miss::Unfit);
+        }
         if let Some(index) = self.index() {
             found.extend(match interest {
                 Some(interest) => self.in_index(index, interest)?,
@@ -424,7 +427,11 @@ impl Leases {
             Checkpoint::Missing => return,
             Checkpoint::Fit(mut index) => match self.update(&mut index, link) {
                 Ok(()) => Checkpoint::Fit(index),
-                Err(Trouble::Unwritten) => return,
+                Err(Trouble::Unwritten) => {
+                    // The tail begins where this one ends: without it, what stands before would be forgotten.
+                    self.checkpoint = Checkpoint::Fit(index);
+                    return;
+                }
                 Err(Trouble::Unfit) => {
                     // What a killed writer left holds more than its header says, which the tail contradicts.
                     let live = if index.settled { Err(Miss::Unfit) } else { self.all(disk, &index) };

@@ -33,7 +33,7 @@
 //! |---|---|---|
 //! | 0 | 4 | `VHF1` |
 //! | 4 | 4 | length of the payload: at most 64 KiB (leases), 4 KiB with this header (volumes) |
-//! | 8 | 8 | sequence number: greater than that of any frame written before, in either file and in any boot |
+//! | 8 | 8 | sequence number: greater than that of any frame written before, in either file and in any boot; at most 2^63 - 1 |
 //! | 16 | 8 | time, microseconds since 1970-01-01 UTC; decides nothing |
 //! | 24 | 4 | place of this frame in its append: 0, 1, … |
 //! | 28 | 4 | CRC32C of the payload |

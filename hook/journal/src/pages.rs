@@ -8,6 +8,8 @@ use std::hash::Hasher;
 
 /// The version of this layout. A file of another one is ignored and written anew.
 const VERSION: u32 = 2;
+/// No file gets this long, and no number this high by counting.
+const FARTHEST: u64 = u64::MAX / 2;
 const MAGIC: [u8; 8] = *b"VOLHOOKI";
 pub(crate) const HEAD: usize = 128;
 /// Where the mark of the log's end stands: behind both headers.
@@ -142,7 +144,7 @@ impl Head {
             && le_u32(bytes, 8) == VERSION
             && le_u32(bytes, 12) == log_chain
             && le_u32(bytes, HEAD - 4) == crc32c::crc32c(&bytes[..HEAD - 4]);
-        whole.then(|| Self {
+        let head = whole.then(|| Self {
             log_chain,
             serial: le_u64(bytes, 16),
             generation: le_u64(bytes, 24),
@@ -158,7 +160,16 @@ impl Head {
             until: le_u64(bytes, 80),
             entries: le_u64(bytes, 88),
             live: le_u64(bytes, 96),
-        })
+        });
+        head.filter(Self::is_plausible)
+    }
+
+    /// Whether its numbers can be counted on with: a right checksum does not say that they were ever right.
+    fn is_plausible(&self) -> bool {
+        let places = [self.serial, self.area, self.link.start, self.link.end, self.link.sequence, self.until];
+        places.iter().all(|place| *place <= FARTHEST)
+            && self.live <= self.entries
+            && self.entries <= self.room()
     }
 
     /// How many entries the pages have room for.

@@ -27,7 +27,7 @@ pub(crate) enum Standing {
 pub(crate) struct Tail {
     pub(crate) attempts: HashMap<String, Standing>,
     /// Whether it begins where the log does, so that nothing before it has to be contradicted.
-    whole: bool,
+    pub(crate) whole: bool,
     /// Whether records that this version does not know are passed over.
     pub(crate) lenient: bool,
 }

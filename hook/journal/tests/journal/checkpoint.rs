@@ -19,6 +19,7 @@ use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
+use volhook_journal::CheckpointState;
 use volhook_journal::Interest;
 use volhook_journal::Journal;
 use volhook_journal::JournalError;
@@ -303,4 +304,74 @@ fn readers_without_the_lock_see_whole_tables() {
         }
         assert!(round > 50, "only {round} changes were met");
     });
+}
+
+/// Numbers that nobody wrote, with right checksums: the checkpoint is ignored, not counted on with.
+#[test]
+fn a_header_with_impossible_numbers_is_ignored() {
+    let fields = [("serial", 16), ("area", 40), ("until", 80), ("entries", 88), ("live", 96)];
+    for (field, offset) in fields {
+        let disk = Simulated::default();
+        let story = [granted("a", &["one"]), granted("b", &["two"]), released("a")];
+        open(&disk, 0).lock(soon()).unwrap().append(at(0), &story).unwrap();
+        let mut bytes = disk.live(&index()).unwrap();
+        for head in bytes[..256].chunks_exact_mut(128) {
+            // The serial number's lowest bit says where its header stands.
+            let number = (u64::MAX - 1) | u64::from(head[16] & 1);
+            head[offset..offset + 8].copy_from_slice(&number.to_le_bytes());
+            let sum = crc32c::crc32c(&head[..124]);
+            head[124..].copy_from_slice(&sum.to_le_bytes());
+        }
+        disk.put(&index(), bytes);
+        let journal = open(&disk, 0);
+        assert_eq!(held(&journal.read().unwrap()), oracle(&story), "{field}");
+        let mut locked = journal.lock(soon()).unwrap();
+        locked.append(at(1), &[granted("c", &["three"])]).unwrap();
+        let all = [&story[..], &[granted("c", &["three"])]].concat();
+        assert_eq!(held(&locked.table().unwrap()), oracle(&all), "{field}");
+        drop(locked);
+        assert_eq!(journal.check().unwrap().checkpoint, CheckpointState::Agrees, "{field}");
+    }
+}
+
+/// A disk that takes the record and then nothing more, as a full one does: what was granted before is still found, by
+/// the same process and by the next.
+#[test]
+fn a_checkpoint_that_cannot_be_written_hides_nothing() {
+    let before = [granted("a", &["one"]), granted("b", &["two"])];
+    let (story, more) = ([granted("c", &["one"]), released("b")], granted("d", &["four"]));
+    let prepared = |many: usize| {
+        let disk = Simulated::default();
+        let grants = (0..many).map(|n| granted(&format!("early-{n}"), &["one", "two", "three"]));
+        let records: Vec<_> = grants.chain(before.clone()).collect();
+        open(&disk, 0).lock(soon()).unwrap().append(at(0), &records).unwrap();
+        (disk, records)
+    };
+    let mut met = 0;
+    // With so many the pages are changed in place, and laid out anew.
+    for many in [0, 1, 14, 15, 16, 17] {
+        let (disk, _) = prepared(many);
+        let first = disk.steps();
+        open(&disk, 0).lock(soon()).unwrap().append(at(1), &story).unwrap();
+        let last = disk.steps();
+        for (step, bytes) in (first..last).flat_map(|step| [0, 40, usize::MAX].map(|bytes| (step, bytes))) {
+            let (disk, mut records) = prepared(many);
+            let journal = open(&disk, 0);
+            let mut locked = journal.lock(soon()).unwrap();
+            disk.stop_at(step, bytes);
+            if locked.append(at(1), &story).is_err() {
+                continue;
+            }
+            met += 1;
+            records.extend(story.clone());
+            assert_eq!(held(&locked.table().unwrap()), oracle(&records), "{many} {step} {bytes}");
+            disk.go_on();
+            locked.append(at(2), std::slice::from_ref(&more)).unwrap();
+            records.push(more.clone());
+            assert_eq!(held(&locked.table().unwrap()), oracle(&records), "{many} {step} {bytes}");
+            drop(locked);
+            assert_eq!(held(&open(&disk, 0).read().unwrap()), oracle(&records), "{many} {step} {bytes}");
+        }
+    }
+    assert!(met > 20, "only {met} failures were met");
 }

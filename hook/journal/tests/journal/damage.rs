@@ -246,6 +246,23 @@ fn a_newer_format_is_read_and_never_written() {
     }
 }
 
+/// Somebody's mistake with a right checksum: there is no number behind it.
+#[test]
+fn a_sequence_number_without_a_next_one_is_damage() {
+    for name in [leases(), "volumes".to_owned()] {
+        let (disk, _) = sample();
+        let mut bytes = disk.live(&name).unwrap();
+        let last = bytes.windows(4).rposition(|window| window == b"VHF1").unwrap();
+        bytes[last + 8..last + 16].copy_from_slice(&u64::MAX.to_le_bytes());
+        let sum = crc32c::crc32c(&bytes[last..last + 36]);
+        bytes[last + 36..last + 40].copy_from_slice(&sum.to_le_bytes());
+        disk.put(&name, bytes);
+        let journal = open(&disk);
+        let written = journal.lock(soon()).and_then(|mut l| l.append_volumes(at(9), &[created("v9")]));
+        assert!(matches!(written, Err(JournalError::Damaged { .. })), "{name}: {written:?}");
+    }
+}
+
 #[test]
 fn a_record_too_large_is_refused_before_anything_is_written() {
     let disk = Simulated::default();
