@@ -4,6 +4,7 @@ mod bench;
 mod bench_journal;
 mod bundle;
 mod demo;
+mod fuzz;
 mod install;
 mod process;
 mod setup;
@@ -51,6 +52,12 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(Bench),
+    /// Look for inputs that break the journal, and for moments at which a killed hook does
+    Fuzz {
+        /// How long, the building left out: a third each for two fuzz targets and a storm of killed hooks
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(3..))]
+        seconds: u64,
+    },
     /// What continuous integration runs: format, lints, documentation, tests
     Ci,
 }
@@ -135,6 +142,7 @@ fn run(command: Command) -> Result<()> {
             },
         ),
         Command::Bench(Bench::Journal { rounds, time }) => bench_journal::run(rounds, time),
+        Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Ci => process::run(&mut process::command(".ci/run")),
     }
 }

@@ -100,6 +100,20 @@ pub(crate) fn for_tests() -> Result<()> {
     Ok(())
 }
 
+/// What fuzzing needs beyond that.
+pub(crate) fn for_fuzzing() -> Result<()> {
+    // libFuzzer is C++, compiled when the targets are.
+    if process::find("c++").is_none() {
+        println!("A C++ compiler, for libFuzzer, is missing.");
+        install(&["g++"], "or another compiler that is called c++")?;
+    }
+    if process::find("cargo-fuzz").is_none() {
+        println!("cargo-fuzz is missing: building it, once; this takes some minutes.");
+        show_and_run(process::cargo().args(["install", "--locked", "cargo-fuzz"]))?;
+    }
+    Ok(())
+}
+
 fn is_there(program: &str) -> bool {
     process::find(program).is_some_and(|path| program != "busybox" || is_static(&path))
 }
