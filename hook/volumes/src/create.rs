@@ -8,7 +8,6 @@ use crate::store::SIDECAR;
 use crate::store::SIDECAR_LIMIT;
 use crate::store::Store;
 use crate::store::VOLUMES;
-use rustix::fs::AtFlags;
 use rustix::fs::FlockOperation;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
@@ -35,13 +34,12 @@ use volhook_core::decision::Image;
 use volhook_core::volume::SIDECAR_FORMAT;
 use volhook_core::volume::Volume;
 
-const STAGING: &str = "staging";
-const PRIVATE: Mode = Mode::RWXU;
+pub(crate) const STAGING: &str = "staging";
 /// The lower 12 bits of a mode.
 const MODE_BITS: u32 = 0o7777;
 /// How often somebody else may come in between before we give up.
-const ATTEMPTS: u32 = 100;
-const PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const ATTEMPTS: u32 = 100;
+pub(crate) const PAUSE: Duration = Duration::from_millis(1);
 
 /// Whose volume it became.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,10 +124,11 @@ impl Store {
             }
         }
         let root = files::open_folder(&self.root).map_err(failed(volume, "open", self.root.clone()))?;
-        let staging = make_folder(&root, STAGING).map_err(failed(volume, "make", path(STAGING)))?;
-        let top = make_folder(&root, VOLUMES).map_err(failed(volume, "make", path(VOLUMES)))?;
+        let staging = files::make_folder(&root, STAGING).map_err(failed(volume, "make", path(STAGING)))?;
+        let top = files::make_folder(&root, VOLUMES).map_err(failed(volume, "make", path(VOLUMES)))?;
         let tenant = volume.id.tenant.as_str();
-        let tenant = make_folder(&top, tenant).map_err(failed(volume, "make", path(VOLUMES).join(tenant)))?;
+        let tenant =
+            files::make_folder(&top, tenant).map_err(failed(volume, "make", path(VOLUMES).join(tenant)))?;
         Ok(Places { staging, tenant })
     }
 
@@ -162,7 +161,7 @@ fn failed(volume: &Volume, step: &'static str, path: PathBuf) -> impl FnOnce(io:
 fn check(volume: &Volume) -> Result<(), StoreError> {
     let invalid = |reason| Err(StoreError::Invalid { volume: volume.id.clone(), reason });
     // The uuid becomes a file name.
-    if Uuid::parse_str(&volume.uuid).map(|uuid| uuid.hyphenated().to_string()).as_ref() != Ok(&volume.uuid) {
+    if !files::is_uuid(&volume.uuid) {
         return invalid("its uuid is not a lower-case UUID");
     }
     match &volume.backing {
@@ -176,16 +175,6 @@ fn check(volume: &Volume) -> Result<(), StoreError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Opens the folder `name`, made and synced by name if it is missing.
-fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-    match rustix::fs::mkdirat(parent, name, PRIVATE) {
-        Ok(()) => rustix::fs::fsync(parent)?,
-        Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    Ok(files::folder_below(parent, Path::new(name))?)
 }
 
 /// A volume under construction. Dropping it before it is done removes it, the lock still held.
@@ -209,7 +198,7 @@ impl<'a> Stage<'a> {
     fn begin(store: &Store, volume: &'a Volume, staging: &OwnedFd) -> Result<Self, StoreError> {
         let path = store.root.join(STAGING).join(&volume.uuid);
         for _ in 0..ATTEMPTS {
-            match rustix::fs::mkdirat(staging, &volume.uuid, PRIVATE) {
+            match rustix::fs::mkdirat(staging, &volume.uuid, files::PRIVATE) {
                 Ok(()) => {
                     if let Some(folder) = lock(staging, &volume.uuid) {
                         return Ok(Self { volume, path, folder, done: false });
@@ -242,7 +231,7 @@ impl<'a> Stage<'a> {
     }
 
     fn make_directory(&self, directory: &Directory) -> Result<OwnedFd, StoreError> {
-        rustix::fs::mkdirat(&self.folder, DATA, PRIVATE).map_err(self.failed("make", DATA))?;
+        rustix::fs::mkdirat(&self.folder, DATA, files::PRIVATE).map_err(self.failed("make", DATA))?;
         let data = files::folder_below(&self.folder, Path::new(DATA)).map_err(self.failed("open", DATA))?;
         let (uid, gid) = (Uid::from_raw(directory.uid), Gid::from_raw(directory.gid));
         rustix::fs::fchown(&data, Some(uid), Some(gid)).map_err(self.failed("change the owner of", DATA))?;
@@ -344,9 +333,7 @@ fn lock(staging: &OwnedFd, name: &str) -> Option<OwnedFd> {
     let folder = files::folder_below(staging, Path::new(name)).ok()?;
     rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).ok()?;
     // Until the lock was ours its holder may have moved it to its place as a finished volume, or removed it.
-    let opened = rustix::fs::fstat(&folder).ok()?;
-    let named = rustix::fs::statat(staging, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    ((opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)).then_some(folder)
+    files::is_named(&folder, staging, name).ok()?.then_some(folder)
 }
 
 /// Removes the folders in `staging` whose creators are gone. What cannot be removed is the next one's to try.

@@ -187,4 +187,74 @@ pub enum StoreError {
         /// What it said, one line.
         output: String,
     },
+    /// A volume is not (any more) where it was.
+    #[error("there is no volume \"{volume}\" with the uuid {uuid} at {}", path.display())]
+    Gone {
+        /// The volume.
+        volume: VolumeId,
+        /// The uuid of the one that was meant.
+        uuid: String,
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// A step of a removal into the trash failed. The volume is where it was, or in the trash, whole.
+    #[error("cannot remove volume \"{volume}\": cannot {step} {}", path.display())]
+    Discard {
+        /// The volume.
+        volume: VolumeId,
+        /// What was being done, such as `write`, `sync`.
+        step: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
+    /// A volume's name is in use again.
+    #[error("cannot restore volume \"{volume}\" from {}: {} exists again", from.display(), path.display())]
+    NameTaken {
+        /// The volume.
+        volume: VolumeId,
+        /// Where it is in the trash.
+        from: PathBuf,
+        /// What stands in its place.
+        path: PathBuf,
+    },
+    /// What is in the trash is not the volume that was meant.
+    #[error("cannot restore volume \"{volume}\" from {}: {reason}", path.display())]
+    NotDiscarded {
+        /// The volume.
+        volume: VolumeId,
+        /// Where it should be in the trash.
+        path: PathBuf,
+        /// Why it is not.
+        reason: String,
+    },
+    /// A volume in the trash has lost a part of its content already.
+    #[error("cannot restore volume \"{volume}\" from {}: its deletion has begun", path.display())]
+    HalfDeleted {
+        /// The volume.
+        volume: VolumeId,
+        /// Where it is in the trash.
+        path: PathBuf,
+    },
+    /// A step of a restoration failed. The volume is in the trash or back in its place, whole.
+    #[error("cannot restore volume \"{volume}\": cannot {step} {}", path.display())]
+    Restore {
+        /// The volume.
+        volume: VolumeId,
+        /// What was being done, such as `lock`, `sync`.
+        step: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
+    /// What was deleted could not be synced: a power cut may bring it back into the trash.
+    #[error("cannot sync the trash {}", path.display())]
+    SyncTrash {
+        /// The trash.
+        path: PathBuf,
+        /// The failure.
+        source: io::Error,
+    },
 }

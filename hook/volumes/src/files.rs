@@ -1,9 +1,12 @@
 //! Opening files below a folder by descriptor: never through a symlink, never out of the folder, never waiting.
 
+use rustix::fs::AtFlags;
 use rustix::fs::Dir;
+use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
+use rustix::fs::Stat;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -11,6 +14,17 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use uuid::Uuid;
+
+/// `st_blocks` counts units of 512 bytes on every filesystem (inode(7)).
+const BLOCK: u64 = 512;
+/// The mode of the folders that volhook makes for itself.
+pub(crate) const PRIVATE: Mode = Mode::RWXU;
+
+const SAME_MOUNT: ResolveFlags =
+    ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_XDEV).union(ResolveFlags::NO_MAGICLINKS);
+const READ_FOLDER: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A folder as a descriptor that can be read and synced. The path itself may go through symlinks: it is the operator's.
 pub(crate) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
@@ -31,6 +45,61 @@ pub(crate) fn open_below(folder: impl AsFd, path: &Path, flags: OFlags) -> Resul
 /// Opens the folder `path` below `folder`, for reading and syncing.
 pub(crate) fn folder_below(folder: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
     open_below(folder, path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// Opens the folder `name` in `parent`, made and synced by name if it is missing.
+pub(crate) fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    match rustix::fs::mkdirat(parent, name, PRIVATE) {
+        Ok(()) => rustix::fs::fsync(parent)?,
+        Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    Ok(folder_below(parent, Path::new(name))?)
+}
+
+/// Opens the folder `name` in `folder`, for reading, unless something is mounted on it ([`Errno::XDEV`]).
+pub(crate) fn folder_on_same_mount(
+    folder: impl AsFd,
+    name: impl rustix::path::Arg,
+) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | SAME_MOUNT;
+    rustix::fs::openat2(folder, name, READ_FOLDER, Mode::empty(), resolve)
+}
+
+/// Opens the folder that `folder` is in. Whoever asks checks that it is the expected one: a folder may be moved.
+pub(crate) fn parent(folder: impl AsFd) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat2(folder, c"..", READ_FOLDER, Mode::empty(), SAME_MOUNT)
+}
+
+/// What tells a file or folder from all others while it is open: device and inode.
+pub(crate) fn identity(opened: impl AsFd) -> Result<(u64, u64), Errno> {
+    let stat = rustix::fs::fstat(opened)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// Whether the name still stands for what is open.
+pub(crate) fn is_named(opened: impl AsFd, folder: impl AsFd, name: &str) -> Result<bool, Errno> {
+    let named = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(identity(opened)? == (named.st_dev, named.st_ino))
+}
+
+/// The bytes of the disk that a file or folder takes.
+pub(crate) fn allocated(stat: &Stat) -> u64 {
+    stat.st_blocks.unsigned_abs() * BLOCK
+}
+
+/// Whether `name` is a UUID as volhook writes it, so that it can be a file name.
+pub(crate) fn is_uuid(name: &str) -> bool {
+    Uuid::parse_str(name).is_ok_and(|uuid| uuid.hyphenated().to_string() == name)
+}
+
+/// Reads the regular file `name` in `folder`, of at most `limit` bytes.
+pub(crate) fn read_below(folder: impl AsFd, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+    let file = open_below(folder, Path::new(name), OFlags::RDONLY)?;
+    if !FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    read_bounded(file, limit)
 }
 
 /// Reads an open file of at most `limit` bytes.

@@ -5,11 +5,23 @@
 //!                               /data/          a directory volume's content
 //!                               /volume.img     an image volume's filesystem
 //! <root>/staging/<uuid>/                        a volume being built, locked (flock) by its builder
+//! <root>/trash/<uuid>/                          a removed volume, whole, with `trashed.json` beside `volume.json`
 //! ```
 //!
 //! A volume is built in `staging`, synced, and renamed to its place without replacing anything: whatever stands
 //! under `volumes` is complete. Of two creators of one name one wins and the other uses the winner's. What a dead
 //! creator left in `staging` is removed by the next one, which knows by the lock.
+//!
+//! A removed volume waits in `trash`, where it can be restored, until the trash is emptied. What a killed process
+//! leaves:
+//!
+//! | killed | left | who goes on |
+//! |---|---|---|
+//! | discarding, before the rename | a volume, perhaps with a `trashed.json`, which means nothing there | the next one to discard it writes it anew |
+//! | restoring, after the rename | the same | the same |
+//! | emptying, before the file `deleting` is there | a discarded volume, whole | anybody |
+//! | emptying, after that | a discarded volume without a part of its content; it cannot be restored | the next one to empty the trash |
+//! | emptying, at the end | a folder with only sidecars in `staging` | the next one to create a volume |
 //!
 //! Everything is found by file descriptor without following symlinks below the root, and what does not look
 //! as volhook made it is reported, never used or removed.
@@ -17,14 +29,20 @@
 #![forbid(unsafe_code)]
 
 mod create;
+mod empty;
 mod error;
 mod files;
 mod measure;
+mod remove;
 mod store;
+mod trash;
 
 pub use create::Created;
+pub use empty::Emptied;
 pub use error::StoreError;
 pub use store::Listing;
 pub use store::Other;
 pub use store::OtherKind;
 pub use store::Store;
+pub use trash::Discarded;
+pub use trash::Trash;

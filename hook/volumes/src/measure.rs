@@ -4,7 +4,6 @@ use crate::files;
 use rustix::fs::AtFlags;
 use rustix::fs::Dir;
 use rustix::fs::FileType;
-use rustix::fs::Stat;
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -14,8 +13,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-/// `st_blocks` counts units of 512 bytes on every filesystem (inode(7)).
-const BLOCK: u64 = 512;
 /// The kernel takes paths of up to 4096 bytes; deeper folders are reached from a nearer base.
 const LONG_PATH: usize = 3000;
 
@@ -25,7 +22,7 @@ const LONG_PATH: usize = 3000;
 /// only bounded by the filesystem, and what vanishes is not counted.
 pub(crate) fn bytes_used(opened: OwnedFd) -> io::Result<u64> {
     let top = rustix::fs::fstat(&opened)?;
-    let mut sum = allocated(&top);
+    let mut sum = files::allocated(&top);
     if FileType::from_raw_mode(top.st_mode) != FileType::Directory {
         return Ok(sum);
     }
@@ -62,12 +59,8 @@ pub(crate) fn bytes_used(opened: OwnedFd) -> io::Result<u64> {
             } else if stat.st_nlink > 1 && !several_names.insert(stat.st_ino) {
                 continue;
             }
-            sum = sum.saturating_add(allocated(&stat));
+            sum = sum.saturating_add(files::allocated(&stat));
         }
     }
     Ok(sum)
-}
-
-fn allocated(stat: &Stat) -> u64 {
-    stat.st_blocks.unsigned_abs() * BLOCK
 }

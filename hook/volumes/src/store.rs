@@ -120,7 +120,7 @@ impl Store {
         }
     }
 
-    fn unusable(&self, id: &VolumeId, path: &Path, errno: Errno) -> StoreError {
+    pub(crate) fn unusable(&self, id: &VolumeId, path: &Path, errno: Errno) -> StoreError {
         let reason = match errno {
             Errno::LOOP => "a symbolic link is on the way",
             Errno::NOTDIR => "it is not a directory",
@@ -330,31 +330,46 @@ impl Store {
 }
 
 /// A volume's folder below the root.
-fn below(id: &VolumeId) -> PathBuf {
+pub(crate) fn below(id: &VolumeId) -> PathBuf {
     [VOLUMES, id.tenant.as_str(), id.name.as_str()].iter().collect()
 }
 
 /// The part of a sidecar that every format has.
 #[derive(Deserialize)]
-struct Format {
-    format: u32,
+pub(crate) struct Format {
+    pub(crate) format: u32,
 }
 
-fn parse(id: &VolumeId, path: &Path, bytes: &[u8]) -> Result<Volume, StoreError> {
-    let damaged = |source| StoreError::DamagedSidecar { volume: id.clone(), path: path.to_owned(), source };
-    let Format { format } = serde_json::from_slice(bytes).map_err(damaged)?;
+/// Why bytes are no sidecar that can be used.
+pub(crate) enum Misread {
+    Newer(u32),
+    Damaged(serde_json::Error),
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Result<Volume, Misread> {
+    let Format { format } = serde_json::from_slice(bytes).map_err(Misread::Damaged)?;
     if format > SIDECAR_FORMAT {
-        return Err(StoreError::NewerSidecar {
-            volume: id.clone(),
-            path: path.to_owned(),
+        return Err(Misread::Newer(format));
+    }
+    serde_json::from_slice(bytes).map_err(Misread::Damaged)
+}
+
+pub(crate) fn parse(id: &VolumeId, path: &Path, bytes: &[u8]) -> Result<Volume, StoreError> {
+    let (named, path) = (id.clone(), path.to_owned());
+    let volume = decode(bytes).map_err(|misread| match misread {
+        Misread::Newer(format) => StoreError::NewerSidecar {
+            volume: named.clone(),
+            path: path.clone(),
             format,
             newest: SIDECAR_FORMAT,
-        });
-    }
-    let volume: Volume = serde_json::from_slice(bytes).map_err(damaged)?;
-    if volume.id == *id {
+        },
+        Misread::Damaged(source) => {
+            StoreError::DamagedSidecar { volume: named.clone(), path: path.clone(), source }
+        }
+    })?;
+    if volume.id == named {
         Ok(volume)
     } else {
-        Err(StoreError::OtherVolume { volume: id.clone(), path: path.to_owned(), found: volume.id })
+        Err(StoreError::OtherVolume { volume: named, path, found: volume.id })
     }
 }

@@ -1,10 +1,15 @@
 //! Volumes and stores for tests.
 
+use jiff::Timestamp;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
+use uuid::Uuid;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Directory;
 use volhook_core::decision::Filesystem;
@@ -19,6 +24,9 @@ use volhook_core::volume::Volume;
 use volhook_volumes::Store;
 
 pub(crate) const UUID: &str = "6a1f0f2e-9a52-4be1-8f0e-0e6d7c1c9a01";
+
+/// The environment variable that tells a process of a test to be one, and where.
+pub(crate) const ROOT: &str = "VOLUMES_TEST_ROOT";
 
 pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(30)
@@ -65,6 +73,26 @@ pub(crate) fn image(name: &str, size: u64) -> Volume {
         pod: None,
         ..directory(name)
     }
+}
+
+/// The same with a uuid of its own.
+pub(crate) fn fresh(volume: Volume) -> Volume {
+    Volume { uuid: Uuid::new_v4().to_string(), ..volume }
+}
+
+/// A time: so many seconds after some moment.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+/// Starts the test `name` once more as a process that is told `root`.
+pub(crate) fn start(name: &str, root: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(ROOT, root)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// All paths below `folder`, relative and sorted.

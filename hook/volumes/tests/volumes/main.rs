@@ -1,8 +1,11 @@
-//! The volume store from outside: what it makes, what it finds, races, leftovers and hostile content.
+//! The volume store from outside: what it makes, what it finds, races, leftovers and hostile content, and the
+//! trash.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
 mod create;
+
 mod find;
 mod fixture;
 mod races;
+mod trash;

@@ -2,38 +2,23 @@
 //!
 //! A test starts its own program again, told by an environment variable to be one of the processes.
 
+use crate::fixture::ROOT;
 use crate::fixture::directory;
+use crate::fixture::fresh;
 use crate::fixture::id;
 use crate::fixture::image;
 use crate::fixture::root;
 use crate::fixture::soon;
+use crate::fixture::start;
 use crate::fixture::store;
 use crate::fixture::tree;
 use std::path::Path;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 use uuid::Uuid;
 use volhook_core::volume::Volume;
 use volhook_volumes::Created;
 use volhook_volumes::Store;
-
-const ROOT: &str = "VOLUMES_TEST_ROOT";
-
-fn fresh(volume: Volume) -> Volume {
-    Volume { uuid: Uuid::new_v4().to_string(), ..volume }
-}
-
-fn start(test: &str, root: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(ROOT, root)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
 
 fn race(make: fn(&str) -> Volume, name: &str, rounds: u32) {
     let (folder, store) = store();

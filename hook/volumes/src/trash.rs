@@ -1,0 +1,350 @@
+//! Removed volumes that can still be had back: into the trash, what is in it, and out of it again.
+
+use crate::create::ATTEMPTS;
+use crate::create::PAUSE;
+use crate::error::StoreError;
+use crate::files;
+use crate::store;
+use crate::store::Misread;
+use crate::store::Other;
+use crate::store::OtherKind;
+use crate::store::SIDECAR;
+use crate::store::SIDECAR_LIMIT;
+use crate::store::Store;
+use crate::store::VOLUMES;
+use jiff::Timestamp;
+use rustix::fs::AtFlags;
+use rustix::fs::FlockOperation;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::RenameFlags;
+use rustix::io::Errno;
+use serde::Deserialize;
+use serde::Serialize;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+use volhook_core::volume::SIDECAR_FORMAT;
+use volhook_core::volume::Volume;
+
+pub(crate) const TRASH: &str = "trash";
+/// Says since when a volume is in the trash. It means nothing anywhere else.
+pub(crate) const TRASHED: &str = "trashed.json";
+/// Stands in a discarded volume whose deletion has begun.
+pub(crate) const DELETING: &str = "deleting";
+const TRASHED_FORMAT: u32 = 1;
+const TRASHED_LIMIT: u64 = 1 << 10;
+
+/// A removed volume that is still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discarded {
+    /// The volume, as it was.
+    pub volume: Volume,
+    /// When it was removed.
+    pub since: Timestamp,
+    /// Its folder in the trash.
+    pub path: PathBuf,
+}
+
+/// What stands in the trash, sorted.
+#[derive(Debug, Default)]
+pub struct Trash {
+    /// The removed volumes, by tenant and name, then by time of removal.
+    pub volumes: Vec<Discarded>,
+    /// What else is there, by path. It is never touched.
+    pub others: Vec<Other>,
+}
+
+/// The content of [`TRASHED`].
+#[derive(Serialize, Deserialize)]
+struct Trashed {
+    format: u32,
+    when: Timestamp,
+}
+
+/// Why an entry of the trash is no discarded volume.
+pub(crate) enum NotDiscarded {
+    Gone,
+    Other(OtherKind, String),
+}
+
+impl NotDiscarded {
+    fn foreign(reason: &str) -> Self {
+        Self::Other(OtherKind::Foreign, reason.to_owned())
+    }
+
+    fn damaged(reason: String) -> Self {
+        Self::Other(OtherKind::Damaged, reason)
+    }
+}
+
+impl Store {
+    /// Removes `volume` into the trash, from where it can be [restored](Self::restore). When this returns, it is
+    /// there also after a power cut; a power cut before leaves it in its place or in the trash, whole.
+    ///
+    /// Only what still is that volume, by its uuid, is moved. That nobody holds it is the caller's to know, who keeps
+    /// anybody from beginning to.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when it is not there (any more), those of [`find`](Self::find) for what else may stand in
+    /// its place, [`StoreError::Discard`].
+    pub fn discard(&self, volume: &Volume, now: Timestamp) -> Result<Discarded, StoreError> {
+        let id = &volume.id;
+        let path = self.folder(id);
+        let failed = |step, path: PathBuf| {
+            move |source: io::Error| StoreError::Discard { volume: id.clone(), step, path, source }
+        };
+        let gone = || StoreError::Gone { volume: id.clone(), uuid: volume.uuid.clone(), path: path.clone() };
+        if !files::is_uuid(&volume.uuid) {
+            let reason = "its uuid is not a lower-case UUID";
+            return Err(StoreError::Foreign { volume: id.clone(), path, reason });
+        }
+        let root = match files::open_folder(&self.root) {
+            Ok(root) => root,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
+            Err(error) => return Err(failed("open", self.root.clone())(error)),
+        };
+        let tenant_path = self.root.join(VOLUMES).join(id.tenant.as_str());
+        let tenant = match files::folder_below(&root, &Path::new(VOLUMES).join(id.tenant.as_str())) {
+            Ok(tenant) => tenant,
+            Err(Errno::NOENT) => return Err(gone()),
+            Err(errno) => return Err(self.unusable(id, &tenant_path, errno)),
+        };
+        let folder = match lock_waiting(&tenant, id.name.as_str()) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return Err(gone()),
+            Err(errno) => return Err(self.unusable(id, &path, errno)),
+        };
+        let sidecar = path.join(SIDECAR);
+        let bytes = match files::read_below(&folder, SIDECAR, SIDECAR_LIMIT) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Foreign {
+                    volume: id.clone(),
+                    path,
+                    reason: "it has no volume.json",
+                });
+            }
+            Err(source) => return Err(StoreError::Find { volume: id.clone(), path: sidecar, source }),
+        };
+        let found = store::parse(id, &sidecar, &bytes)?;
+        if found.uuid != volume.uuid {
+            return Err(gone());
+        }
+        let trash_path = self.root.join(TRASH);
+        let trash = files::make_folder(&root, TRASH).map_err(failed("make", trash_path.clone()))?;
+        write_trashed(&folder, now).map_err(failed("write", path.join(TRASHED)))?;
+        let to = trash_path.join(&found.uuid);
+        let name = id.name.as_str();
+        let moved = rustix::fs::renameat_with(&tenant, name, &trash, &found.uuid, RenameFlags::NOREPLACE);
+        if let Err(errno) = moved {
+            // A leftover would mean nothing.
+            let _ = rustix::fs::unlinkat(&folder, TRASHED, AtFlags::empty());
+            return Err(failed("move it to", to)(errno.into()));
+        }
+        // First where it is now, then where it is no more.
+        rustix::fs::fsync(&trash).map_err(|errno| failed("sync", trash_path)(errno.into()))?;
+        rustix::fs::fsync(&tenant).map_err(|errno| failed("sync", tenant_path)(errno.into()))?;
+        Ok(Discarded { volume: found, since: now, path: to })
+    }
+
+    /// Everything that stands in the trash.
+    ///
+    /// # Errors
+    /// [`StoreError::List`]. An entry that is no discarded volume is part of the list, not an error.
+    pub fn trash(&self) -> Result<Trash, StoreError> {
+        let mut listed = Trash::default();
+        let Some(trash) = self.open_trash()? else {
+            return Ok(listed);
+        };
+        let path = self.root.join(TRASH);
+        let names = files::names(&trash).map_err(|source| StoreError::List { path: path.clone(), source })?;
+        for name in names {
+            match read_entry(&trash, &name) {
+                Ok((_, volume, since)) => {
+                    listed.volumes.push(Discarded { volume, since, path: path.join(name) });
+                }
+                Err(NotDiscarded::Gone) => {}
+                Err(NotDiscarded::Other(kind, reason)) => {
+                    listed.others.push(Other { path: path.join(name), kind, reason });
+                }
+            }
+        }
+        listed.volumes.sort_by(|a, b| {
+            let key = |d: &Discarded| (d.volume.id.tenant.clone(), d.volume.id.name.clone(), d.since);
+            key(a).cmp(&key(b)).then_with(|| a.volume.uuid.cmp(&b.volume.uuid))
+        });
+        Ok(listed)
+    }
+
+    /// Puts a volume from the trash back in its place. When this returns, it is there also after a power cut.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`] when a volume (or anything else) of that name exists again,
+    /// [`StoreError::NotDiscarded`] when it is not in the trash (any more), [`StoreError::HalfDeleted`],
+    /// [`StoreError::Restore`].
+    pub fn restore(&self, discarded: &Discarded) -> Result<Volume, StoreError> {
+        let Volume { id, uuid, .. } = &discarded.volume;
+        let trash_path = self.root.join(TRASH);
+        let from = trash_path.join(uuid);
+        let failed = |step, path: PathBuf| {
+            move |source: io::Error| StoreError::Restore { volume: id.clone(), step, path, source }
+        };
+        let not = |reason: &str| StoreError::NotDiscarded {
+            volume: id.clone(),
+            path: from.clone(),
+            reason: reason.to_owned(),
+        };
+        let Some(trash) = self.open_trash()? else {
+            return Err(not("there is no trash"));
+        };
+        let gone = "it is not there any more";
+        if !files::is_uuid(uuid) {
+            return Err(not("its uuid is not a lower-case UUID"));
+        }
+        // Before anything is read: whoever else works on it may be moving or deleting it.
+        let _held = match lock_briefly(&trash, uuid) {
+            Ok(held) => held,
+            Err(Errno::NOENT) => return Err(not(gone)),
+            Err(errno) => return Err(failed("lock", from)(errno.into())),
+        };
+        let (folder, volume, _) = read_entry(&trash, uuid).map_err(|why| match why {
+            NotDiscarded::Gone => not(gone),
+            NotDiscarded::Other(_, reason) => not(&reason),
+        })?;
+        if volume.id != *id {
+            return Err(not(&format!("that is volume \"{}\"", volume.id)));
+        }
+        match rustix::fs::statat(&folder, DELETING, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => {}
+            Ok(_) => return Err(StoreError::HalfDeleted { volume: id.clone(), path: from }),
+            Err(errno) => return Err(failed("examine", from.join(DELETING))(errno.into())),
+        }
+        let tenant_path = self.root.join(VOLUMES).join(id.tenant.as_str());
+        let tenant = files::open_folder(&self.root)
+            .and_then(|root| files::make_folder(&root, VOLUMES))
+            .and_then(|volumes| files::make_folder(&volumes, id.tenant.as_str()))
+            .map_err(failed("make", tenant_path.clone()))?;
+        let path = self.folder(id);
+        let name = id.name.as_str();
+        match rustix::fs::renameat_with(&trash, uuid, &tenant, name, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(StoreError::NameTaken { volume: id.clone(), from, path }),
+            Err(errno) => return Err(failed("move it to", path)(errno.into())),
+        }
+        rustix::fs::fsync(&tenant).map_err(|errno| failed("sync", tenant_path)(errno.into()))?;
+        rustix::fs::fsync(&trash).map_err(|errno| failed("sync", trash_path)(errno.into()))?;
+        // It means nothing here; that it stays is no failure of what was asked for.
+        let _ = rustix::fs::unlinkat(&folder, TRASHED, AtFlags::empty());
+        let _ = rustix::fs::fsync(&folder);
+        Ok(volume)
+    }
+
+    /// The trash, for reading and syncing; `None` where there is none.
+    pub(crate) fn open_trash(&self) -> Result<Option<OwnedFd>, StoreError> {
+        let failed = |source| StoreError::List { path: self.root.join(TRASH), source };
+        match files::open_folder(&self.root) {
+            Ok(root) => match files::folder_below(&root, Path::new(TRASH)) {
+                Ok(trash) => Ok(Some(trash)),
+                Err(Errno::NOENT) => Ok(None),
+                Err(errno) => Err(failed(errno.into())),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// The discarded volume `name` in the trash: its open folder, the volume, and since when.
+pub(crate) fn read_entry(trash: &OwnedFd, name: &str) -> Result<(OwnedFd, Volume, Timestamp), NotDiscarded> {
+    if !files::is_uuid(name) {
+        return Err(NotDiscarded::foreign("its name is not the uuid of a volume"));
+    }
+    let folder = files::folder_on_same_mount(trash, name).map_err(|errno| match errno {
+        Errno::NOENT => NotDiscarded::Gone,
+        Errno::LOOP | Errno::NOTDIR => NotDiscarded::foreign("it is not a directory"),
+        Errno::XDEV => NotDiscarded::foreign("it is a mount point"),
+        errno => NotDiscarded::damaged(format!("it cannot be opened: {errno}")),
+    })?;
+    let unreadable = |file: &'static str| {
+        let folder = &folder;
+        move |error: io::Error| match error.kind() {
+            // It may have been restored or deleted since it was opened.
+            io::ErrorKind::NotFound if !files::is_named(folder, trash, name).unwrap_or(false) => {
+                NotDiscarded::Gone
+            }
+            io::ErrorKind::NotFound => NotDiscarded::foreign(&format!("it has no {file}")),
+            _ => NotDiscarded::damaged(format!("its {file} cannot be read: {error}")),
+        }
+    };
+    let newer = |file: &str, format: u32, newest: u32| {
+        let reason = format!("its {file} has format {format}, this volhook reads up to {newest}");
+        NotDiscarded::Other(OtherKind::Newer, reason)
+    };
+    let damaged = |file: &str, error: serde_json::Error| {
+        NotDiscarded::damaged(format!("its {file} is damaged: {error}"))
+    };
+    let bytes = files::read_below(&folder, SIDECAR, SIDECAR_LIMIT).map_err(unreadable(SIDECAR))?;
+    let volume = store::decode(&bytes).map_err(|misread| match misread {
+        Misread::Newer(format) => newer(SIDECAR, format, SIDECAR_FORMAT),
+        Misread::Damaged(error) => damaged(SIDECAR, error),
+    })?;
+    if volume.uuid != name {
+        return Err(NotDiscarded::damaged("its volume.json is that of another volume".to_owned()));
+    }
+    let bytes = files::read_below(&folder, TRASHED, TRASHED_LIMIT).map_err(unreadable(TRASHED))?;
+    let store::Format { format } = serde_json::from_slice(&bytes).map_err(|error| damaged(TRASHED, error))?;
+    if format > TRASHED_FORMAT {
+        return Err(newer(TRASHED, format, TRASHED_FORMAT));
+    }
+    let trashed: Trashed = serde_json::from_slice(&bytes).map_err(|error| damaged(TRASHED, error))?;
+    Ok((folder, volume, trashed.when))
+}
+
+/// Writes [`TRASHED`] and makes it survive a power cut.
+fn write_trashed(folder: &OwnedFd, when: Timestamp) -> io::Result<()> {
+    match rustix::fs::unlinkat(folder, TRASHED, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let mut text = serde_json::to_vec(&Trashed { format: TRASHED_FORMAT, when })?;
+    text.push(b'\n');
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(folder, TRASHED, flags, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(&text)?;
+    file.sync_all()?;
+    Ok(rustix::fs::fsync(folder)?)
+}
+
+/// Opens and locks (flock(2)) the folder `name`. Its creator, or another who discards it, holds the lock for a few
+/// syncs; they are waited for.
+fn lock_waiting(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    loop {
+        let folder = files::folder_below(parent, Path::new(name))?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&folder, FlockOperation::LockExclusive))?;
+        if files::is_named(&folder, parent, name)? {
+            return Ok(folder);
+        }
+    }
+}
+
+/// Opens and locks the folder `name`, or says that another holds it ([`Errno::WOULDBLOCK`]) or that it is gone.
+pub(crate) fn lock_now(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    let folder = files::folder_below(parent, Path::new(name))?;
+    rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+    if files::is_named(&folder, parent, name)? { Ok(folder) } else { Err(Errno::NOENT) }
+}
+
+/// Like [`lock_now`], but lets others end what takes an instant. A deletion is not waited for.
+fn lock_briefly(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    for _ in 1..ATTEMPTS {
+        match lock_now(parent, name) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+    lock_now(parent, name)
+}
