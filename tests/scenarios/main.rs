@@ -10,6 +10,7 @@ mod plugins;
 mod spec_stage;
 mod state;
 mod targets;
+mod volumes;
 
 use anyhow::Result;
 use serde_json::Value;

@@ -1,6 +1,8 @@
 //! The command line: what there is to say, and where it goes.
 
 use crate::commands;
+use crate::commands::removal::Pruning;
+use crate::commands::removal::Removal;
 use crate::commands::volume::Asked;
 use crate::commands::volume::Listed;
 use crate::context::Context;
@@ -79,6 +81,9 @@ enum Command {
     /// Manage volumes.
     #[command(subcommand)]
     Volume(Volume),
+    /// Take removed volumes back, or delete them for good.
+    #[command(subcommand)]
+    Trash(Trash),
     /// See who holds what.
     #[command(subcommand)]
     Lease(Lease),
@@ -175,6 +180,42 @@ enum Volume {
         #[command(flatten)]
         output: Output,
     },
+    /// Remove volumes: they go to the trash. What a container holds stays, whatever is said.
+    Rm {
+        /// The volumes.
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "NAME")]
+        names: Vec<String>,
+        /// All volumes that belong to no pod.
+        #[arg(long)]
+        all: bool,
+        /// Of all volumes only those that match: driver=, label=, dangling=, name=.
+        #[arg(long, requires = "all", value_name = "KEY=VALUE")]
+        filter: Vec<String>,
+        /// The tenant whose volumes they are.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Remove volumes that no container has claimed for some days and that belong to no pod.
+    Prune {
+        /// So many days without a claim.
+        #[arg(long, default_value_t = 30, value_name = "DAYS")]
+        unused_for: u32,
+        /// Only those that match: driver=, label=, name=.
+        #[arg(long, value_name = "KEY=VALUE")]
+        filter: Vec<String>,
+        /// The tenant whose volumes they are.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// Only show which, and why.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask.
+        #[arg(short, long)]
+        force: bool,
+    },
     /// Show all that is known of volumes, as JSON: where they are, how large, who holds them and since when.
     Inspect {
         /// The volumes.
@@ -183,6 +224,29 @@ enum Volume {
         /// The tenant whose volumes they are.
         #[arg(long, default_value = "default")]
         tenant: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum Trash {
+    /// List removed volumes, and until when each can be taken back.
+    Ls {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take a removed volume back.
+    Restore {
+        /// Its name, or its uuid where several had the name.
+        name: String,
+        /// The tenant whose volume it was.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
+    /// Delete what is in the trash for good.
+    Empty {
+        /// Do not ask.
+        #[arg(short, long)]
+        force: bool,
     },
 }
 
@@ -287,6 +351,19 @@ pub(crate) fn run() -> ExitCode {
             let how = Listed { filter: &filter, quiet, format: format.as_deref(), as_json: output.json };
             commands::volume::ls(&context, &how)
         }
+        Command::Volume(Volume::Rm { names, all, filter, tenant, force }) => {
+            let removal = Removal { names: &names, all, filter: &filter, tenant: &tenant, force };
+            commands::removal::rm(&context, &removal)
+        }
+        Command::Volume(Volume::Prune { unused_for, filter, tenant, dry_run, force }) => {
+            let pruning = Pruning { days: unused_for, filter: &filter, tenant: &tenant, dry_run, force };
+            commands::removal::prune(&context, &pruning)
+        }
+        Command::Trash(Trash::Ls { output }) => commands::removal::ls(&context, output.json),
+        Command::Trash(Trash::Restore { name, tenant }) => {
+            commands::removal::restore(&context, &tenant, &name)
+        }
+        Command::Trash(Trash::Empty { force }) => commands::removal::empty(&context, force),
         Command::Volume(Volume::Inspect { names, tenant }) => {
             commands::volume::inspect(&context, &tenant, &names)
         }

@@ -6,4 +6,5 @@ pub(crate) mod explain;
 pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod plugin;
+pub(crate) mod removal;
 pub(crate) mod volume;

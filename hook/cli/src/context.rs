@@ -26,6 +26,9 @@ use volhook_volumes::Store;
 /// Seconds that a hook allows itself where nobody said how long its runtime waits.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 10;
 
+/// How long deleting may take.
+const LONG_WORK: Duration = Duration::from_secs(3600);
+
 /// The paths in force.
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
@@ -122,6 +125,11 @@ impl Context {
     /// Records what outlives a boot.
     pub(crate) fn append_volumes(&self, records: &[VolumeRecord]) -> Result<(), Failure> {
         self.mended(|journal| journal.lock(self.deadline)?.append_volumes(Timestamp::now(), records))
+    }
+
+    /// For work that a person has asked for and waits for.
+    pub(crate) fn long_deadline(&self) -> Instant {
+        self.deadline.max(Instant::now() + LONG_WORK)
     }
 
     /// Removes history that the configuration does not want any more, and says what.

@@ -21,6 +21,8 @@ pub struct Config {
     pub runtime: Option<String>,
     /// How much history is kept.
     pub history: History,
+    /// How long removed volumes are kept.
+    pub trash: Trash,
     /// Settings of plugins, by plugin name. Values are texts, whole numbers or booleans.
     pub plugins: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
 }
@@ -39,6 +41,20 @@ pub struct History {
 impl Default for History {
     fn default() -> Self {
         Self { days: 90, size: 256 << 20 }
+    }
+}
+
+/// `[trash]`: how long a removed volume can be taken back. `gc` deletes what was removed longer ago.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trash {
+    /// Days.
+    pub days: u32,
+}
+
+impl Default for Trash {
+    fn default() -> Self {
+        Self { days: 7 }
     }
 }
 
@@ -64,6 +80,7 @@ impl Default for Config {
             policy: "universal".to_owned(),
             runtime: None,
             history: History::default(),
+            trash: Trash::default(),
             plugins: BTreeMap::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! `volhook lease` and `volhook gc`: who holds what, and giving back what is dead.
 
+use crate::commands::removal;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::evidence;
@@ -167,5 +168,6 @@ pub(crate) fn gc(context: &Context, dry_run: bool) -> Result<(), Failure> {
     }
     dead.iter().try_for_each(told)?;
     context.store.clean_staging().map_err(Failure::new)?;
+    removal::delete_expired(context)?;
     context.trim_history()?.iter().try_for_each(|removed| out(&format!("history {}\n", removed.name)))
 }

@@ -1,0 +1,298 @@
+//! `volhook volume rm` and `volhook trash`: removing volumes, and the time in which that can be taken back.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::error::Kind;
+use crate::evidence;
+use crate::evidence::Over;
+use crate::filter::Filter;
+use crate::output::confirm;
+use crate::output::out;
+use crate::output::print_json;
+use crate::output::print_table;
+use jiff::SignedDuration;
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeMap;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::VolumeRecord;
+use volhook_core::names::Tenant;
+use volhook_core::names::VolumeId;
+use volhook_core::names::VolumeName;
+use volhook_core::volume::Volume;
+use volhook_journal::EventRecord;
+use volhook_journal::Interest;
+use volhook_volumes::Discarded;
+
+/// What `volhook volume rm` is told.
+pub(crate) struct Removal<'a> {
+    pub(crate) names: &'a [String],
+    /// Instead of names: all volumes but those of pods.
+    pub(crate) all: bool,
+    pub(crate) filter: &'a [String],
+    pub(crate) tenant: &'a str,
+    /// Skips the question, never the guard.
+    pub(crate) force: bool,
+}
+
+/// `volhook volume rm`: all that can go goes to the trash, the rest is reported.
+pub(crate) fn rm(context: &Context, removal: &Removal<'_>) -> Result<(), Failure> {
+    let tenant = Tenant::new(removal.tenant).map_err(Failure::usage)?;
+    let mut failures = Vec::new();
+    let volumes = if removal.all {
+        all(context, &tenant, removal.filter)?
+    } else {
+        let mut volumes = Vec::new();
+        for name in removal.names {
+            let id =
+                VolumeId { tenant: tenant.clone(), name: VolumeName::new(name).map_err(Failure::usage)? };
+            match context.store.find(&id) {
+                Ok(Some(volume)) => volumes.push(volume),
+                Ok(None) => failures.push(no_such(&id)),
+                Err(error) => failures.push(Failure::new(error)),
+            }
+        }
+        volumes
+    };
+    if !volumes.is_empty() && !removal.force {
+        for volume in &volumes {
+            eprintln!("{} (driver {}, created {})", volume.id, volume.driver, volume.created);
+        }
+        if !confirm("Remove these volumes?")? {
+            return Err(Failure::new("nothing was removed"));
+        }
+    }
+    for volume in &volumes {
+        match remove(context, volume) {
+            Ok(()) => out(&format!("{}\n", volume.id))?,
+            Err(failure) => failures.push(failure),
+        }
+    }
+    report_all(failures)
+}
+
+/// What `volhook volume prune` is told.
+pub(crate) struct Pruning<'a> {
+    pub(crate) days: u32,
+    pub(crate) filter: &'a [String],
+    pub(crate) tenant: &'a str,
+    pub(crate) dry_run: bool,
+    pub(crate) force: bool,
+}
+
+/// `volhook volume prune`: removes what no container has claimed for some days and no pod owns.
+pub(crate) fn prune(context: &Context, pruning: &Pruning<'_>) -> Result<(), Failure> {
+    let tenant = Tenant::new(pruning.tenant).map_err(Failure::usage)?;
+    let now = Timestamp::now();
+    let age = SignedDuration::from_hours(24 * i64::from(pruning.days));
+    let used = last_uses(context)?;
+    let table = context.grants()?;
+    let mut unused = Vec::new();
+    for volume in all(context, &tenant, pruning.filter)? {
+        if table.holders(&volume.id).next().is_some() {
+            continue;
+        }
+        let last = used.get(&volume.uuid);
+        let since = last.copied().unwrap_or(volume.created);
+        if now.duration_since(since) >= age {
+            let why = if last.is_some() { "last claimed" } else { "never claimed since it was created" };
+            let line = format!("{}: {why}, {}", volume.id, since.strftime("%Y-%m-%d %H:%M"));
+            unused.push((volume, line));
+        }
+    }
+    if pruning.dry_run {
+        return unused.iter().try_for_each(|(_, line)| out(&format!("{line}\n")));
+    }
+    if unused.is_empty() {
+        return Ok(());
+    }
+    if !pruning.force {
+        unused.iter().for_each(|(_, line)| eprintln!("{line}"));
+        if !confirm("Remove these volumes?")? {
+            return Err(Failure::new("nothing was removed"));
+        }
+    }
+    let mut failures = Vec::new();
+    for (volume, _) in &unused {
+        match remove(context, volume) {
+            Ok(()) => out(&format!("{}\n", volume.id))?,
+            Err(failure) => failures.push(failure),
+        }
+    }
+    report_all(failures)
+}
+
+/// When each volume, by its uuid, was last granted to a container.
+fn last_uses(context: &Context) -> Result<BTreeMap<String, Timestamp>, Failure> {
+    let mut uses = BTreeMap::new();
+    for event in context.journal()?.events().map_err(Failure::new)? {
+        if let EventRecord::Lease(LeaseRecord::Granted(grant)) = event.record {
+            uses.extend(grant.leases.into_iter().map(|lease| (lease.uuid, event.time)));
+        }
+    }
+    Ok(uses)
+}
+
+/// Everything that is nobody's in particular: what belongs to a pod goes with its pod only.
+fn all(context: &Context, tenant: &Tenant, filter: &[String]) -> Result<Vec<Volume>, Failure> {
+    let filter = Filter::parse(filter)?;
+    let listing = context.store.list().map_err(Failure::new)?;
+    let table = context.grants()?;
+    let meant = |volume: &Volume| {
+        volume.id.tenant == *tenant
+            && volume.pod.is_none()
+            && filter.matches(volume, table.holders(&volume.id).next().is_some())
+    };
+    Ok(listing.volumes.into_iter().filter(meant).collect())
+}
+
+fn no_such(id: &VolumeId) -> Failure {
+    Failure { kind: Kind::NoSuchVolume, ..Failure::new(format!("no such volume: {id:?}")) }
+}
+
+/// Prints all failures but the last, which decides how the command ends.
+fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
+    let Some(last) = failures.pop() else { return Ok(()) };
+    for failure in failures {
+        eprintln!("Error: {}", failure.for_people(false));
+    }
+    Err(last)
+}
+
+/// Moves one volume to the trash, unless somebody holds it. Under the lock, so that nobody takes a lease meanwhile.
+fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> {
+    let id = &volume.id;
+    let volumes = [id.clone()];
+    let interest = Interest { volumes: &volumes, ..Interest::default() };
+    let (dead, _) = evidence::dead(context, context.grants_about(&interest)?.grants());
+    let mut locked = context.lock(context.deadline)?;
+    let table = locked.about(&interest).map_err(Failure::new)?;
+    let dead: Vec<Over> = dead.into_iter().filter(|over| over.stands_in(&table)).collect();
+    let living = evidence::after(&table, dead.iter().map(|over| &over.record));
+    if let Some((grant, lease)) = living.holders(id).next() {
+        return Err(Failure::new(format!(
+            "volume {id:?} is held by container {:?} ({} {}, since {})",
+            grant.container, lease.access, lease.sharing, grant.since
+        ))
+        .hint("stop that container; --force does not remove what is held")
+        .about(id.clone()));
+    }
+    let now = Timestamp::now();
+    let released: Vec<LeaseRecord> = dead.iter().map(|over| over.record.clone()).collect();
+    locked.append(now, &released).map_err(Failure::new)?;
+    context.store.discard(volume, now).map_err(Failure::new)?;
+    let removed = VolumeRecord::Removed { volume: id.clone(), uuid: volume.uuid.clone() };
+    locked.append_volumes(now, &[removed]).map_err(Failure::new)
+}
+
+/// `volhook trash ls`.
+pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
+    let trash = context.store.trash().map_err(Failure::new)?;
+    for other in &trash.others {
+        eprintln!("Warning: {} is no removed volume: {}", other.path.display(), other.reason);
+    }
+    let until = |discarded: &Discarded| -> Result<Timestamp, Failure> {
+        Ok(discarded.since.checked_add(grace(context)?).unwrap_or(Timestamp::MAX))
+    };
+    if as_json {
+        let documents: Result<Vec<Value>, Failure> = trash
+            .volumes
+            .iter()
+            .map(|discarded| {
+                Ok(json!({
+                    "name": discarded.volume.id.name.as_str(),
+                    "tenant": discarded.volume.id.tenant.as_str(),
+                    "driver": discarded.volume.driver,
+                    "uuid": discarded.volume.uuid,
+                    "removed": discarded.since.to_string(),
+                    "kept_until": until(discarded)?.to_string(),
+                }))
+            })
+            .collect();
+        return print_json(&documents?.into());
+    }
+    let rows: Result<Vec<Vec<String>>, Failure> = trash
+        .volumes
+        .iter()
+        .map(|discarded| {
+            Ok(vec![
+                discarded.volume.id.to_string(),
+                discarded.volume.driver.clone(),
+                discarded.since.strftime("%Y-%m-%d %H:%M").to_string(),
+                until(discarded)?.strftime("%Y-%m-%d %H:%M").to_string(),
+                discarded.volume.uuid.clone(),
+            ])
+        })
+        .collect();
+    print_table(&["name", "driver", "removed", "kept until", "uuid"], rows?)
+}
+
+/// `volhook trash restore NAME`: the newest of that name, or the one with this uuid.
+pub(crate) fn restore(context: &Context, tenant: &str, name: &str) -> Result<(), Failure> {
+    let trash = context.store.trash().map_err(Failure::new)?;
+    let named = |d: &&Discarded| {
+        (d.volume.id.name.as_str() == name && d.volume.id.tenant.as_str() == tenant) || d.volume.uuid == name
+    };
+    let newest = trash.volumes.iter().filter(named).max_by_key(|discarded| discarded.since);
+    let Some(discarded) = newest else {
+        let failure = Failure::new(format!("no removed volume is called {name:?}"));
+        return Err(Failure {
+            kind: Kind::NoSuchVolume,
+            ..failure.hint("`volhook trash ls` shows which there are")
+        });
+    };
+    let mut locked = context.lock(context.deadline)?;
+    let volume = context.store.restore(discarded).map_err(Failure::new)?;
+    let restored = VolumeRecord::Restored { volume: volume.id.clone(), uuid: volume.uuid };
+    locked.append_volumes(Timestamp::now(), &[restored]).map_err(Failure::new)?;
+    out(&format!("{}\n", volume.id))
+}
+
+/// `volhook trash empty`: what is in the trash is deleted for good.
+pub(crate) fn empty(context: &Context, force: bool) -> Result<(), Failure> {
+    let trash = context.store.trash().map_err(Failure::new)?;
+    if trash.volumes.is_empty() {
+        return Ok(());
+    }
+    if !force {
+        for discarded in &trash.volumes {
+            eprintln!("{} (removed {})", discarded.volume.id, discarded.since);
+        }
+        if !confirm("Delete these volumes for good?")? {
+            return Err(Failure::new("nothing was deleted"));
+        }
+    }
+    delete_before(context, Timestamp::now())
+}
+
+/// Deletes what was removed longer ago than the configured time.
+pub(crate) fn delete_expired(context: &Context) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    delete_before(context, now.checked_sub(grace(context)?).unwrap_or(Timestamp::MIN))
+}
+
+fn grace(context: &Context) -> Result<SignedDuration, Failure> {
+    Ok(SignedDuration::from_hours(24 * i64::from(context.config()?.trash.days)))
+}
+
+fn delete_before(context: &Context, before: Timestamp) -> Result<(), Failure> {
+    let there = |context: &Context| context.store.trash().map(|trash| trash.volumes).map_err(Failure::new);
+    let was = there(context)?;
+    // A person waits for this, not a container.
+    let emptied = context.store.empty_trash(before, context.long_deadline()).map_err(Failure::new)?;
+    let left = there(context)?;
+    let gone = was.iter().filter(|was| left.iter().all(|left| left.volume.uuid != was.volume.uuid));
+    let gone: Vec<&Volume> = gone.map(|discarded| &discarded.volume).collect();
+    let deleted =
+        |volume: &&Volume| VolumeRecord::Deleted { volume: volume.id.clone(), uuid: volume.uuid.clone() };
+    context.append_volumes(&gone.iter().map(deleted).collect::<Vec<_>>())?;
+    for volume in gone {
+        out(&format!("deleted {}\n", volume.id))?;
+    }
+    let kept = emptied
+        .kept
+        .iter()
+        .map(|(path, reason)| Failure::new(format!("{} cannot be deleted: {reason}", path.display())));
+    report_all(kept.collect())
+}
