@@ -1,8 +1,18 @@
-//! Measures what a container costs the journal: acquire and release of nine leases, at several numbers of live leases
-//! and of processes at once, beside a bare append and beside SQLite. Prints JSON lines.
+//! Measures what a container costs the journal, at several numbers of live leases and of processes at once, beside the
+//! bare minimum and beside SQLite. Prints JSON lines.
+//!
+//! A cycle is a container's life with nine leases, which is the work of two hooks, each with a handle of its own as it is a
+//! process of its own: prestart looks without the lock, then locks, looks again and appends the plan and the grant,
+//! unlocks, locks, appends that they are mounted, unlocks; poststop looks without the lock, then locks, looks again and
+//! appends that they are given back, unlocks. Making the records and turning them into bytes is part of it, starting a
+//! process is not. The bare loop beside it opens files as often, and locks, appends as many bytes, and unlocks as
+//! often, three times a cycle; it looks at nothing. `to_bare` is the bare loop's time by the engine's, in the same round:
+//! the part of the bare loop's rate that the engine reaches. All processes use one folder; a figure is the wall clock by
+//! the number of cycles that all of them did.
 //!
 //! `cargo run --release --example journal_bench [ROUNDS [MILLISECONDS]]`; it starts itself again as workers. The folder
-//! `BENCH_DIR` says where the files go, and `BENCH_ENGINES` (`journal,bare,…`) which engines are measured.
+//! `BENCH_DIR` says where the files go, `BENCH_ENGINES` (`journal,bare,…`) which engines are measured, and
+//! `BENCH_LIVE` and `BENCH_PROCESSES` (`10,1000`) at which numbers.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails has nothing to clean up")]
 
@@ -26,7 +36,7 @@ use work::Engine;
 
 const LIVE: [usize; 3] = [10, 1_000, 10_000];
 const PROCESSES: [usize; 3] = [1, 16, 64];
-const ENGINES: [&str; 4] = ["journal", "bare", "sqlite-normal", "sqlite-full"];
+const ENGINES: [&str; 4] = ["bare", "journal", "sqlite-normal", "sqlite-full"];
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -46,9 +56,9 @@ fn cycles(root: &Path, rounds: usize, time: Duration) {
     let mut folders = Vec::new();
     let wanted = std::env::var("BENCH_ENGINES").unwrap_or_else(|_| ENGINES.join(","));
     for engine in ENGINES.into_iter().filter(|engine| wanted.split(',').any(|name| name == *engine)) {
-        for live in LIVE {
+        for live in chosen("BENCH_LIVE", &LIVE) {
             // A bare append does not know what is live.
-            if engine == "bare" && live != LIVE[0] {
+            if folders.iter().any(|(there, _, _)| engine == "bare" && *there == engine) {
                 continue;
             }
             let folder = root.join(format!("{engine}-{live}"));
@@ -58,24 +68,40 @@ fn cycles(root: &Path, rounds: usize, time: Duration) {
         }
     }
     // Every round measures everything once, so that what else the machine does hits all alike.
-    let mut figures = vec![vec![Vec::new(); PROCESSES.len()]; folders.len()];
+    let processes = chosen("BENCH_PROCESSES", &PROCESSES);
+    let mut figures = vec![vec![Vec::new(); processes.len()]; folders.len()];
     for _ in 0..rounds {
-        for (place, processes) in PROCESSES.into_iter().enumerate() {
+        for (place, processes) in processes.iter().enumerate() {
             for ((engine, _, folder), figures) in folders.iter().zip(&mut figures) {
-                figures[place].push(round(engine, folder, processes, time));
+                figures[place].push(round(engine, folder, *processes, time));
             }
         }
     }
-    for (place, processes) in PROCESSES.into_iter().enumerate() {
+    let bare = folders.iter().position(|(engine, _, _)| *engine == "bare");
+    for (place, processes) in processes.into_iter().enumerate() {
+        let bare = bare.map(|bare| figures[bare][place].clone());
         for ((engine, live, _), figures) in folders.iter().zip(&mut figures) {
+            let to_bare = bare.as_ref().map(|bare| {
+                let mut ratios: Vec<_> =
+                    bare.iter().zip(&figures[place]).map(|(bare, us)| bare / us * 10.0).collect();
+                spread(&mut ratios).1 / 10.0
+            });
             let (low, median, high) = spread(&mut figures[place]);
             let figure = json!({
-                "what": "acquire+release of nine leases", "engine": engine, "live_leases": live,
+                "what": "a container's life with nine leases", "engine": engine, "live_leases": live,
                 "processes": processes, "rounds": rounds, "us_per_cycle": median, "us_low": low,
-                "us_high": high,
+                "us_high": high, "to_bare": to_bare,
             });
             println!("{figure}");
         }
+    }
+}
+
+/// The numbers in the environment variable `name`, or `otherwise`.
+fn chosen(name: &str, otherwise: &[usize]) -> Vec<usize> {
+    match std::env::var(name) {
+        Ok(text) => text.split(',').map(|number| number.parse().unwrap()).collect(),
+        Err(_) => otherwise.to_vec(),
     }
 }
 

@@ -4,7 +4,6 @@ use rusqlite::Connection;
 use rusqlite::TransactionBehavior;
 use rusqlite::params;
 use rustix::fs::FlockOperation;
-use std::fs::File;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
@@ -16,27 +15,31 @@ use volhook_core::lease::LeaseRecord;
 /// A frame's header in the journal.
 const FRAME: usize = 40;
 
-/// Opens a lock file, locks it, opens a file, appends as many bytes as the journal does, and unlocks: the least that
-/// anything which keeps records in a shared file has to do. It knows nothing and checks nothing.
+/// The least that anything which keeps records in a shared file has to do: for each of the two hooks it opens a lock
+/// file and a log, and then locks, appends as many bytes as the journal does there, and unlocks; twice in the first
+/// hook, once in the second. It knows nothing, checks nothing, and its bytes are made beforehand.
 pub(crate) struct Bare {
     folder: PathBuf,
-    payloads: Vec<Vec<u8>>,
+    appends: [Vec<u8>; 3],
 }
 
 impl Bare {
-    pub(crate) fn new(folder: &Path, records: &[LeaseRecord]) -> Self {
-        let bytes =
-            |record| vec![b' '; serde_json::to_vec(record).unwrap().len().next_multiple_of(8) + FRAME];
-        Self { folder: folder.to_owned(), payloads: records.iter().map(bytes).collect() }
+    pub(crate) fn new(folder: &Path, appends: &[Vec<LeaseRecord>; 3]) -> Self {
+        let size = |record| serde_json::to_vec(record).unwrap().len().next_multiple_of(8) + FRAME;
+        let appends = appends.each_ref().map(|records| vec![b' '; records.iter().map(size).sum()]);
+        Self { folder: folder.to_owned(), appends }
     }
 
     pub(crate) fn cycle(&self) {
-        for payload in &self.payloads {
+        let (prestart, poststop) = self.appends.split_at(2);
+        for appends in [prestart, poststop] {
             let lock = options().open(self.folder.join("lock")).unwrap();
-            rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
-            let mut file = options().open(self.folder.join("log")).unwrap();
-            file.write_all(payload).unwrap();
-            drop::<File>(lock);
+            let mut log = options().open(self.folder.join("log")).unwrap();
+            for bytes in appends {
+                rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
+                log.write_all(bytes).unwrap();
+                rustix::fs::flock(&lock, FlockOperation::Unlock).unwrap();
+            }
         }
     }
 }
@@ -47,7 +50,7 @@ fn options() -> OpenOptions {
     options
 }
 
-/// The same work in SQLite: one connection and one immediate transaction per step.
+/// The same work in SQLite: one connection per hook, and an immediate transaction where the journal takes the lock.
 pub(crate) struct Sqlite {
     file: PathBuf,
     synchronous: &'static str,
@@ -79,42 +82,64 @@ impl Sqlite {
         connection
     }
 
-    fn step(&self, act: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>) {
+    pub(crate) fn fill(&self, grant: &Grant) {
+        step(&mut self.connect(), |t| acquire(t, grant));
+    }
+
+    pub(crate) fn prestart(&self, grant: &Grant) {
         let mut connection = self.connect();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-        act(&transaction).unwrap();
-        transaction.commit().unwrap();
-    }
-
-    pub(crate) fn acquire(&self, grant: &Grant) {
-        let content = serde_json::to_string(grant).unwrap();
-        self.step(|t| {
-            let mut held = t.prepare("SELECT COUNT(*) FROM leases WHERE tenant = ?1 AND volume = ?2")?;
-            let mut insert = t.prepare("INSERT INTO leases VALUES (?1, ?2, ?3, ?4)")?;
-            for lease in &grant.leases {
-                let (tenant, volume) = (lease.volume.tenant.as_str(), lease.volume.name.as_str());
-                let holders: i64 = held.query_row(params![tenant, volume], |row| row.get(0))?;
-                assert_eq!(holders, 0, "nobody else uses these volumes");
-                insert.execute(params![grant.attempt, tenant, volume, "read_write"])?;
-            }
-            let row = params![grant.attempt, grant.container.as_str(), "granted", content];
-            t.execute("INSERT INTO grants VALUES (?1, ?2, ?3, ?4)", row).map(drop)
+        assert_eq!(holders(&connection, grant).unwrap(), 0, "nobody else uses these volumes");
+        step(&mut connection, |t| {
+            assert_eq!(holders(t, grant)?, 0, "nobody else uses these volumes");
+            acquire(t, grant)
         });
-    }
-
-    pub(crate) fn mounted(&self, grant: &Grant) {
-        self.step(|t| {
+        step(&mut connection, |t| {
             t.execute("UPDATE grants SET state = 'mounted' WHERE attempt = ?1", params![grant.attempt])
                 .map(drop)
         });
     }
 
-    pub(crate) fn release(&self, grant: &Grant) {
-        self.step(|t| {
+    pub(crate) fn poststop(&self, grant: &Grant) {
+        let mut connection = self.connect();
+        let held: String = connection
+            .query_row(
+                "SELECT content FROM grants WHERE container = ?1",
+                params![grant.container.as_str()],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(serde_json::from_str::<Grant>(&held).unwrap(), *grant);
+        step(&mut connection, |t| {
             t.execute("DELETE FROM leases WHERE attempt = ?1", params![grant.attempt])?;
             let gone = t.execute("DELETE FROM grants WHERE attempt = ?1", params![grant.attempt])?;
             assert_eq!(gone, 1, "it was held");
             Ok(())
         });
     }
+}
+
+fn step(connection: &mut Connection, act: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>) {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    act(&transaction).unwrap();
+    transaction.commit().unwrap();
+}
+
+fn holders(connection: &Connection, grant: &Grant) -> rusqlite::Result<i64> {
+    let mut held =
+        connection.prepare_cached("SELECT COUNT(*) FROM leases WHERE tenant = ?1 AND volume = ?2")?;
+    let volumes = grant.leases.iter().map(|lease| &lease.volume);
+    volumes
+        .map(|id| held.query_row(params![id.tenant.as_str(), id.name.as_str()], |row| row.get::<_, i64>(0)))
+        .sum()
+}
+
+fn acquire(t: &Connection, grant: &Grant) -> rusqlite::Result<()> {
+    let content = serde_json::to_string(grant).unwrap();
+    let mut insert = t.prepare("INSERT INTO leases VALUES (?1, ?2, ?3, ?4)")?;
+    for lease in &grant.leases {
+        let (tenant, volume) = (lease.volume.tenant.as_str(), lease.volume.name.as_str());
+        insert.execute(params![grant.attempt, tenant, volume, "read_write"])?;
+    }
+    let row = params![grant.attempt, grant.container.as_str(), "granted", content];
+    t.execute("INSERT INTO grants VALUES (?1, ?2, ?3, ?4)", row).map(drop)
 }

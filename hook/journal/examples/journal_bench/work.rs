@@ -7,18 +7,22 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_core::claims::Origin;
 use volhook_core::decision::Access;
 use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
 use volhook_core::lease::Holder;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeasedVolume;
+use volhook_core::lease::PlannedVolume;
 use volhook_core::lease::ReleaseReason;
 use volhook_core::names::ContainerId;
 use volhook_core::names::Target;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
+use volhook_core::plan::Apply;
+use volhook_core::plan::Stage;
 use volhook_journal::Interest;
 use volhook_journal::Journal;
 
@@ -50,48 +54,56 @@ impl Engine {
             match self {
                 Self::Journal(folder) => append(folder, &[LeaseRecord::Granted(grant)]),
                 Self::Bare(_) => {}
-                Self::Sqlite(sqlite) => sqlite.acquire(&grant),
+                Self::Sqlite(sqlite) => sqlite.fill(&grant),
             }
         }
     }
 
-    /// One container from its start to its end. Each step opens everything anew, as each hook is a process.
+    /// One container from its start to its end: the work of its prestart hook and of its poststop hook, which are two
+    /// processes and open everything anew.
     pub(crate) fn cycle(&mut self, worker: usize, round: u64) {
         match self {
             Self::Bare(bare) => bare.cycle(),
             Self::Journal(folder) => {
                 let grant = grant(&format!("w{worker}-{round}"));
-                journal_cycle(folder, grant);
+                let [granted, mounted, released] = story(&grant);
+                prestart(folder, &grant, &granted, &mounted);
+                poststop(folder, &grant, &released);
             }
             Self::Sqlite(sqlite) => {
                 let grant = grant(&format!("w{worker}-{round}"));
-                sqlite.acquire(&grant);
-                sqlite.mounted(&grant);
-                sqlite.release(&grant);
+                sqlite.prestart(&grant);
+                sqlite.poststop(&grant);
             }
         }
     }
 }
 
-fn journal_cycle(folder: &Path, grant: Grant) {
-    let [granted, mounted, released] = story(&grant);
+/// Looks who holds the volumes, takes the lock, looks again, grants; later notes that they are mounted.
+fn prestart(folder: &Path, grant: &Grant, granted: &[LeaseRecord], mounted: &[LeaseRecord]) {
+    let journal = open(folder);
     let volumes: Vec<_> = grant.leases.iter().map(|lease| lease.volume.clone()).collect();
-    let journal = open(folder);
-    let mut locked = journal.lock(soon()).unwrap();
     let interest = Interest { volumes: &volumes, container: Some(&grant.container), attempts: &[] };
-    let holders = locked.about(&interest).unwrap();
+    let holders = journal.read_about(&interest).unwrap();
     assert_eq!(holders.grants().count(), 0, "nobody else uses these volumes");
-    locked.append(grant.since, &[granted]).unwrap();
+    let mut locked = journal.lock(soon()).unwrap();
+    let holders = locked.about(&Interest { container: None, ..interest }).unwrap();
+    assert_eq!(holders.grants().count(), 0, "nobody else uses these volumes");
+    locked.append(grant.since, granted).unwrap();
     drop(locked);
+    journal.lock(soon()).unwrap().append(grant.since, mounted).unwrap();
+}
 
+/// Looks what the container holds, takes the lock, looks whether that is still so, gives it back.
+fn poststop(folder: &Path, grant: &Grant, released: &[LeaseRecord]) {
     let journal = open(folder);
-    journal.lock(soon()).unwrap().append(grant.since, &[mounted]).unwrap();
-
-    let journal = open(folder);
+    let interest = Interest { container: Some(&grant.container), ..Interest::default() };
+    let held = journal.read_about(&interest).unwrap();
+    assert_eq!(held.grants().count(), 1, "that was granted");
     let mut locked = journal.lock(soon()).unwrap();
     let interest = Interest { attempts: &[&grant.attempt], ..Interest::default() };
     assert!(locked.about(&interest).unwrap().grant(&grant.attempt).is_some());
-    locked.append(grant.since, &[released]).unwrap();
+    locked.append(grant.since, released).unwrap();
 }
 
 /// `BENCH_TAIL` tries another length of the log's part that everybody folds.
@@ -112,8 +124,10 @@ fn append(folder: &Path, records: &[LeaseRecord]) {
 pub(crate) fn write_history(folder: &Path, grants: usize) {
     let mut records = Vec::new();
     for number in 0..grants {
-        let [granted, _, released] = story(&grant(&format!("gone-{number}")));
-        records.extend([granted, released]);
+        let grant = grant(&format!("gone-{number}"));
+        let [_, _, released] = story(&grant);
+        records.push(LeaseRecord::Granted(grant));
+        records.extend(released);
         if records.len() >= 2000 {
             append(folder, &records);
             records.clear();
@@ -135,18 +149,36 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
-/// The three records of a container's life.
-fn story(grant: &Grant) -> [LeaseRecord; 3] {
+/// What is appended in a container's life, lock by lock.
+fn story(grant: &Grant) -> [Vec<LeaseRecord>; 3] {
     let (attempt, container) = (grant.attempt.clone(), grant.container.clone());
+    let planned = |lease: &LeasedVolume| PlannedVolume {
+        origin: Origin::Policy("universal".to_owned()),
+        volume: lease.volume.clone(),
+        driver: lease.driver.clone(),
+        target: lease.target.clone(),
+        path: None,
+        subpath: None,
+        access: lease.access,
+        sharing: lease.sharing,
+        apply: Apply::Inject,
+    };
+    let planned = LeaseRecord::Planned {
+        attempt: attempt.clone(),
+        container: container.clone(),
+        stage: Stage::Live,
+        pod: None,
+        volumes: grant.leases.iter().map(planned).collect(),
+    };
     [
-        LeaseRecord::Granted(grant.clone()),
-        LeaseRecord::Mounted { attempt: attempt.clone(), container: container.clone() },
-        LeaseRecord::Released {
+        vec![planned, LeaseRecord::Granted(grant.clone())],
+        vec![LeaseRecord::Mounted { attempt: attempt.clone(), container: container.clone() }],
+        vec![LeaseRecord::Released {
             attempt,
             container,
             reason: ReleaseReason::Poststop,
             evidence: "pid 4242 is gone".to_owned(),
-        },
+        }],
     ]
 }
 
