@@ -198,6 +198,7 @@ fn read_file(disk: &dyn Disk, report: &mut FileReport) -> Result<FileState, Jour
     report.bytes = log.file.size().map_err(unreadable)?;
     report.format = log.header.map(|header| header.version);
     if log.header.is_none() {
+        log.refuse_cut(disk, noted)?;
         return Ok(FileState::TornTail { offset: 0 });
     }
     let mut unknown = None;
@@ -220,11 +221,8 @@ fn read_file(disk: &dyn Disk, report: &mut FileReport) -> Result<FileState, Jour
         }
         Ok(Next::Go)
     })?;
+    log.refuse_cut(disk, noted)?;
     let offset = log.link.end;
-    if noted.is_some_and(|noted| noted > offset) {
-        let reason = "the file once went further: records at its end are gone".to_owned();
-        return Ok(FileState::Damaged { offset, reason });
-    }
     if log.newer() {
         return Ok(FileState::NewerFormat);
     }

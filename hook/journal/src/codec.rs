@@ -273,6 +273,38 @@ impl<'a> Reader<'a> {
         Self { file, kind, limit, link, buffer: Vec::new(), base: link.end }
     }
 
+    /// Continues behind the last frame before `link`, which is brought in by the same read. `None` when that frame is
+    /// not there.
+    pub(crate) fn behind(
+        file: &'a dyn DiskFile,
+        kind: FileKind,
+        link: Link,
+        limit: u64,
+    ) -> io::Result<Option<Self>> {
+        let Some(before) = link.end.checked_sub(link.start).filter(|_| link.end <= limit) else {
+            return Ok(None);
+        };
+        let mut reader = Self::new(file, kind, Link { end: link.start, ..link }, limit);
+        if before > 0 {
+            let before = usize::try_from(before).map_err(io::Error::other)?;
+            if before > FRAME + kind.max_payload().next_multiple_of(WORD) {
+                return Ok(None);
+            }
+            reader.fill(before)?;
+            let there = decode_frame(reader.window(), kind).is_some_and(|frame| {
+                frame.chain == link.chain
+                    && frame.sequence == link.sequence
+                    && FRAME + frame.length == before
+                    && reader.window().len() >= before
+            });
+            if !there {
+                return Ok(None);
+            }
+        }
+        reader.link = link;
+        Ok(Some(reader))
+    }
+
     /// Where the last frame returned ends.
     pub(crate) fn link(&self) -> Link {
         self.link

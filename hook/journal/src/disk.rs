@@ -6,6 +6,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::DirBuilder;
 use std::fs::File;
+use std::fs::Metadata;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -14,6 +15,9 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -35,6 +39,14 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// Any failure of open(2), and `name` being something else than a regular file.
     fn open(&self, name: &str, write: bool) -> io::Result<Option<Box<dyn DiskFile>>>;
+
+    /// The file that has this name now. `None` where there is no such file.
+    ///
+    /// # Errors
+    /// Any failure of stat(2).
+    fn stat(&self, name: &str) -> io::Result<Option<Stat>> {
+        self.open(name, false)?.map(|file| file.stat()).transpose()
+    }
 
     /// Creates a file, which must not exist, and opens it for reading and writing.
     ///
@@ -75,6 +87,17 @@ pub trait Disk: Send + Sync {
 
 /// Proof of holding the journal's lock; dropping it gives the lock back.
 pub trait Lock {}
+
+/// What is known of a file without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Tells it from every other file, as long as either is open.
+    pub identity: (u64, u64),
+    /// Its length in bytes.
+    pub size: u64,
+    /// How many bytes of disk space it has, what is set aside included (`st_blocks` of stat(3type)).
+    pub space: u64,
+}
 
 /// One open file.
 pub trait DiskFile: Send {
@@ -118,6 +141,14 @@ pub trait DiskFile: Send {
     /// Any failure of fstat(2).
     fn space(&self) -> io::Result<u64>;
 
+    /// All of that at once.
+    ///
+    /// # Errors
+    /// Any failure of fstat(2).
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(Stat { identity: self.identity(), size: self.size()?, space: self.space()? })
+    }
+
     /// Returns when what was written survives a power cut.
     ///
     /// # Errors
@@ -131,11 +162,19 @@ pub(crate) const LOCK: &str = "lock";
 /// A real folder.
 pub(crate) struct Folder {
     path: PathBuf,
+    /// The lock file while nobody holds it through this value.
+    lock: Arc<Mutex<Option<File>>>,
 }
 
 impl Folder {
     pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), lock: Arc::default() }
+    }
+
+    /// The lock file. One open file cannot keep out another user of itself, so each gets one of its own.
+    fn lock_file(&self) -> io::Result<File> {
+        let kept = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.map_or_else(|| self.open_lock(), Ok)
     }
 
     fn open_lock(&self) -> io::Result<File> {
@@ -166,12 +205,17 @@ impl Disk for Folder {
     }
 
     fn lock(&self, deadline: Instant) -> io::Result<Option<Box<dyn Lock>>> {
-        let file = self.open_lock()?;
+        let mut file = self.lock_file()?;
         // A blocking flock cannot be given a deadline without a signal, which is not a library's to use.
         let mut pause = Duration::ZERO;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Some(Box::new(HeldLock { _file: file }))),
+                // It is never removed, but its folder may have been, by somebody who began the journal anew.
+                Ok(()) if rustix::fs::fstat(&file)?.st_nlink == 0 => {
+                    file = self.open_lock()?;
+                    continue;
+                }
+                Ok(()) => return Ok(Some(Box::new(HeldLock { file: Some(file), kept: self.lock.clone() }))),
                 Err(Errno::WOULDBLOCK | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -191,6 +235,15 @@ impl Disk for Folder {
     fn open(&self, name: &str, write: bool) -> io::Result<Option<Box<dyn DiskFile>>> {
         match options().write(write).open(self.path.join(name)) {
             Ok(file) => Ok(Some(Box::new(RealFile::new(file)?))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn stat(&self, name: &str) -> io::Result<Option<Stat>> {
+        // Like open, never through a symlink.
+        match std::fs::symlink_metadata(self.path.join(name)) {
+            Ok(metadata) => Ok(Some(stat_of(&metadata))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -233,10 +286,25 @@ impl Disk for Folder {
 }
 
 struct HeldLock {
-    _file: File,
+    file: Option<File>,
+    kept: Arc<Mutex<Option<File>>>,
 }
 
 impl Lock for HeldLock {}
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        // Where this fails the file is closed, which gives the lock back as well.
+        if rustix::fs::flock(&file, FlockOperation::Unlock).is_ok() {
+            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+        }
+    }
+}
+
+fn stat_of(metadata: &Metadata) -> Stat {
+    Stat { identity: (metadata.dev(), metadata.ino()), size: metadata.len(), space: metadata.blocks() * 512 }
+}
 
 struct RealFile {
     file: File,
@@ -291,7 +359,11 @@ impl DiskFile for RealFile {
     }
 
     fn space(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.blocks() * 512)
+        Ok(self.stat()?.space)
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(stat_of(&self.file.metadata()?))
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -2,10 +2,7 @@
 //!
 //! It is derived and disposable. Whatever is wrong with it is [`Unfit`], and the log is folded instead.
 
-use crate::codec::FRAME;
-use crate::codec::FileKind;
 use crate::codec::Link;
-use crate::codec::decode_frame;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::log::Log;
@@ -21,8 +18,12 @@ use crate::pages::SEEN;
 use crate::pages::SEEN_AT;
 use crate::pages::decode_seen;
 use crate::pages::encode_seen;
+use crate::pages::entries_of;
 use crate::pages::scan;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::io;
@@ -75,19 +76,57 @@ pub(crate) struct Index {
     /// Whether the pages hold what stands before `head.link` and nothing else. Otherwise they may hold some of what
     /// comes behind it: whoever looks something up asks the log about that first anyway.
     pub(crate) settled: bool,
+    /// Pages that were read while `head` counted, or written with it.
+    known: RefCell<HashMap<u32, Box<[u8; PAGE]>>>,
+}
+
+/// What stands in a checkpoint file before its pages.
+pub(crate) struct Top {
+    bytes: [u8; SEEN_AT as usize + SEEN],
+    read: usize,
+}
+
+impl Top {
+    /// `None` when it cannot be read.
+    pub(crate) fn read(file: &dyn DiskFile) -> Option<Self> {
+        let mut bytes = [0; SEEN_AT as usize + SEEN];
+        let read = file.read_at(&mut bytes, 0).ok()?;
+        Some(Self { bytes, read })
+    }
+
+    /// The newer of the two headers for the log with this header, and whether it can be taken at its word that no
+    /// change is under way: a header that is lost may have said so.
+    pub(crate) fn head(&self, chain: u32) -> Option<(Head, bool)> {
+        let copies = [0, 1].map(|place| {
+            let bytes = self.bytes[..self.read].get(place * HEAD..(place + 1) * HEAD)?;
+            Head::decode(bytes, chain).filter(|head| head.serial % 2 == place as u64)
+        });
+        let newest = copies.into_iter().flatten().max_by_key(|head| head.serial)?;
+        let settled = copies.iter().all(Option::is_some) && newest.until == newest.link.end;
+        Some((newest, settled))
+    }
+
+    /// How far `log` went at its last append, or any log of its name if its header is gone.
+    pub(crate) fn noted_end(&self, log: &Log) -> Option<u64> {
+        let (chain, end) = decode_seen(self.bytes[..self.read].get(SEEN_AT as usize..)?)?;
+        log.header.is_none_or(|header| header.chain == chain).then_some(end)
+    }
+
+    /// Whether a checkpoint was ever written there, and not only the log's end.
+    pub(crate) fn begun(&self) -> bool {
+        self.bytes[..SEEN_AT as usize].iter().any(|&byte| byte != 0)
+    }
 }
 
 impl Index {
-    /// The checkpoint of `log` in `file`, if it stands for a frame that is really there.
-    ///
-    /// # Errors
-    /// It is not; the file is given back.
-    pub(crate) fn read(file: Box<dyn DiskFile>, log: &Log, length: u64) -> Result<Self, Box<dyn DiskFile>> {
-        let read = log.header.and_then(|header| read_head(&*file, header.chain));
-        match read {
-            Some((head, settled)) if stands_in(log, head.link, length) => Ok(Self { file, head, settled }),
-            _ => Err(file),
-        }
+    /// The checkpoint in `file` with this header.
+    pub(crate) fn new(file: Box<dyn DiskFile>, head: Head, settled: bool) -> Self {
+        Self { file, head, settled, known: RefCell::default() }
+    }
+
+    /// The same checkpoint with the header that counts now. What is known of its pages holds if nothing was changed.
+    pub(crate) fn with_head(self, head: Head, settled: bool) -> Self {
+        if head == self.head { Self { settled, ..self } } else { Self::new(self.file, head, settled) }
     }
 
     /// Whether nobody began to change the checkpoint since it was opened, so that all pages read meanwhile go
@@ -99,10 +138,9 @@ impl Index {
     /// The frames to which `key` leads.
     pub(crate) fn find(&self, key: Key) -> Result<Vec<u64>, Unfit> {
         let mut found = Vec::new();
-        let mut bytes = [0; PAGE];
+        let mut known = self.known.borrow_mut();
         for number in walk(key, self.head.pages) {
-            let read = self.file.read_at(&mut bytes, self.head.page_offset(number))?;
-            let (entries, spilled) = scan(&bytes[..read], self.head.generation, number).ok_or(Unfit)?;
+            let (entries, spilled) = entries_of(self.page_bytes(&mut known, number)?);
             found.extend(entries.filter(|entry| entry.key == key).map(|entry| entry.offset));
             if !spilled {
                 break;
@@ -112,9 +150,24 @@ impl Index {
     }
 
     fn page(&self, number: u32) -> Result<Page, Unfit> {
-        let mut bytes = [0; PAGE];
-        let read = self.file.read_at(&mut bytes, self.head.page_offset(number))?;
-        Page::decode(&bytes[..read], self.head.generation, number).ok_or(Unfit)
+        Ok(Page::of(self.page_bytes(&mut self.known.borrow_mut(), number)?))
+    }
+
+    /// The bytes of a page that proved itself.
+    fn page_bytes<'a>(
+        &self,
+        known: &'a mut HashMap<u32, Box<[u8; PAGE]>>,
+        number: u32,
+    ) -> Result<&'a [u8; PAGE], Unfit> {
+        match known.entry(number) {
+            hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            hash_map::Entry::Vacant(entry) => {
+                let mut bytes = Box::new([0; PAGE]);
+                let read = self.file.read_at(&mut *bytes, self.head.page_offset(number))?;
+                scan(&bytes[..read], self.head.generation, number).ok_or(Unfit)?;
+                Ok(entry.insert(bytes))
+            }
+        }
     }
 
     /// All entries.
@@ -162,7 +215,9 @@ impl Index {
         self.settled = false;
         for (number, page) in pages {
             let bytes = page.encode(done.generation, number);
+            self.known.get_mut().remove(&number);
             self.file.write_at(&bytes, done.page_offset(number))?;
+            self.known.get_mut().insert(number, Box::new(bytes));
         }
         write_head(&*self.file, done)?;
         self.head = done;
@@ -176,6 +231,7 @@ impl Index {
         let head = new_head(self.head.log_chain, self.head.salt, area, serial, &entries, link, live);
         write_pages(&*self.file, &head, entries)?;
         self.head = write_both(&*self.file, head)?;
+        self.known.get_mut().clear();
         self.settled = true;
         Ok(())
     }
@@ -196,7 +252,7 @@ impl Index {
         let head = new_head(log_chain, salt, area, serial, &entries, link, live);
         write_pages(&*file, &head, entries)?;
         let head = write_both(&*file, head)?;
-        Ok(Self { file, head, settled: true })
+        Ok(Self::new(file, head, true))
     }
 
     pub(crate) fn into_file(self) -> Box<dyn DiskFile> {
@@ -208,28 +264,16 @@ impl Index {
     }
 }
 
-/// Whether the log's frame of this place is really there.
-fn stands_in(log: &Log, link: Link, length: u64) -> bool {
-    let mut frame = [0; FRAME];
-    let read = log.file.read_at(&mut frame, link.start).is_ok();
-    let frame = if read { decode_frame(&frame, FileKind::Leases) } else { None };
-    frame.is_some_and(|frame| {
-        let end = link.start.checked_add((FRAME + frame.length) as u64);
-        frame.chain == link.chain && frame.sequence == link.sequence && end == Some(link.end)
-    }) && link.end <= length
-}
-
-/// Notes how far the log goes. Nothing depends on its being there.
+/// Notes how far the log goes, so that a log that was cut at a frame's end is told from a whole one. Whatever is written is
+/// written behind the frames that it speaks of.
 pub(crate) fn note_end(file: &dyn DiskFile, log_chain: u32, link: Link) {
     let _ = file.write_at(&encode_seen(log_chain, link), SEEN_AT);
 }
 
-/// How far the log with this header went at its last append, if that was noted.
+/// How far the log went at its last append, if that was noted.
 pub(crate) fn noted_end(disk: &dyn Disk, log: &Log) -> Option<u64> {
     let file = disk.open(&index_name(&log.name), false).ok()??;
-    let mut bytes = [0; SEEN];
-    let read = file.read_at(&mut bytes, SEEN_AT).ok()?;
-    decode_seen(&bytes[..read], log.header?.chain)
+    Top::read(&*file)?.noted_end(log)
 }
 
 /// A number that nobody can guess.
@@ -242,18 +286,8 @@ fn walk(key: Key, pages: u32) -> impl Iterator<Item = u32> {
     (home..pages).chain(0..home)
 }
 
-/// The newer of the two headers, and whether it can be taken at its word that no change is under way: a header that
-/// is lost may have said so.
 fn read_head(file: &dyn DiskFile, chain: u32) -> Option<(Head, bool)> {
-    let mut bytes = [0; 2 * HEAD];
-    let read = file.read_at(&mut bytes, 0).ok()?;
-    let copies = [0, 1].map(|place| {
-        let bytes = bytes[..read].get(place * HEAD..(place + 1) * HEAD)?;
-        Head::decode(bytes, chain).filter(|head| head.serial % 2 == place as u64)
-    });
-    let newest = copies.into_iter().flatten().max_by_key(|head| head.serial)?;
-    let settled = copies.iter().all(Option::is_some) && newest.until == newest.link.end;
-    Some((newest, settled))
+    Top::read(file)?.head(chain)
 }
 
 fn write_head(file: &dyn DiskFile, head: Head) -> io::Result<()> {

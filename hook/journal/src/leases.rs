@@ -9,9 +9,11 @@ use crate::codec::FileKind;
 use crate::codec::Link;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
+use crate::disk::Stat;
 use crate::error::JournalError;
 use crate::index::Edit;
 use crate::index::Index;
+use crate::index::Top;
 use crate::index::Trouble;
 use crate::index::Unfit;
 use crate::index::draw;
@@ -25,7 +27,6 @@ use crate::log::Next;
 use crate::pages::Entry;
 use crate::pages::Key;
 use crate::pages::Kind;
-use crate::pages::SEEN_AT;
 use crate::tail::Framed;
 use crate::tail::Standing;
 use crate::tail::Tail;
@@ -83,19 +84,70 @@ impl From<Unfit> for Miss {
 impl Leases {
     /// Opens the file called `name` and folds what stands behind its checkpoint.
     pub(crate) fn load(disk: &dyn Disk, name: &str, write: bool) -> Result<Option<Self>, JournalError> {
-        let Some(log) = Log::open(disk, name, FileKind::Leases, write)? else {
+        let Some(mut log) = Log::open(disk, name, FileKind::Leases, write)? else {
             return Ok(None);
         };
-        let length =
-            log.file.size().map_err(|source| JournalError::Read { file: disk.path().join(name), source })?;
-        let checkpoint = match disk.open(&index_name(name), write) {
-            Ok(Some(file)) if !log.newer() => match Index::read(file, &log, length) {
-                Ok(index) => Checkpoint::Fit(index),
-                Err(file) => Checkpoint::Unfit(file),
-            },
-            _ => Checkpoint::Missing,
+        let file = match disk.open(&index_name(name), write) {
+            Ok(file) if !log.newer() => file,
+            _ => None,
         };
-        Self::fold(disk, log, checkpoint).map(Some)
+        let top = file.as_deref().and_then(Top::read);
+        // Behind the noted end, so that an append in between does not look like a loss.
+        let stat = log.file.stat();
+        let stat = stat.map_err(|source| JournalError::Read { file: disk.path().join(name), source })?;
+        log.space = Some(stat.space);
+        let head = log.header.zip(top.as_ref()).and_then(|(header, top)| top.head(header.chain));
+        let leases = match (file, head) {
+            (Some(file), Some((head, settled))) => {
+                let mut tail = Tail::new(false, log.newer());
+                if replay_behind(disk, &mut log, head.link, stat.size, &mut tail)? {
+                    let checkpoint = Checkpoint::Fit(Index::new(file, head, settled));
+                    Self { log, checkpoint, tail, tail_from: head.link.end }
+                } else {
+                    Self::fold(disk, log, Checkpoint::Unfit(file))?
+                }
+            }
+            (Some(file), None) => Self::fold(disk, log, Checkpoint::Unfit(file))?,
+            (None, _) => Self::fold(disk, log, Checkpoint::Missing)?,
+        };
+        let noted = top.and_then(|top| top.noted_end(&leases.log));
+        leases.log.refuse_cut(disk, noted)?;
+        Ok(Some(leases))
+    }
+
+    /// What was learnt earlier, and what is new since. For the holder of the lock, who knows that `now` is the file of
+    /// that name. `None` where what was learnt does not fit what is there: then it has to be loaded anew.
+    pub(crate) fn resume(mut self, disk: &dyn Disk, now: Stat) -> Option<Self> {
+        let header = self.log.header?;
+        if !self.log.writable || self.log.newer() || self.log.file.identity() != now.identity {
+            return None;
+        }
+        let file = match &self.checkpoint {
+            Checkpoint::Missing => return None,
+            Checkpoint::Unfit(file) => &**file,
+            Checkpoint::Fit(index) => index.file(),
+        };
+        let top = Top::read(file)?;
+        self.checkpoint = match (self.checkpoint, top.head(header.chain)) {
+            (Checkpoint::Fit(index), Some((head, settled))) => {
+                Checkpoint::Fit(index.with_head(head, settled))
+            }
+            (Checkpoint::Unfit(file), None) if self.tail.whole => Checkpoint::Unfit(file),
+            _ => return None,
+        };
+        let mut link = self.log.link;
+        if let Some(index) = self.index() {
+            let stands = index.head.link;
+            // The tail goes on as long as the checkpoint reaches its beginning. Behind its end there is less to read.
+            if !(self.tail_from..=link.end).contains(&stands.end) {
+                link = stands;
+                (self.tail, self.tail_from) = (Tail::new(false, false), link.end);
+            }
+        }
+        self.log.space = Some(now.space);
+        let resumed = replay_behind(disk, &mut self.log, link, now.size, &mut self.tail);
+        let cut = self.log.cut_at(top.noted_end(&self.log)).is_some();
+        (matches!(resumed, Ok(true)) && !cut).then_some(self)
     }
 
     /// The same, without a checkpoint.
@@ -122,11 +174,7 @@ impl Leases {
         let mut tail = Tail::new(whole, log.newer());
         let name = log.name.clone();
         log.replay(disk, link, |_, offset, payload| {
-            if offset >= end {
-                return Ok(Next::Stop);
-            }
-            let understood = tail.add(offset, payload);
-            understood.map_err(|source| unknown_record(disk, &name, offset, source)).map(|()| Next::Go)
+            if offset >= end { Ok(Next::Stop) } else { add(disk, &name, &mut tail, offset, payload) }
         })?;
         Ok(Self { log, checkpoint, tail, tail_from: link.end })
     }
@@ -233,8 +281,7 @@ impl Leases {
             Checkpoint::Missing => return Some(CheckpointState::Missing),
             Checkpoint::Unfit(file) => {
                 // A file that only notes the log's end never was a checkpoint.
-                let mut heads = [0; SEEN_AT as usize];
-                let written = file.read_at(&mut heads, 0).is_ok() && heads != [0; SEEN_AT as usize];
+                let written = Top::read(&**file).is_some_and(|top| top.begun());
                 return Some(if written { CheckpointState::Unusable } else { CheckpointState::Missing });
             }
             Checkpoint::Fit(index) => index,
@@ -260,6 +307,10 @@ impl Leases {
     }
 
     fn look(&self, disk: &dyn Disk, interest: Option<&Interest<'_>>) -> Result<LeaseTable, Miss> {
+        // A checkpoint that could not be written leaves a tail that is not everything.
+        if self.index().is_none() && !self.tail.whole {
+            return Err(Miss::Unfit);
+        }
         let mut found = self.in_tail(disk, interest)?;
         if self.index().is_none() && !self.tail.whole {
             return Err(Miss::Unfit);
@@ -418,7 +469,8 @@ impl Leases {
     /// Writes the tail down in the checkpoint when it is longer than `every`. A failure is nobody's concern: the next
     /// writer tries again, and until then the tail is folded.
     pub(crate) fn write_checkpoint(&mut self, disk: &dyn Disk, every: u64) {
-        if self.log.link.end.saturating_sub(self.tail_from) <= every {
+        let written = self.index().map_or(self.tail_from, |index| index.head.link.end);
+        if self.log.link.end.saturating_sub(written) <= every {
             return;
         }
         let Some(header) = self.log.header else { return };
@@ -599,6 +651,29 @@ fn read_at<'a, T: serde::Deserialize<'a>>(framed: &'a Framed) -> Result<T, (u64,
 
 pub(crate) fn frame_size(payload: &[u8]) -> u64 {
     (FRAME + payload.len().next_multiple_of(8)) as u64
+}
+
+/// Folds what stands behind `link`; `false` when the frame before it is not there.
+fn replay_behind(
+    disk: &dyn Disk,
+    log: &mut Log,
+    link: Link,
+    length: u64,
+    tail: &mut Tail,
+) -> Result<bool, JournalError> {
+    let name = log.name.clone();
+    log.replay_behind(disk, link, length, |_, offset, payload| add(disk, &name, tail, offset, payload))
+}
+
+fn add(
+    disk: &dyn Disk,
+    name: &str,
+    tail: &mut Tail,
+    offset: u64,
+    payload: &[u8],
+) -> Result<Next, JournalError> {
+    let understood = tail.add(offset, payload);
+    understood.map_err(|source| unknown_record(disk, name, offset, source)).map(|()| Next::Go)
 }
 
 fn create_or_open(disk: &dyn Disk, name: &str) -> std::io::Result<Box<dyn DiskFile>> {

@@ -6,12 +6,14 @@
 //! |---|---|---|
 //! | `leases-<boot id>` | [`LeaseRecord`]s of one boot; their fold is the [`LeaseTable`] | never synced: no lease outlives its boot |
 //! | `volumes` | [`VolumeRecord`]s: what outlives a boot | synced before it is acknowledged |
-//! | `leases-<boot id>.index` | checkpoint: where in the file the live grants stand; ignored when it does not fit | none |
+//! | `leases-<boot id>.index` | checkpoint: where in the file the live grants stand, and how far the file goes; ignored when it does not fit | none |
 //! | `lock` | nothing; carries the exclusive flock(2) | – |
 //! | `<file>.damaged-<offset>`, `…-<n>` | copy of a damaged file | synced |
 //! | `<file>.rebuilding` | a new file that will take the damaged one's place | synced before it does |
 //!
-//! Writers hold the lock for one look and one append. Readers take no lock: a frame that is still being written
+//! Writers hold the lock for one look and one append. A handle keeps its files open, and what it learnt from them: the next
+//! look under the lock goes on from there, if the file still has its name and the last frame known still stands in it,
+//! and otherwise begins anew. Readers take no lock: a frame that is still being written
 //! looks like a torn tail, and is not there yet.
 //!
 //! # Layout
@@ -58,7 +60,7 @@
 //! |---|---|---|
 //! | 0 | 128 | header with an even serial number |
 //! | 128 | 128 | header with an odd serial number; the higher of the two counts |
-//! | 256 | 32 | how far the log went at its last append: offset (8), sequence number (8), the log header's checksum (4), 0 (8), CRC32C (4). Only [`Journal::check`] and [`Journal::salvage`] look at it |
+//! | 256 | 32 | how far the log went at its last append: offset (8), sequence number (8), the log header's checksum (4), 0 (8), CRC32C (4) |
 //! | area | 1024 each | pages, see below |
 //!
 //! A header:
@@ -114,8 +116,10 @@
 //!   is [rebuilt](Journal::rebuild): what is readable of it is [salvaged](Journal::salvage), the caller settles the rest from
 //!   what else it knows, and a new file takes its place. The copy goes on telling its part of the story.
 //!
-//! A file that somebody cut at the end of a frame looks whole, and is written on. [`Journal::check`] and
-//! [`Journal::salvage`] notice it as long as nothing was appended since.
+//! A file of leases that somebody cut at the end of a frame looks whole. That it once went further stands in the
+//! checkpoint's file, where every writer notes the log's end behind its append: so this is damage as well, and so is a file
+//! of leases whose header is gone while an end is noted. Nobody can tell this of `volumes`, of a file of leases
+//! removed as a whole, or where the checkpoint's file is gone too.
 //!
 //! A file with a newer format is read as far as its records are known and never written. A file of an earlier
 //! boot was never synced: what is left of it is history, wherever it is torn.
@@ -134,6 +138,7 @@
 //! |---|---|---|
 //! | creating a file | an empty, short or zero header | the next append writes it anew |
 //! | appending to `leases-…` | the records, or a prefix of them and a torn tail | the next append cuts; a grant whose container never lived is reaped |
+//! | between an append to `leases-…` and noting its end | the end noted before, or none that its checksum fits | nobody needs to; the next append notes its own |
 //! | between a `leases-…` frame without payload and `volumes` | unused sequence numbers | nobody needs to |
 //! | appending to `volumes`, before the sync | nothing, all, or a torn tail | the next append cuts, syncs what there is, then writes; the volume's sidecar is the truth |
 //! | cutting a tail | the tail, or not | the next append cuts |
@@ -219,6 +224,8 @@ pub struct Journal {
     synced: Mutex<Option<((u64, u64), Link)>>,
     poisoned: AtomicBool,
     checkpoint_every: u64,
+    /// What the last look learnt, with its open files, for the next to go on from.
+    kept: Mutex<Option<Leases>>,
 }
 
 impl Journal {
@@ -245,6 +252,7 @@ impl Journal {
             synced: Mutex::default(),
             poisoned: AtomicBool::new(false),
             checkpoint_every: leases::TAIL,
+            kept: Mutex::default(),
         })
     }
 
@@ -277,12 +285,23 @@ impl Journal {
     }
 
     fn locked(&self, guard: Box<dyn Lock>) -> Result<Locked<'_>, JournalError> {
-        let leases = Leases::load(&*self.disk, &self.leases_name, true)
-            .map_err(|error| log::keep_copy(&*self.disk, error))?;
+        let leases = match self.resumed() {
+            Some(leases) => Some(leases),
+            None => Leases::load(&*self.disk, &self.leases_name, true)
+                .map_err(|error| log::keep_copy(&*self.disk, error))?,
+        };
         if let Some(leases) = &leases {
             self.refuse_newer(&leases.log)?;
         }
-        Ok(Locked { journal: self, leases, _guard: guard })
+        Ok(Locked { journal: self, leases, failed: false, _guard: guard })
+    }
+
+    /// What an earlier look learnt, brought up to date, if it is of the file that has the name now: files change their
+    /// names under the lock only, which is held.
+    fn resumed(&self) -> Option<Leases> {
+        let kept = self.kept().take()?;
+        let now = self.disk.stat(&self.leases_name).ok()??;
+        kept.resume(&*self.disk, now)
     }
 
     /// The table as it stands, without waiting for anyone. It may be out of date when it is looked at; a journal
@@ -307,14 +326,28 @@ impl Journal {
     fn look(&self, interest: Option<&Interest<'_>>) -> Result<LeaseTable, JournalError> {
         // A checkpoint changes after a good many appends, so a look that meets two changes is rare.
         for _ in 0..8 {
-            let Some(leases) = Leases::load(&*self.disk, &self.leases_name, false)? else {
+            let Some(leases) = self.load_to_look(interest.is_some())? else {
                 return Ok(LeaseTable::default());
             };
             if let Some(table) = leases.table_unlocked(&*self.disk, interest)? {
+                if interest.is_some() {
+                    *self.kept() = Some(leases);
+                }
                 return Ok(table);
             }
         }
         Leases::folded_table(&*self.disk, &self.leases_name, interest)
+    }
+
+    /// Who asks about something often takes the lock next, so the files are opened for that where it is allowed.
+    fn load_to_look(&self, lock_follows: bool) -> Result<Option<Leases>, JournalError> {
+        if lock_follows {
+            match Leases::load(&*self.disk, &self.leases_name, true) {
+                Err(JournalError::Open { .. }) => {}
+                other => return other,
+            }
+        }
+        Leases::load(&*self.disk, &self.leases_name, false)
     }
 
     /// Runs a read that takes no lock. Such a read can meet a writer that cuts a torn tail and writes over it, and see
@@ -350,6 +383,11 @@ impl Journal {
         &self.leases_name
     }
 
+    fn kept(&self) -> MutexGuard<'_, Option<Leases>> {
+        // It is taken out whole and put back whole.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn synced(&self) -> MutexGuard<'_, Option<((u64, u64), Link)>> {
         // What is known is replaced whole, so it is right even after a panic elsewhere.
         self.synced.lock().unwrap_or_else(PoisonError::into_inner)
@@ -360,7 +398,17 @@ impl Journal {
 pub struct Locked<'a> {
     journal: &'a Journal,
     leases: Option<Leases>,
+    /// Whether something went wrong, after which nobody goes on from what is known here.
+    failed: bool,
     _guard: Box<dyn Lock>,
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if !self.failed {
+            *self.journal.kept() = self.leases.take();
+        }
+    }
 }
 
 impl Locked<'_> {
@@ -399,16 +447,28 @@ impl Locked<'_> {
             return Ok(());
         }
         let payloads = encode(FileKind::Leases, records)?;
-        let first = self.next_sequence()?;
-        let disk = self.journal.disk();
-        let every = self.journal.checkpoint_every;
-        let leases = self.leases()?;
-        let bytes = payloads.iter().map(|payload| leases::frame_size(payload)).sum::<u64>() + HEADER as u64;
-        leases.reserve(disk, records, bytes)?;
-        let at = leases.log.append(disk, &payloads, first, now.as_microsecond(), false)?;
-        leases.appended(disk, at, &payloads);
-        leases.write_checkpoint(disk, every);
-        Ok(())
+        self.carefully(|locked| {
+            let first = locked.next_sequence()?;
+            let disk = locked.journal.disk();
+            let every = locked.journal.checkpoint_every;
+            let leases = locked.leases()?;
+            let bytes =
+                payloads.iter().map(|payload| leases::frame_size(payload)).sum::<u64>() + HEADER as u64;
+            leases.reserve(disk, records, bytes)?;
+            let at = leases.log.append(disk, &payloads, first, now.as_microsecond(), false)?;
+            leases.appended(disk, at, &payloads);
+            leases.write_checkpoint(disk, every);
+            Ok(())
+        })
+    }
+
+    fn carefully(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        let done = act(self);
+        self.failed |= done.is_err();
+        done
     }
 
     /// Appends records to the file of what outlives a boot, and returns when they survive a power cut.
@@ -421,6 +481,10 @@ impl Locked<'_> {
             return Ok(());
         }
         let payloads = encode(FileKind::Volumes, records)?;
+        self.carefully(|locked| locked.write_volumes(now, &payloads))
+    }
+
+    fn write_volumes(&mut self, now: Timestamp, payloads: &[Vec<u8>]) -> Result<(), JournalError> {
         let disk = self.journal.disk();
         let mut log = self.volumes().map_err(|error| log::keep_copy(disk, error))?;
         let first = self.next_sequence()?.max(log.link.sequence + 1);
@@ -429,7 +493,7 @@ impl Locked<'_> {
         let leases = self.leases()?;
         let at = leases.log.append(disk, &[Vec::new()], last, time, false)?;
         leases.appended(disk, at, &[Vec::new()]);
-        let done = log.append(disk, &payloads, first, time, true);
+        let done = log.append(disk, payloads, first, time, true);
         if matches!(done, Err(JournalError::Sync { .. })) {
             self.journal.poisoned.store(true, Ordering::Relaxed);
         }
@@ -440,6 +504,10 @@ impl Locked<'_> {
 
     /// Makes the highest sequence number given so far survive a power cut in this boot's file, so that others can go.
     fn keep_sequence(&mut self, now: Timestamp) -> Result<(), JournalError> {
+        self.carefully(|locked| locked.sync_sequence(now))
+    }
+
+    fn sync_sequence(&mut self, now: Timestamp) -> Result<(), JournalError> {
         let disk = self.journal.disk();
         let last = log::last_sequence(disk)?;
         let leases = self.leases()?;

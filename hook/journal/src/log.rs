@@ -66,6 +66,10 @@ pub(crate) struct Log {
     pub(crate) header: Option<FileHeader>,
     pub(crate) link: Link,
     torn: bool,
+    /// Whether it was opened for writing.
+    pub(crate) writable: bool,
+    /// How much disk space it has at least, as long as the lock is held under which this was learnt.
+    pub(crate) space: Option<u64>,
     /// Whether everything in the file is known to survive a power cut.
     pub(crate) synced: bool,
 }
@@ -100,8 +104,7 @@ impl Log {
             }
             HeaderRead::Bad(reason) => return Err(damaged(disk, name, 0, reason)),
         };
-        let link = Link::first(header.unwrap_or(FileHeader { version: FORMAT, chain: 0 }));
-        Ok(Some(Self { kind, name: name.to_owned(), file, header, link, torn: false, synced: false }))
+        Ok(Some(Self { header, writable: write, ..Self::empty(file, name, kind) }.at_its_beginning()))
     }
 
     /// Opens the file called `name` for writing, or creates it.
@@ -123,7 +126,13 @@ impl Log {
     /// An empty file that is, or will be, called `name`.
     pub(crate) fn empty(file: Box<dyn DiskFile>, name: &str, kind: FileKind) -> Self {
         let link = Link::first(FileHeader { version: FORMAT, chain: 0 });
-        Self { kind, name: name.to_owned(), file, header: None, link, torn: false, synced: false }
+        let (name, header) = (name.to_owned(), None);
+        Self { kind, name, file, header, link, torn: false, writable: true, space: None, synced: false }
+    }
+
+    fn at_its_beginning(self) -> Self {
+        let link = self.header.map_or(self.link, Link::first);
+        Self { link, ..self }
     }
 
     /// Whether the file was written by a newer version, which may put records into it that this one does not know.
@@ -142,32 +151,75 @@ impl Log {
         &mut self,
         disk: &dyn Disk,
         link: Link,
-        mut each: impl FnMut(&codec::FrameHeader, u64, &[u8]) -> Result<Next, JournalError>,
+        each: impl FnMut(&codec::FrameHeader, u64, &[u8]) -> Result<Next, JournalError>,
     ) -> Result<(), JournalError> {
-        self.link = link;
         if self.header.is_none() {
+            self.link = link;
             return Ok(());
         }
-        let path = disk.path().join(&self.name);
-        let unreadable = |source| JournalError::Read { file: path.clone(), source };
+        let unreadable = |source| JournalError::Read { file: disk.path().join(&self.name), source };
         let length = self.file.size().map_err(unreadable)?;
-        let mut reader = Reader::new(&*self.file, self.kind, link, length);
-        loop {
-            let offset = reader.link().end;
-            let Some((header, payload)) = reader.next().map_err(unreadable)? else {
-                break;
-            };
-            match each(&header, offset, payload)? {
-                Next::Go => self.link = reader.link(),
-                Next::Stop => return Ok(()),
+        let reader = Reader::new(&*self.file, self.kind, link, length);
+        let (link, torn) = self.follow(disk, reader, each)?;
+        (self.link, self.torn) = (link, torn);
+        Ok(())
+    }
+
+    /// The same of a file that is `length` bytes long, if the last frame before `link` is really there. Otherwise `false`,
+    /// and nothing is handed over.
+    pub(crate) fn replay_behind(
+        &mut self,
+        disk: &dyn Disk,
+        link: Link,
+        length: u64,
+        each: impl FnMut(&codec::FrameHeader, u64, &[u8]) -> Result<Next, JournalError>,
+    ) -> Result<bool, JournalError> {
+        let unreadable = |source| JournalError::Read { file: disk.path().join(&self.name), source };
+        let reader = Reader::behind(&*self.file, self.kind, link, length).map_err(unreadable)?;
+        let Some(reader) = reader else { return Ok(false) };
+        let (link, torn) = self.follow(disk, reader, each)?;
+        (self.link, self.torn) = (link, torn);
+        Ok(true)
+    }
+
+    fn follow(
+        &self,
+        disk: &dyn Disk,
+        mut reader: Reader<'_>,
+        mut each: impl FnMut(&codec::FrameHeader, u64, &[u8]) -> Result<Next, JournalError>,
+    ) -> Result<(Link, bool), JournalError> {
+        let unreadable = |source| JournalError::Read { file: disk.path().join(&self.name), source };
+        let mut link = reader.link();
+        while let Some((header, payload)) = reader.next().map_err(unreadable)? {
+            match each(&header, link.end, payload)? {
+                Next::Go => link = reader.link(),
+                Next::Stop => return Ok((link, self.torn)),
             }
         }
         match reader.rest().map_err(unreadable)? {
-            Rest::Clean => self.torn = false,
-            Rest::Torn => self.torn = true,
-            Rest::Damaged(reason) => return Err(damaged(disk, &self.name, self.link.end, reason)),
+            Rest::Clean => Ok((link, false)),
+            Rest::Torn => Ok((link, true)),
+            Rest::Damaged(reason) => Err(damaged(disk, &self.name, link.end, reason)),
         }
-        Ok(())
+    }
+
+    /// Fails when the file ends before `noted`, where it once went.
+    pub(crate) fn refuse_cut(&self, disk: &dyn Disk, noted: Option<u64>) -> Result<(), JournalError> {
+        match self.cut_at(noted) {
+            Some((offset, reason)) => Err(damaged(disk, &self.name, offset, reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the file ends before its time, and how to say so.
+    pub(crate) fn cut_at(&self, noted: Option<u64>) -> Option<(u64, &'static str)> {
+        match (self.header, noted) {
+            (None, Some(_)) => Some((0, "the file's header is gone")),
+            (Some(_), Some(noted)) if noted > self.link.end => {
+                Some((self.link.end, "the file once went further: records at its end are gone"))
+            }
+            _ => None,
+        }
     }
 
     /// The payload of the whole frame at `offset`, if there is one.
@@ -233,6 +285,7 @@ impl Log {
         if done.is_err() {
             // What is not acknowledged is not left for others to read; if even this fails, the tail is torn.
             self.torn = self.cut(at).is_err();
+            self.space = None;
             self.synced = false;
             return done.map(|()| at);
         }
@@ -244,6 +297,7 @@ impl Log {
     /// Cuts off an unfinished append.
     fn cut_torn(&mut self, path: &Path) -> Result<(), JournalError> {
         if self.torn {
+            self.space = None;
             let at = self.link.end;
             let unwritten = |source| JournalError::Write { file: path.to_owned(), offset: at, source };
             self.cut(at).map_err(unwritten)?;
@@ -274,9 +328,14 @@ impl Log {
         // A file's space includes what the filesystem needs to find its blocks: on ext4, at 340 places to a block and at
         // least a block to a place, less than one part in 256.
         let margin = at / 256 + MARGIN;
-        if self.file.space().map_err(unwritten)? >= at + bytes + margin {
+        let space = match self.space {
+            Some(space) => space,
+            None => self.file.space().map_err(unwritten)?,
+        };
+        if space >= at + bytes + margin {
             return Ok(());
         }
+        self.space = None;
         let large = self.file.reserve(at, bytes + margin + STEP);
         match large.or_else(|_| self.file.reserve(at, bytes)) {
             Ok(()) => Ok(()),

@@ -198,12 +198,11 @@ pub(crate) fn encode_seen(log_chain: u32, link: Link) -> [u8; SEEN] {
     bytes
 }
 
-/// The log's end that [`encode_seen`] wrote for the log with this header.
-pub(crate) fn decode_seen(bytes: &[u8], log_chain: u32) -> Option<u64> {
+/// The checksum of a log's header, and that log's end, as [`encode_seen`] wrote them.
+pub(crate) fn decode_seen(bytes: &[u8]) -> Option<(u32, u64)> {
     let bytes = bytes.first_chunk::<SEEN>()?;
-    let whole =
-        le_u32(bytes, 16) == log_chain && le_u32(bytes, SEEN - 4) == crc32c::crc32c(&bytes[..SEEN - 4]);
-    whole.then(|| le_u64(bytes, 0))
+    let whole = le_u32(bytes, SEEN - 4) == crc32c::crc32c(&bytes[..SEEN - 4]);
+    whole.then(|| (le_u32(bytes, 16), le_u64(bytes, 0)))
 }
 
 /// A page of the table.
@@ -231,28 +230,33 @@ impl Page {
 
     /// `None` when these are not the bytes of this page in this generation.
     pub(crate) fn decode(bytes: &[u8], generation: u64, number: u32) -> Option<Self> {
-        let (entries, spilled) = scan(bytes, generation, number)?;
-        Some(Self { entries: entries.collect(), spilled })
+        scan(bytes, generation, number).map(Self::of)
+    }
+
+    /// The page in bytes that proved themselves.
+    pub(crate) fn of(bytes: &[u8; PAGE]) -> Self {
+        let (entries, spilled) = entries_of(bytes);
+        Self { entries: entries.collect(), spilled }
     }
 }
 
-/// The entries of a page, and whether they spilled into the next; `None` when these are not the bytes of this page in
-/// this generation.
-pub(crate) fn scan(
-    bytes: &[u8],
-    generation: u64,
-    number: u32,
-) -> Option<(impl Iterator<Item = Entry> + '_, bool)> {
+/// The bytes of a page; `None` when these are not the bytes of this page in this generation.
+pub(crate) fn scan(bytes: &[u8], generation: u64, number: u32) -> Option<&[u8; PAGE]> {
     let bytes = bytes.first_chunk::<PAGE>()?;
     let whole = le_u32(bytes, PAGE_HEAD - 4) == page_sum(bytes)
         && le_u64(bytes, 0) == generation
         && le_u32(bytes, 8) == number;
+    whole.then_some(bytes)
+}
+
+/// The entries of a page, and whether they spilled into the next.
+pub(crate) fn entries_of(bytes: &[u8; PAGE]) -> (impl Iterator<Item = Entry> + '_, bool) {
     let entries = bytes[PAGE_HEAD..]
         .chunks_exact(ENTRY)
         .map(|place| Entry { key: Key(le_u64(place, 0)), offset: le_u64(place, 8) })
         // No frame stands at the log's beginning.
         .take_while(|entry| entry.offset != 0);
-    whole.then_some((entries, bytes[12] != 0))
+    (entries, bytes[12] != 0)
 }
 
 fn page_sum(bytes: &[u8; PAGE]) -> u32 {

@@ -246,10 +246,7 @@ fn wreck(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Option<Wreck>, J
             let noted = noted_end(disk, &log);
             let link = log.link;
             match log.replay(disk, link, |_, _, _| Ok(Next::Go)) {
-                Ok(()) if noted.is_some_and(|noted| noted > log.link.end) => {
-                    Some((log.link.end, "the file once went further: records at its end are gone"))
-                }
-                Ok(()) => None,
+                Ok(()) => log.cut_at(noted),
                 Err(JournalError::Damaged { offset, reason, .. }) => Some((offset, reason)),
                 Err(error) => return Err(error),
             }

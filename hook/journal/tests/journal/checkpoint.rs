@@ -125,6 +125,7 @@ proptest! {
                 any_mishap(),
                 prop_oneof![Just(0u64), Just(700), Just(3000), Just(16 << 10)],
                 any::<bool>(),
+                any::<bool>(),
             ),
             1..24,
         ),
@@ -133,9 +134,12 @@ proptest! {
         let kept = open(&disk, 0);
         let mut all = Vec::new();
         let mut earlier = Vec::new();
-        for (records, wish, mishap, every, keep) in &steps {
+        for (records, wish, mishap, every, keep, ask) in &steps {
             let fresh = open(&disk, *every);
             let journal = if *keep { &kept } else { &fresh };
+            if *ask {
+                prop_assert_eq!(held(&wish.with(|i| journal.read_about(i)).unwrap()), wish.expected(&all));
+            }
             let mut locked = journal.lock(soon()).unwrap();
             prop_assert_eq!(held(&wish.with(|i| locked.about(i)).unwrap()), wish.expected(&all));
             locked.append(at(0), records).unwrap();
@@ -264,7 +268,7 @@ fn a_checkpoint_is_used_and_any_wrong_one_is_ignored() {
 
     // A checkpoint of a file that is gone does not speak for a new one.
     disk.put(&index(), good);
-    disk.put(&leases(), Vec::new());
+    disk.remove_now(&leases());
     assert_eq!(fresh().unwrap(), BTreeMap::new());
     open(&disk, 0).lock(soon()).unwrap().append(at(5), &[granted("new", &["one"])]).unwrap();
     assert_eq!(fresh().unwrap().keys().collect::<Vec<_>>(), ["new"]);

@@ -10,6 +10,7 @@ use crate::records::soon;
 use proptest::prelude::*;
 use volhook_core::lease::LeaseRecord;
 use volhook_journal::Event;
+use volhook_journal::Interest;
 use volhook_journal::Journal;
 use volhook_journal::JournalError;
 
@@ -43,26 +44,47 @@ fn with(name: &str, bytes: Vec<u8>) -> Simulated {
 }
 
 #[test]
-fn every_truncation_is_a_prefix_and_can_be_written_on() {
+fn every_truncation_is_a_prefix_and_written_on_where_no_lease_is_lost() {
     let (disk, events) = sample();
     for name in [leases(), "volumes".to_owned()] {
         let whole = disk.live(&name).unwrap();
-        for length in 0..whole.len() {
+        in_parallel(whole.len(), |length| {
             let disk = with(&name, whole[..length].to_vec());
             let journal = open(&disk);
             let seen = journal.events().unwrap();
             assert!(seen.iter().all(|event| events.contains(event)), "{name} cut at {length}");
             let kept: Vec<_> = events.iter().filter(|event| seen.contains(event)).cloned().collect();
             assert_eq!(seen, kept, "{name} cut at {length}");
+            // Leases that were acknowledged are gone: that is for the caller to settle, and is not written over.
+            let lost = name == leases();
+            if lost {
+                assert!(matches!(journal.read_about(&ABOUT_A), Err(JournalError::Damaged { .. })));
+                assert!(matches!(journal.lock(soon()), Err(JournalError::Damaged { copy: Some(_), .. })));
+                assert_eq!(disk.live(&name).unwrap(), whole[..length], "nothing was written");
+                let salvaged = journal.salvage().unwrap().expect("what lock calls damage can be rebuilt");
+                journal.rebuild(soon(), at(8), &salvaged, &salvaged.grants).unwrap().expect("needed");
+            }
             let mut locked = journal.lock(soon()).unwrap();
             locked.append(at(9), &[granted("z", &["nine"])]).unwrap();
             locked.append_volumes(at(9), &[created("v9")]).unwrap();
             drop(locked);
             let after = open(&disk).events().unwrap();
             assert!(seen.iter().all(|event| after.contains(event)), "{name} cut at {length}");
-            assert_eq!(after.len(), seen.len() + 2, "{name} cut at {length}");
-        }
+            assert!(lost || after.len() == seen.len() + 2, "{name} cut at {length}");
+        });
     }
+}
+
+const ABOUT_A: Interest<'_> = Interest { volumes: &[], container: None, attempts: &["a"] };
+
+/// Reading waits for a moment before it calls something damage, so the work is shared out.
+fn in_parallel(count: usize, work: impl Fn(usize) + Sync) {
+    std::thread::scope(|scope| {
+        for first in 0..32 {
+            let work = &work;
+            scope.spawn(move || (first..count).step_by(32).for_each(work));
+        }
+    });
 }
 
 #[test]
@@ -82,7 +104,27 @@ fn a_tail_of_zeros_is_cut() {
         }
         let disk = with(&name, vec![0; whole.len()]);
         assert!(open(&disk).events().unwrap().len() < events.len());
-        open(&disk).lock(soon()).unwrap().append_volumes(at(9), &[created("v9")]).unwrap();
+        let written = open(&disk).lock(soon()).and_then(|mut l| l.append_volumes(at(9), &[created("v9")]));
+        match written {
+            Err(JournalError::Damaged { offset: 0, .. }) => assert_eq!(name, leases()),
+            other => assert!(other.is_ok() && name == "volumes", "{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_cut_is_noticed_by_a_handle_that_knew_more() {
+    let (disk, _) = sample();
+    let whole = disk.live(&leases()).unwrap();
+    let frames: Vec<_> = (0..whole.len()).filter(|at| whole[*at..].starts_with(b"VHF1")).collect();
+    for place in frames {
+        let journal = open(&disk);
+        assert_eq!(journal.read_about(&ABOUT_A).unwrap().grants().count(), 0);
+        disk.put(&leases(), whole[..place].to_vec());
+        let error = journal.lock(soon()).err().expect("records are gone");
+        assert!(matches!(error, JournalError::Damaged { offset, .. } if offset == place as u64), "{error:?}");
+        disk.put(&leases(), whole.clone());
+        journal.lock(soon()).expect("they are there again");
     }
 }
 

@@ -153,6 +153,25 @@ fn appends_since_the_salvage_are_taken_over_and_other_damage_is_not() {
 }
 
 #[test]
+fn a_handle_notices_that_the_file_was_replaced() {
+    let disk = Simulated::default();
+    let (mine, other) = (open(&disk), open(&disk));
+    let story = [granted("a", &["one"]), granted("b", &["two"])];
+    mine.lock(soon()).unwrap().append(at(0), &story).unwrap();
+    let mut bytes = disk.live(&leases()).unwrap();
+    bytes[100] ^= 1;
+    disk.put(&leases(), bytes);
+    let salvaged = other.salvage().unwrap().unwrap();
+    other.rebuild(soon(), at(9), &salvaged, &salvaged.grants).unwrap().unwrap();
+    let mut locked = mine.lock(soon()).unwrap();
+    assert_eq!(held(&locked.table().unwrap()).keys().collect::<Vec<_>>(), ["b"]);
+    locked.append(at(10), &[granted("c", &["one"])]).unwrap();
+    drop(locked);
+    assert_eq!(held(&other.read().unwrap()).keys().collect::<Vec<_>>(), ["b", "c"]);
+    assert_eq!(state(&other, &leases()), FileState::Sound);
+}
+
+#[test]
 fn damage_at_the_same_place_twice_keeps_both_copies_and_the_story() {
     let (disk, _) = damaged(&leases(), 40);
     let mut before = Vec::new();
