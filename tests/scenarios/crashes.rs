@@ -4,18 +4,15 @@ use crate::assert_contains;
 use crate::last_refusal;
 use crate::leases;
 use crate::on_both_runtimes;
+use crate::stand_in;
 use anyhow::Context as _;
 use anyhow::Result;
-use anyhow::ensure;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::BufRead as _;
-use std::io::BufReader;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::thread;
@@ -232,21 +229,6 @@ fn privileged_a_lost_grant_is_found_in_its_record(kind: RuntimeKind) -> Result<(
 /// How long the storm blows: short where all tests run, longer by `cargo xtask fuzz --seconds N`.
 fn seconds() -> u64 {
     std::env::var("VOLHOOK_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
-}
-
-/// A process in a mount namespace of its own with a root filesystem: what a hook needs of a container.
-fn stand_in(bundle: &Bundle) -> Result<Child> {
-    let mut child = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c"])
-        .arg("mount --bind \"$0\" \"$0\" && echo ready && exec sleep 1000")
-        .arg(bundle.rootfs())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start a stand-in")?;
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().context("its output is piped")?).read_line(&mut line)?;
-    ensure!(line == "ready\n", "the stand-in said {line:?}");
-    Ok(child)
 }
 
 /// How hooks ended.

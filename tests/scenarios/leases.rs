@@ -4,12 +4,12 @@ use crate::assert_contains;
 use crate::last_refusal;
 use crate::leases;
 use crate::on_both_runtimes;
+use crate::stand_in;
 use anyhow::Context as _;
 use anyhow::Result;
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
-use std::process::Stdio;
 use volhook_harness::Bundle;
 use volhook_harness::BundleBuilder;
 use volhook_harness::Program;
@@ -187,17 +187,8 @@ fn privileged_a_reused_pid_proves_death(kind: RuntimeKind) -> Result<()> {
 fn privileged_a_zombie_holds_nothing(kind: RuntimeKind) -> Result<()> {
     let volhook = Volhook::new()?;
     let bundle = claiming(&volhook, "source=v,target=/data,volume-driver=block,volume-opt=size=16M")?;
-    // The stand-in for a container: a child of this test that nobody waits for.
-    let rootfs = bundle.rootfs();
-    let script = "mount --bind \"$0\" \"$0\" && echo ready && exec sleep 1000";
-    let mut init = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", script])
-        .arg(&rootfs)
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut line = String::new();
-    let stdout = init.stdout.take().context("the output is piped")?;
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
+    // A child of this test that nobody waits for.
+    let mut init = stand_in(&bundle)?;
     let state = |id: &str, pid: u32| {
         let annotations = serde_json::json!({});
         serde_json::json!({"ociVersion": "1.0.2", "id": id, "pid": pid, "status": "creating",

@@ -12,8 +12,16 @@ mod state;
 mod targets;
 mod volumes;
 
+use anyhow::Context as _;
 use anyhow::Result;
+use anyhow::ensure;
 use serde_json::Value;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use volhook_harness::Bundle;
 use volhook_harness::Volhook;
 
 /// Makes a test of each function, once with runc and once with crun.
@@ -65,4 +73,19 @@ pub(crate) fn volumes(volhook: &Volhook) -> Result<Vec<String>> {
 #[track_caller]
 pub(crate) fn assert_contains(text: &str, part: &str) {
     assert!(text.contains(part), "{part:?} is not in:\n{text}");
+}
+
+/// A process in a mount namespace of its own with a root filesystem: what a hook needs of a container.
+pub(crate) fn stand_in(bundle: &Bundle) -> Result<Child> {
+    let mut child = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c"])
+        .arg("mount --bind \"$0\" \"$0\" && echo ready && exec sleep 1000")
+        .arg(bundle.rootfs())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start a stand-in")?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("its output is piped")?).read_line(&mut line)?;
+    ensure!(line == "ready\n", "the stand-in said {line:?}");
+    Ok(child)
 }
