@@ -149,6 +149,14 @@ pub trait DiskFile: Send {
         Ok(Stat { identity: self.identity(), size: self.size()?, space: self.space()? })
     }
 
+    /// The same, learnt when the file was opened or later.
+    ///
+    /// # Errors
+    /// Any failure of fstat(2).
+    fn opened(&self) -> io::Result<Stat> {
+        self.stat()
+    }
+
     /// Returns when what was written survives a power cut.
     ///
     /// # Errors
@@ -199,6 +207,16 @@ fn options() -> OpenOptions {
     options
 }
 
+/// Opens an existing file so that reading it is not noted in its inode, which would be written anew for every look
+/// behind an append. Only the file's owner may ask for that.
+fn open_quietly(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let quiet = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOATIME).bits();
+    match options.clone().custom_flags(quiet.cast_signed()).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path),
+        other => other,
+    }
+}
+
 impl Disk for Folder {
     fn path(&self) -> &Path {
         &self.path
@@ -233,7 +251,7 @@ impl Disk for Folder {
     }
 
     fn open(&self, name: &str, write: bool) -> io::Result<Option<Box<dyn DiskFile>>> {
-        match options().write(write).open(self.path.join(name)) {
+        match open_quietly(options().write(write), &self.path.join(name)) {
             Ok(file) => Ok(Some(Box::new(RealFile::new(file)?))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -308,7 +326,7 @@ fn stat_of(metadata: &Metadata) -> Stat {
 
 struct RealFile {
     file: File,
-    identity: (u64, u64),
+    opened: Stat,
 }
 
 impl RealFile {
@@ -317,13 +335,17 @@ impl RealFile {
         if !metadata.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
-        Ok(Self { identity: (metadata.dev(), metadata.ino()), file })
+        Ok(Self { opened: stat_of(&metadata), file })
     }
 }
 
 impl DiskFile for RealFile {
     fn identity(&self) -> (u64, u64) {
-        self.identity
+        self.opened.identity
+    }
+
+    fn opened(&self) -> io::Result<Stat> {
+        Ok(self.opened)
     }
 
     fn size(&self) -> io::Result<u64> {

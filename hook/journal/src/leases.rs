@@ -84,17 +84,16 @@ impl From<Unfit> for Miss {
 impl Leases {
     /// Opens the file called `name` and folds what stands behind its checkpoint.
     pub(crate) fn load(disk: &dyn Disk, name: &str, write: bool) -> Result<Option<Self>, JournalError> {
+        // The noted end is read before it is known how long the log is, so that an append in between does not look
+        // like a loss.
+        let file = disk.open(&index_name(name), write).ok().flatten();
+        let top = file.as_deref().and_then(Top::read);
         let Some(mut log) = Log::open(disk, name, FileKind::Leases, write)? else {
             return Ok(None);
         };
-        let file = match disk.open(&index_name(name), write) {
-            Ok(file) if !log.newer() => file,
-            _ => None,
-        };
-        let top = file.as_deref().and_then(Top::read);
-        // Behind the noted end, so that an append in between does not look like a loss.
-        let stat = log.file.stat();
+        let stat = log.file.opened();
         let stat = stat.map_err(|source| JournalError::Read { file: disk.path().join(name), source })?;
+        let file = file.filter(|_| !log.newer());
         log.space = Some(stat.space);
         let head = log.header.zip(top.as_ref()).and_then(|(header, top)| top.head(header.chain));
         let leases = match (file, head) {
@@ -340,10 +339,15 @@ impl Leases {
     /// The grants made in the tail; with `interest`, those that it could cover.
     fn in_tail(&self, disk: &dyn Disk, interest: Option<&Interest<'_>>) -> Result<Vec<Live>, Miss> {
         let mut found = Vec::new();
-        for standing in self.tail.attempts.values() {
+        for (attempt, standing) in &self.tail.attempts {
             let Standing::Granted { grant, bound } = standing else { continue };
             let live = (|| {
-                if let Some(interest) = interest {
+                // Who asks about attempts alone need not have the others' records read.
+                let unnamed = |interest: &&Interest<'_>| !interest.attempts.contains(&attempt.as_str());
+                if let Some(interest) = interest.filter(unnamed) {
+                    if interest.volumes.is_empty() && interest.container.is_none() {
+                        return Ok(None);
+                    }
                     let keys = read_at::<GrantKeys<'_>>(grant)?;
                     let container = match bound {
                         Some(bound) => read_at::<BoundKeys<'_>>(bound)?.container,

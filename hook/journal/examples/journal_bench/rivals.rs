@@ -31,7 +31,24 @@ impl Bare {
     }
 
     pub(crate) fn cycle(&self) {
-        let (prestart, poststop) = self.appends.split_at(2);
+        self.append(&self.appends);
+    }
+
+    /// The same with the records of this container, made and encoded here.
+    pub(crate) fn cycle_of(&self, appends: &[Vec<LeaseRecord>; 3]) {
+        self.append(&appends.each_ref().map(|records| {
+            let mut bytes = Vec::new();
+            for record in records {
+                bytes.extend([b' '; FRAME]);
+                bytes.extend(serde_json::to_vec(record).unwrap());
+                bytes.resize(bytes.len().next_multiple_of(8), b' ');
+            }
+            bytes
+        }));
+    }
+
+    fn append(&self, appends: &[Vec<u8>; 3]) {
+        let (prestart, poststop) = appends.split_at(2);
         for appends in [prestart, poststop] {
             let lock = options().open(self.folder.join("lock")).unwrap();
             let mut log = options().open(self.folder.join("log")).unwrap();

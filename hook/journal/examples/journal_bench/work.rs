@@ -33,6 +33,7 @@ const MEMBERS: [&str; 9] = ["etc", "home", "opt", "root", "srv", "usr", "var", "
 pub(crate) enum Engine {
     Journal(PathBuf),
     Bare(Bare),
+    BareRecords(Bare),
     Sqlite(Sqlite),
 }
 
@@ -41,6 +42,7 @@ impl Engine {
         match name {
             "journal" => Self::Journal(folder.to_owned()),
             "bare" => Self::Bare(Bare::new(folder, &story(&grant("c-bare-0")))),
+            "bare-records" => Self::BareRecords(Bare::new(folder, &story(&grant("c-bare-0")))),
             "sqlite-normal" => Self::Sqlite(Sqlite::new(folder, "NORMAL")),
             "sqlite-full" => Self::Sqlite(Sqlite::new(folder, "FULL")),
             other => panic!("no engine {other}"),
@@ -53,7 +55,7 @@ impl Engine {
             let grant = grant(&format!("live-{number}"));
             match self {
                 Self::Journal(folder) => append(folder, &[LeaseRecord::Granted(grant)]),
-                Self::Bare(_) => {}
+                Self::Bare(_) | Self::BareRecords(_) => {}
                 Self::Sqlite(sqlite) => sqlite.fill(&grant),
             }
         }
@@ -64,6 +66,7 @@ impl Engine {
     pub(crate) fn cycle(&mut self, worker: usize, round: u64) {
         match self {
             Self::Bare(bare) => bare.cycle(),
+            Self::BareRecords(bare) => bare.cycle_of(&story(&grant(&format!("w{worker}-{round}")))),
             Self::Journal(folder) => {
                 let grant = grant(&format!("w{worker}-{round}"));
                 let [granted, mounted, released] = story(&grant);
