@@ -112,6 +112,12 @@ impl Top {
         log.header.is_none_or(|header| header.chain == chain).then_some(end)
     }
 
+    /// Whether what is noted of the log's end is as it was written. A reader can meet a writer in the middle of it.
+    pub(crate) fn note_is_whole(&self) -> bool {
+        let noted = self.bytes[..self.read].get(SEEN_AT as usize..).unwrap_or_default();
+        noted.iter().all(|&byte| byte == 0) || decode_seen(noted).is_some()
+    }
+
     /// Whether a checkpoint was ever written there, and not only the log's end.
     pub(crate) fn begun(&self) -> bool {
         self.bytes[..SEEN_AT as usize].iter().any(|&byte| byte != 0)

@@ -261,17 +261,30 @@ impl Leases {
 
     /// Compares the checkpoint of the file called `name` with the file, entry by entry.
     pub(crate) fn check_checkpoint(disk: &dyn Disk, name: &str) -> CheckpointState {
+        let mut torn = false;
         for _ in 0..8 {
             let state = match Self::load(disk, name, false) {
                 Ok(None) => Some(CheckpointState::Missing),
-                Ok(Some(leases)) => leases.compare_checkpoint(disk),
+                Ok(Some(leases)) => {
+                    torn = !leases.note_is_whole();
+                    leases.compare_checkpoint(disk).filter(|_| !torn)
+                }
                 Err(_) => Some(CheckpointState::Unknown),
             };
             if let Some(state) = state {
                 return state;
             }
         }
-        CheckpointState::Unknown
+        if torn { CheckpointState::Unusable } else { CheckpointState::Unknown }
+    }
+
+    fn note_is_whole(&self) -> bool {
+        let file = match &self.checkpoint {
+            Checkpoint::Missing => return true,
+            Checkpoint::Unfit(file) => &**file,
+            Checkpoint::Fit(index) => index.file(),
+        };
+        Top::read(file).is_none_or(|top| top.note_is_whole())
     }
 
     /// `None` when others changed the checkpoint meanwhile.
