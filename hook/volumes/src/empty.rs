@@ -93,7 +93,7 @@ impl Store {
         if Instant::now() >= deadline {
             return Err(Obstacle::Deadline);
         }
-        let _held = match trash::lock_now(trash, uuid) {
+        let _held = match trash::lock_briefly(trash, uuid) {
             Ok(held) => held,
             Err(Errno::NOENT) => return Ok(false),
             Err(Errno::WOULDBLOCK) => return Err(Obstacle::Busy),
@@ -107,7 +107,7 @@ impl Store {
         check_mounts(&folder)?;
         check_image(&folder, &discarded.path.join(IMAGE))?;
         mark(&folder).map_err(|errno| failed("write", discarded.path.join(DELETING))(errno.into()))?;
-        let content = files::folder_on_same_mount(&folder, ".");
+        let content = files::folder_on_same_mount(&folder, c".");
         let content = content.map_err(|errno| failed("read", discarded.path.clone())(errno.into()))?;
         remove::remove_content(content, &[SIDECAR, TRASHED, DELETING], deadline, bytes)?;
         self.forget(trash, uuid, &folder)?;

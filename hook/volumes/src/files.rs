@@ -8,6 +8,7 @@ use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
 use rustix::fs::Stat;
 use rustix::io::Errno;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::io::Read;
@@ -18,6 +19,8 @@ use uuid::Uuid;
 
 /// `st_blocks` counts units of 512 bytes on every filesystem (inode(7)).
 const BLOCK: u64 = 512;
+/// How often something is opened that seems to be moved at that instant.
+const OPEN_ATTEMPTS: u32 = 16;
 /// The mode of the folders that volhook makes for itself.
 pub(crate) const PRIVATE: Mode = Mode::RWXU;
 
@@ -39,7 +42,7 @@ pub(crate) fn open_below(folder: impl AsFd, path: &Path, flags: OFlags) -> Resul
         flags |= OFlags::NOCTTY | OFlags::NONBLOCK;
     }
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(folder, path, flags, Mode::empty(), resolve)
+    opened(|| rustix::fs::openat2(folder.as_fd(), path, flags, Mode::empty(), resolve))
 }
 
 /// Opens the folder `path` below `folder`, for reading and syncing.
@@ -58,12 +61,21 @@ pub(crate) fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 }
 
 /// Opens the folder `name` in `folder`, for reading, unless something is mounted on it ([`Errno::XDEV`]).
-pub(crate) fn folder_on_same_mount(
-    folder: impl AsFd,
-    name: impl rustix::path::Arg,
-) -> Result<OwnedFd, Errno> {
+pub(crate) fn folder_on_same_mount(folder: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | SAME_MOUNT;
-    rustix::fs::openat2(folder, name, READ_FOLDER, Mode::empty(), resolve)
+    opened(|| rustix::fs::openat2(folder.as_fd(), name, READ_FOLDER, Mode::empty(), resolve))
+}
+
+/// Tries again what openat2(2) refuses because somebody moves what is being opened out of the folder at that instant:
+/// with `RESOLVE_BENEATH` that looks like an escape. Afterwards it is gone, and a mount stays a mount.
+fn opened(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    for _ in 1..OPEN_ATTEMPTS {
+        match open() {
+            Err(Errno::XDEV | Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+    open()
 }
 
 /// Opens the folder that `folder` is in. Whoever asks checks that it is the expected one: a folder may be moved.
@@ -127,4 +139,52 @@ pub(crate) fn names(folder: impl AsFd) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::folder_below;
+    use super::folder_on_same_mount;
+    use super::open_folder;
+    use rustix::io::Errno;
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn a_folder_that_is_moved_away_is_there_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+        std::fs::create_dir_all(here.join("moved")).unwrap();
+        std::fs::create_dir(&there).unwrap();
+        let opened = open_folder(&here).unwrap();
+        let done = AtomicBool::new(false);
+        let (seen, errors) = std::thread::scope(|scope| {
+            let looker = || {
+                let (mut seen, mut errors) = (0, Vec::new());
+                while !done.load(Ordering::Relaxed) {
+                    let results =
+                        [folder_below(&opened, Path::new("moved")), folder_on_same_mount(&opened, c"moved")];
+                    for result in results {
+                        match result {
+                            Ok(_) => seen += 1,
+                            Err(Errno::NOENT) => {}
+                            Err(errno) => errors.push(errno),
+                        }
+                    }
+                }
+                (seen, errors)
+            };
+            let lookers: Vec<_> = (0..3).map(|_| scope.spawn(looker)).collect();
+            for _ in 0..50_000 {
+                std::fs::rename(here.join("moved"), there.join("moved")).unwrap();
+                std::fs::rename(there.join("moved"), here.join("moved")).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+            let results = lookers.into_iter().map(|looker| looker.join().unwrap());
+            results.fold((0, Vec::new()), |all, one| (all.0 + one.0, [all.1, one.1].concat()))
+        });
+        assert!(seen > 0);
+        assert_eq!(errors, []);
+    }
 }

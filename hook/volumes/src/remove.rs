@@ -160,7 +160,7 @@ impl Walk<'_> {
             return Ok(());
         }
         let folder = self.folder().map_err(self.failed("open", &name))?;
-        match files::folder_on_same_mount(folder, name.as_c_str()) {
+        match files::folder_on_same_mount(folder, &name) {
             Ok(inner) => self.enter(name, inner),
             Err(Errno::NOENT) => Ok(()),
             Err(Errno::XDEV) => Err(Obstacle::Mount(self.path(&name))),

@@ -21,6 +21,7 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 use serde::Deserialize;
 use serde::Serialize;
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::io::Write;
@@ -263,7 +264,8 @@ pub(crate) fn read_entry(trash: &OwnedFd, name: &str) -> Result<(OwnedFd, Volume
     if !files::is_uuid(name) {
         return Err(NotDiscarded::foreign("its name is not the uuid of a volume"));
     }
-    let folder = files::folder_on_same_mount(trash, name).map_err(|errno| match errno {
+    let file_name = CString::new(name).expect("a uuid has no zero byte");
+    let folder = files::folder_on_same_mount(trash, &file_name).map_err(|errno| match errno {
         Errno::NOENT => NotDiscarded::Gone,
         Errno::LOOP | Errno::NOTDIR => NotDiscarded::foreign("it is not a directory"),
         Errno::XDEV => NotDiscarded::foreign("it is a mount point"),
@@ -332,14 +334,14 @@ fn lock_waiting(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// Opens and locks the folder `name`, or says that another holds it ([`Errno::WOULDBLOCK`]) or that it is gone.
-pub(crate) fn lock_now(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+fn lock_now(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     let folder = files::folder_below(parent, Path::new(name))?;
     rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
     if files::is_named(&folder, parent, name)? { Ok(folder) } else { Err(Errno::NOENT) }
 }
 
 /// Like [`lock_now`], but lets others end what takes an instant. A deletion is not waited for.
-fn lock_briefly(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+pub(crate) fn lock_briefly(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     for _ in 1..ATTEMPTS {
         match lock_now(parent, name) {
             Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),

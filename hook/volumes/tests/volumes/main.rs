@@ -5,7 +5,6 @@
 
 mod create;
 mod empty;
-
 mod find;
 mod fixture;
 mod races;

@@ -274,7 +274,7 @@ fn of_a_restoration_and_a_creation_one_gets_the_name() {
             Err(error) => panic!("{error:?}"),
         }
         store.discard(&stands, at(1)).unwrap();
-        store.empty_trash(at(2), soon()).unwrap();
+        assert_eq!(store.empty_trash(at(2), soon()).unwrap().kept, []);
         assert!(store.trash().unwrap().volumes.is_empty());
     }
     println!("{restored} of 60 were restored");
