@@ -163,6 +163,7 @@ fn holder(pid: i8) -> Holder {
         pid: pid.into(),
         start_time: 123_456,
         mount_namespace: 4_026_532_000,
+        mount_namespace_id: None,
     }
 }
 
