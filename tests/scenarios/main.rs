@@ -4,6 +4,7 @@
 
 mod claims;
 mod crashes;
+mod filesystems;
 mod leases;
 mod live;
 mod plugins;

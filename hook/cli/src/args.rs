@@ -216,6 +216,27 @@ enum Volume {
         #[arg(short, long)]
         force: bool,
     },
+    /// Give an image another size: larger at any time, smaller while nobody holds it.
+    Resize {
+        /// The volume.
+        name: String,
+        /// Its new size, such as 20G.
+        size: String,
+        /// The tenant whose volume it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
+    /// Check the filesystem of an image that nobody holds.
+    Fsck {
+        /// The volume.
+        name: String,
+        /// Mend what is found.
+        #[arg(long)]
+        repair: bool,
+        /// The tenant whose volume it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
     /// Show all that is known of volumes, as JSON: where they are, how large, who holds them and since when.
     Inspect {
         /// The volumes.
@@ -364,6 +385,12 @@ pub(crate) fn run() -> ExitCode {
             commands::removal::restore(&context, &tenant, &name)
         }
         Command::Trash(Trash::Empty { force }) => commands::removal::empty(&context, force),
+        Command::Volume(Volume::Resize { name, size, tenant }) => {
+            commands::filesystem::resize(&context, &tenant, &name, &size)
+        }
+        Command::Volume(Volume::Fsck { name, repair, tenant }) => {
+            commands::filesystem::fsck(&context, &tenant, &name, repair)
+        }
         Command::Volume(Volume::Inspect { names, tenant }) => {
             commands::volume::inspect(&context, &tenant, &names)
         }

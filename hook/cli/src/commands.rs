@@ -3,6 +3,7 @@
 pub(crate) mod bundle;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod filesystem;
 pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod plugin;

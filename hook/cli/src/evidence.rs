@@ -64,7 +64,7 @@ pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure
                     evidence: format!("{evidence}, and its image is still attached"),
                 });
             }
-        } else {
+        } else if lease.target.is_some() {
             let (inode, id) = (holder.mount_namespace, holder.mount_namespace_id);
             let left = process::processes_in_mount_namespace(inode, id)
                 .map_err(|error| Failure::context("cannot look for processes of a dead container", error))?;

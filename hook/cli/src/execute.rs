@@ -48,7 +48,7 @@ use volhook_volumes::Created;
 const ASK_AGAIN: usize = 3;
 
 /// How long to wait for the kernel to let go of a volume whose holder is dead already.
-const DYING_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const DYING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long to wait for the journal's lock to give leases back.
 const UNDO_PATIENCE: Duration = Duration::from_millis(500);

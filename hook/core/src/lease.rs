@@ -53,8 +53,10 @@ pub struct LeasedVolume {
     pub sharing: Sharing,
     /// Whether the volume is a filesystem image: then its file's lock is evidence of use.
     pub image: bool,
-    /// Where it appears in the container.
-    pub target: Target,
+    /// Where it appears in the container, or on the host for `volhook volume mount`; nowhere while another command
+    /// works on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
 }
 
 /// All leases of one attempt to start one container.
@@ -88,6 +90,8 @@ pub enum ReleaseReason {
     Expired,
     /// A person gave them back without proof that the container is dead.
     Broken,
+    /// The command that held them was done.
+    Done,
 }
 
 /// One volume of a plan, as it is recorded: why the container gets it, and where and how.
@@ -242,6 +246,24 @@ pub enum VolumeRecord {
         volume: VolumeId,
         /// Its uuid.
         uuid: String,
+    },
+    /// A volume's image got another size.
+    Resized {
+        /// The volume.
+        volume: VolumeId,
+        /// Its uuid.
+        uuid: String,
+        /// The image's size in bytes from now on.
+        size: u64,
+    },
+    /// A volume got another name.
+    Renamed {
+        /// The volume as it was called.
+        volume: VolumeId,
+        /// Its uuid.
+        uuid: String,
+        /// As it is called from now on.
+        to: VolumeId,
     },
     /// A removed volume was deleted for good.
     Deleted {

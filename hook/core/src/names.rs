@@ -52,10 +52,13 @@ fn is_name(text: &str) -> bool {
 /// What all names have in common: they are texts outside, and quoted in messages (`{:?}`).
 macro_rules! as_text {
     ($name:ident) => {
+        as_text!($name, new);
+    };
+    ($name:ident, $recorded:ident) => {
         impl TryFrom<String> for $name {
             type Error = NameError;
             fn try_from(text: String) -> Result<Self, NameError> {
-                Self::new(text.as_str())
+                Self::$recorded(text.as_str())
             }
         }
 
@@ -163,9 +166,10 @@ impl fmt::Display for VolumeId {
     }
 }
 
-/// A container's id, as the runtime was given it.
+/// A container's id, as the runtime was given it; or what stands for a command of volhook that holds volumes itself.
 ///
-/// The grammar is that of runc's `create` command; it keeps the id usable as a file name.
+/// The grammar is that of runc's `create` command; it keeps the id usable as a file name. A command has
+/// `volhook:COMMAND:PID`, which no runtime accepts as an id.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ContainerId(String);
@@ -184,6 +188,29 @@ impl ContainerId {
         if fits { Ok(Self(text)) } else { Err(NameError::Container { text: shorten(&text) }) }
     }
 
+    /// Checks `text`, which volhook wrote or a person took from what volhook shows: it may stand for a command.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn recorded(text: &str) -> Result<Self, NameError> {
+        let recorded = Self(text.to_owned());
+        if recorded.command().is_some() { Ok(recorded) } else { Self::new(text) }
+    }
+
+    /// What stands for the process `pid` that runs `volhook volume COMMAND`.
+    #[must_use]
+    pub fn of_command(command: Command, pid: u32) -> Self {
+        Self(format!("{COMMAND_PREFIX}{}:{pid}", command.as_str()))
+    }
+
+    /// The command and its process, where this stands for one.
+    #[must_use]
+    pub fn command(&self) -> Option<(Command, u32)> {
+        let (command, pid) = self.0.strip_prefix(COMMAND_PREFIX)?.split_once(':')?;
+        let command = Command::ALL.into_iter().find(|known| known.as_str() == command)?;
+        Some((command, pid.parse().ok()?))
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -191,7 +218,40 @@ impl ContainerId {
     }
 }
 
-as_text!(ContainerId);
+const COMMAND_PREFIX: &str = "volhook:";
+
+/// The subcommands of `volhook volume` that hold volumes while they work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// A volume is copied into another.
+    Clone,
+    /// Files are copied into a volume or out of it.
+    Cp,
+    /// A filesystem is checked.
+    Fsck,
+    /// An image is mounted on the host; the lease lasts as long as the mount.
+    Mount,
+    /// An image gets another size.
+    Resize,
+}
+
+impl Command {
+    const ALL: [Self; 5] = [Self::Clone, Self::Cp, Self::Fsck, Self::Mount, Self::Resize];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Clone => "clone",
+            Self::Cp => "cp",
+            Self::Fsck => "fsck",
+            Self::Mount => "mount",
+            Self::Resize => "resize",
+        }
+    }
+}
+
+as_text!(ContainerId, recorded);
 
 /// Where in a container a volume is to appear: absolute, without `.`, `..` or doubled slashes, not `/`, and
 /// not at or below one of the kernel's own trees.

@@ -21,6 +21,7 @@ use crate::lease::LeaseTable;
 use crate::lease::LeasedVolume;
 use crate::lease::PlannedVolume;
 use crate::lease::compatible;
+use crate::names::Command;
 use crate::names::ContainerId;
 use crate::names::Pod;
 use crate::names::SubPath;
@@ -225,7 +226,7 @@ pub enum PlanError {
         claim: String,
     },
     /// Someone else holds it.
-    #[error("volume {volume:?} is held {} by container {container:?} (driver {driver})", held_how(*sharing))]
+    #[error("volume {volume:?} is held {} by {} (driver {driver})", held_how(*sharing), whom(container))]
     Busy {
         /// The volume.
         volume: VolumeId,
@@ -236,6 +237,15 @@ pub enum PlanError {
         /// How it is held.
         sharing: Sharing,
     },
+}
+
+/// A holder in words.
+#[must_use]
+pub fn whom(container: &ContainerId) -> String {
+    match container.command() {
+        Some((command, pid)) => format!("`volhook volume {}` (process {pid})", command.as_str()),
+        None => format!("container {container:?}"),
+    }
 }
 
 fn held_how(sharing: Sharing) -> &'static str {
@@ -254,6 +264,13 @@ impl PlanError {
             Self::Busy { sharing: Sharing::SingleWriter, .. } => {
                 Some("stop that container, or claim the volume with readonly".to_owned())
             }
+            Self::Busy { container, .. } if container.command().is_some() => Some(
+                match container.command() {
+                    Some((Command::Mount, _)) => "`volhook volume umount` gives it back",
+                    _ => "try again when that command is done",
+                }
+                .to_owned(),
+            ),
             Self::Busy { .. } => {
                 Some("stop that container, or use driver local for a volume that containers share".to_owned())
             }
@@ -562,7 +579,7 @@ fn add_lease(leases: &mut Vec<LeasedVolume>, one: &Decided, access: Access) {
         access,
         sharing: one.attachment.sharing,
         image: matches!(one.volume.backing, Backing::Image(_)),
-        target: one.claim.target.clone(),
+        target: Some(one.claim.target.clone()),
     });
 }
 

@@ -110,7 +110,7 @@ fn held(volume: &str, access: Access, sharing: Sharing) -> LeaseTable {
             access,
             sharing,
             image: true,
-            target: Target::new("/d").unwrap(),
+            target: Some(Target::new("/d").unwrap()),
         }],
         since: Timestamp::UNIX_EPOCH,
     }));

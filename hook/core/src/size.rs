@@ -58,6 +58,16 @@ pub fn format(bytes: u64) -> String {
     bytes.to_string()
 }
 
+/// Writes bytes so that [`parse`] gives them back: in the largest unit of which they are a whole number.
+#[must_use]
+pub fn exact(bytes: u64) -> String {
+    UNITS
+        .iter()
+        .map(|(unit, power)| (unit, 1024_u64.pow(*power)))
+        .find(|(_, one)| bytes >= *one && bytes.is_multiple_of(*one))
+        .map_or_else(|| bytes.to_string(), |(unit, one)| format!("{}{unit}", bytes / one))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +93,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn exact_sizes_survive_a_round_trip(bytes in 1_u64..=i64::MAX.unsigned_abs(), zeros in 0_u32..60) {
+            let bytes = (bytes >> zeros).max(1) << zeros;
+            prop_assert_eq!(parse(&exact(bytes)), Ok(bytes));
+        }
+
         #[test]
         fn whole_units_survive_a_round_trip(number in 1_u64..1000, power in 0_u32..6) {
             let bytes = number * 1024_u64.pow(power);

@@ -213,6 +213,16 @@ pub enum Error {
         /// The loop device on which it should be.
         device: String,
     },
+    /// The filesystem of an image cannot be made larger.
+    #[error("cannot grow the {filesystem} filesystem of image {image:?}")]
+    Grow {
+        /// The image.
+        image: PathBuf,
+        /// The kernel's name of the filesystem.
+        filesystem: &'static str,
+        /// The failed call.
+        source: SyscallError,
+    },
     /// A sub-path of a volume passes a symlink.
     #[error("sub-path {path:?} of the volume passes a symlink")]
     SubPathSymlink {

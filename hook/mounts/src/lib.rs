@@ -12,6 +12,7 @@
 
 pub mod child;
 mod error;
+pub mod grow;
 pub mod inject;
 mod loop_device;
 pub mod mountinfo;

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 const LOOP_GET_STATUS64: u32 = 0x4C05;
+const LOOP_SET_CAPACITY: u32 = 0x4C07;
 const LOOP_CONFIGURE: u32 = 0x4C0A;
 const LOOP_CTL_GET_FREE: u32 = 0x4C82;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
@@ -82,6 +83,18 @@ impl LoopDevice {
     fn open(number: &str) -> sys::Result<Self> {
         let path = format!("/dev/loop{number}");
         Ok(Self { fd: sys::open(Path::new(&path), OFlags::RDWR)?, path })
+    }
+
+    /// Makes the device as large as its file is now.
+    #[expect(unsafe_code, reason = "no library has the ioctls of loop(4)")]
+    pub(crate) fn take_capacity(&self) -> sys::Result<()> {
+        // SAFETY: this ioctl takes no argument and touches no memory of ours.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), LOOP_SET_CAPACITY as _) };
+        if result < 0 {
+            let call = format!("ioctl({:?}, LOOP_SET_CAPACITY)", self.path);
+            return Err(SyscallError::new(call, sys::last_errno()));
+        }
+        Ok(())
     }
 
     /// Whether the file with this status is attached. It stays so while `self` is open.

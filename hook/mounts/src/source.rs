@@ -93,6 +93,50 @@ pub fn mount_image(
     // `device` stays open until here: only the mount keeps the loop device from now on.
 }
 
+/// Mounts an image in whatever state it is in: on the loop device that has it already, or on a new one.
+pub(crate) fn mount_anew(image: &Path, filesystem: Filesystem) -> Result<(LoopDevice, Detached), Error> {
+    let file = open_image(image, OFlags::RDWR)?;
+    let status = image_status(image, file.as_fd())?;
+    let device = lock_and_attach(image, file, &status, ImageUse::Shared)?;
+    let mount = mount_device(image, filesystem, ImageUse::Shared, &device)?;
+    Ok((device, mount))
+}
+
+/// An image that nobody mounts as long as this lives.
+#[derive(Debug)]
+pub struct LockedImage(OwnedFd);
+
+impl AsFd for LockedImage {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Takes the lock of an image that is mounted nowhere, to work on its filesystem (flock(2)).
+///
+/// # Errors
+/// [`Error::ImageMissing`], [`Error::OpenImage`], [`Error::ImageNotFile`]; [`Error::ImageBusy`] if it is mounted or
+/// locked by another; [`Error::ImageAttached`] if a loop device has it without that lock; [`Error::LoopDevice`].
+pub fn lock_image(image: &Path) -> Result<LockedImage, Error> {
+    let file = open_image(image, OFlags::RDWR)?;
+    let status = image_status(image, file.as_fd())?;
+    let failed = |source| Error::LoopDevice { image: image.to_owned(), source };
+    for attempt in 1.. {
+        let locked = try_lock(image, file.as_fd())?;
+        match (locked, loop_device::attached_to(&status).map_err(failed)?.pop()) {
+            (true, None) => break,
+            (true, Some(device)) => {
+                return Err(Error::ImageAttached { image: image.to_owned(), device: device.path });
+            }
+            (false, device) if attempt == LOCK_ATTEMPTS => {
+                return Err(Error::ImageBusy { image: image.to_owned(), device: device.map(|d| d.path) });
+            }
+            (false, _) => std::thread::sleep(LOCK_PAUSE),
+        }
+    }
+    Ok(LockedImage(file))
+}
+
 /// Whether no mount of the image exists, by the lock that [`mount_image`] leaves with the kernel.
 ///
 /// # Errors
@@ -102,7 +146,7 @@ pub fn image_is_free(image: &Path) -> Result<bool, Error> {
     try_lock(image, file.as_fd())
 }
 
-fn open_image(image: &Path, access: OFlags) -> Result<OwnedFd, Error> {
+pub(crate) fn open_image(image: &Path, access: OFlags) -> Result<OwnedFd, Error> {
     // O_NONBLOCK: what should be a file may be a FIFO that nobody writes to.
     sys::open(image, access | OFlags::NOFOLLOW | OFlags::NONBLOCK).map_err(|source| {
         if source.is(Errno::NOENT) {

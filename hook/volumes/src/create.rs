@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use crate::files;
+use crate::program::Program;
 use crate::store::DATA;
 use crate::store::IMAGE;
 use crate::store::SIDECAR;
@@ -23,7 +24,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 use uuid::Uuid;
@@ -265,47 +265,19 @@ impl<'a> Stage<'a> {
         let image = self.path.join(IMAGE);
         // On a small image mke2fs would choose blocks smaller than the 4096 bytes that direct I/O on a loop device
         // may need. Nothing is reserved for root, and nothing is written that the kernel can write later.
-        let mut mkfs = self.program("mkfs.ext4")?;
-        mkfs.args(["-F", "-q", "-b", "4096", "-m", "0", "-U", &self.volume.uuid]);
-        mkfs.args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"]);
-        self.run("mkfs.ext4", mkfs.arg(&image), deadline)?;
+        let mkfs = self.program("mkfs.ext4")?.args(["-F", "-q", "-b", "4096", "-m", "0"]);
+        let mkfs = mkfs.args(["-U", &self.volume.uuid]);
+        let mkfs = mkfs.args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"]);
+        mkfs.args([&image]).run(&[0], deadline)?;
         // A new volume is empty: programs that ask for an empty directory refuse one with lost+found in it.
         // e2fsck(8) makes it again when it needs it.
-        let mut debugfs = self.program("debugfs")?;
-        debugfs.args(["-w", "-R", "rmdir lost+found"]);
-        self.run("debugfs", debugfs.arg(&image), deadline)
+        let debugfs = self.program("debugfs")?.args(["-w", "-R", "rmdir lost+found"]);
+        debugfs.args([&image]).run(&[0], deadline)?;
+        Ok(())
     }
 
-    /// A program of e2fsprogs: found in fixed places, because a hook has no PATH to rely on.
-    fn program(&self, program: &'static str) -> Result<Command, StoreError> {
-        ["/usr/sbin", "/sbin", "/usr/bin"]
-            .iter()
-            .map(|folder| Path::new(folder).join(program))
-            .find(|path| path.is_file())
-            .map(Command::new)
-            .ok_or_else(|| StoreError::ProgramMissing {
-                volume: self.volume.id.clone(),
-                program,
-                package: "e2fsprogs",
-            })
-    }
-
-    fn run(&self, program: &'static str, command: &mut Command, deadline: Instant) -> Result<(), StoreError> {
-        let mut owned = Command::new(command.get_program());
-        owned.args(command.get_args());
-        let volume = self.volume.id.clone();
-        let output = match volhook_mounts::child::run(owned, deadline) {
-            Ok(output) => output,
-            Err(source) => {
-                return Err(StoreError::ProgramUnfinished { volume, program, source: Box::new(source) });
-            }
-        };
-        if output.status.success() {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(&output.stderr);
-        let text = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-        Err(StoreError::ProgramFailed { volume, program, status: output.status, output: text })
+    fn program(&self, name: &'static str) -> Result<Program<'_>, StoreError> {
+        Program::find("create", &self.volume.id, name, "e2fsprogs")
     }
 
     fn write_sidecar(&self) -> Result<File, StoreError> {

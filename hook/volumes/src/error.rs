@@ -155,9 +155,11 @@ pub enum StoreError {
     },
     /// A program is not installed.
     #[error(
-        "cannot create volume \"{volume}\": {program} is not installed (on Debian: apt-get install {package})"
+        "cannot {work} volume \"{volume}\": {program} is not installed (on Debian: apt-get install {package})"
     )]
     ProgramMissing {
+        /// What was being done to the volume: `create`, `check`, `resize`.
+        work: &'static str,
         /// The volume.
         volume: VolumeId,
         /// The program.
@@ -166,8 +168,10 @@ pub enum StoreError {
         package: &'static str,
     },
     /// A program could not be run to its end.
-    #[error("cannot create volume \"{volume}\": {program} did not come to its end")]
+    #[error("cannot {work} volume \"{volume}\": {program} did not come to its end")]
     ProgramUnfinished {
+        /// What was being done to the volume: `create`, `check`, `resize`.
+        work: &'static str,
         /// The volume.
         volume: VolumeId,
         /// The program.
@@ -176,8 +180,10 @@ pub enum StoreError {
         source: Box<volhook_mounts::Error>,
     },
     /// A program failed.
-    #[error("cannot create volume \"{volume}\": {program} failed ({status}): {output}")]
+    #[error("cannot {work} volume \"{volume}\": {program} failed ({status}): {output}")]
     ProgramFailed {
+        /// What was being done to the volume: `create`, `check`, `resize`.
+        work: &'static str,
         /// The volume.
         volume: VolumeId,
         /// The program.
@@ -186,6 +192,40 @@ pub enum StoreError {
         status: ExitStatus,
         /// What it said, one line.
         output: String,
+    },
+    /// A volume's image or its filesystem cannot be worked on.
+    #[error("cannot {work} volume \"{volume}\"")]
+    Image {
+        /// What was being done: `check`, `resize`.
+        work: &'static str,
+        /// The volume.
+        volume: VolumeId,
+        /// The failure.
+        source: Box<volhook_mounts::Error>,
+    },
+    /// What was asked for is nothing that can be done with this volume.
+    #[error("cannot {work} volume \"{volume}\": {reason}")]
+    Impossible {
+        /// What was asked for.
+        work: &'static str,
+        /// The volume.
+        volume: VolumeId,
+        /// Why not.
+        reason: String,
+    },
+    /// A step of a change failed. The volume is as it was or as it should be.
+    #[error("cannot {work} volume \"{volume}\": cannot {step} {}", path.display())]
+    Change {
+        /// What was being done, such as `resize`, `rename`.
+        work: &'static str,
+        /// The volume.
+        volume: VolumeId,
+        /// The step, such as `write`, `sync`.
+        step: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The failure.
+        source: io::Error,
     },
     /// A volume is not (any more) where it was.
     #[error("there is no volume \"{volume}\" with the uuid {uuid} at {}", path.display())]

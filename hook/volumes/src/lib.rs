@@ -23,20 +23,30 @@
 //! | emptying, after that | a discarded volume without a part of its content; it cannot be restored | the next one to empty the trash |
 //! | emptying, at the end | a folder with only sidecars in `staging` | the next one to create a volume |
 //!
+//! A volume that exists is changed by one command at a time, which holds a lock (flock) on its folder; its sidecar is
+//! replaced as a whole.
+//!
 //! Everything is found by file descriptor without following symlinks below the root, and what does not look
 //! as volhook made it is reported, never used or removed.
 
 #![forbid(unsafe_code)]
 
+mod change;
+mod check;
 mod create;
 mod empty;
 mod error;
+mod ext4;
 mod files;
 mod measure;
+mod program;
 mod remove;
+mod resize;
 mod store;
 mod trash;
 
+pub use change::Changing;
+pub use check::Checked;
 pub use create::Created;
 pub use empty::Emptied;
 pub use error::StoreError;

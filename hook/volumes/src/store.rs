@@ -314,7 +314,7 @@ impl Store {
     }
 
     /// The root as a descriptor, opened once: a container may have many volumes.
-    fn root(&self) -> Result<&OwnedFd, Errno> {
+    pub(crate) fn root(&self) -> Result<&OwnedFd, Errno> {
         if let Some(root) = self.opened.get() {
             return Ok(root);
         }

@@ -16,6 +16,7 @@ use volhook_core::lease::VolumeRecord;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
 use volhook_core::plan::Stage;
+use volhook_core::size;
 use volhook_journal::Event;
 use volhook_journal::EventRecord;
 
@@ -93,6 +94,12 @@ pub(crate) fn lines(event: &Event) -> Vec<Line> {
                 }
                 VolumeRecord::Removed { volume, .. } => line("removed", Some(volume), None, String::new()),
                 VolumeRecord::Restored { volume, .. } => line("restored", Some(volume), None, String::new()),
+                VolumeRecord::Resized { volume, size, .. } => {
+                    line("resized", Some(volume), None, format!("to {}", size::format(*size)))
+                }
+                VolumeRecord::Renamed { volume, to, .. } => {
+                    line("renamed", Some(volume), None, format!("to {to}"))
+                }
                 VolumeRecord::Deleted { volume, .. } => line("deleted", Some(volume), None, String::new()),
             }];
         }
@@ -110,7 +117,8 @@ pub(crate) fn lines(event: &Event) -> Vec<Line> {
             .leases
             .iter()
             .map(|lease| {
-                let what = format!("{} {} on {}", lease.access, lease.sharing, lease.target);
+                let target = lease.target.as_ref().map_or(String::new(), |target| format!(" on {target}"));
+                let what = format!("{} {}{target}", lease.access, lease.sharing);
                 line("granted", Some(&lease.volume), Some(&grant.container), what)
             })
             .collect(),

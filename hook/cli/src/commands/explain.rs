@@ -24,7 +24,7 @@ use volhook_journal::EventRecord;
 
 /// Prints what was asked, planned, granted, mounted, refused and given back, and what is held now.
 pub(crate) fn explain(context: &Context, id: &str, as_json: bool) -> Result<(), Failure> {
-    let container = ContainerId::new(id).map_err(Failure::usage)?;
+    let container = ContainerId::recorded(id).map_err(Failure::usage)?;
     let events = context.journal()?.events().map_err(Failure::new)?;
     let attempts = attempts_of(&events, &container);
     let story: Vec<Line> =

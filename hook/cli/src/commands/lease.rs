@@ -6,6 +6,7 @@ use crate::error::Failure;
 use crate::evidence;
 use crate::evidence::Over;
 use crate::output::confirm;
+use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
@@ -46,7 +47,7 @@ pub(crate) fn ls(context: &Context, wide: bool, as_json: bool) -> Result<(), Fai
                 "driver": lease.driver,
                 "access": lease.access.to_string(),
                 "sharing": lease.sharing.to_string(),
-                "target": lease.target.as_str(),
+                "target": lease.target,
                 "pid": grant.holder.as_ref().map(|holder| holder.pid),
                 "attempt": grant.attempt,
                 "since": grant.since.to_string(),
@@ -62,7 +63,7 @@ pub(crate) fn ls(context: &Context, wide: bool, as_json: bool) -> Result<(), Fai
             grant.container.to_string(),
             lease.driver.clone(),
             format!("{} {}", lease.access, lease.sharing),
-            lease.target.to_string(),
+            dash(lease.target.as_ref().map(ToString::to_string)),
             grant.holder.as_ref().map_or("pending".to_owned(), |holder| holder.pid.to_string()),
             grant.since.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         ];
@@ -90,7 +91,7 @@ pub(crate) fn break_lease(
         tenant: Tenant::new(tenant).map_err(Failure::usage)?,
         name: VolumeName::new(volume).map_err(Failure::usage)?,
     };
-    let container = ContainerId::new(container).map_err(Failure::usage)?;
+    let container = ContainerId::recorded(container).map_err(Failure::usage)?;
     let table = context.grants()?;
     let held: Vec<(&Grant, &LeasedVolume)> =
         table.holders(&id).filter(|(grant, _)| grant.container == container).collect();

@@ -3,9 +3,8 @@
 use crate::context::Context;
 use crate::error::Failure;
 use crate::error::Kind;
-use crate::evidence;
-use crate::evidence::Over;
 use crate::filter::Filter;
+use crate::guard;
 use crate::output::confirm;
 use crate::output::out;
 use crate::output::print_json;
@@ -22,7 +21,6 @@ use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
 use volhook_core::volume::Volume;
 use volhook_journal::EventRecord;
-use volhook_journal::Interest;
 use volhook_volumes::Discarded;
 
 /// What `volhook volume rm` is told.
@@ -49,7 +47,7 @@ pub(crate) fn rm(context: &Context, removal: &Removal<'_>) -> Result<(), Failure
                 VolumeId { tenant: tenant.clone(), name: VolumeName::new(name).map_err(Failure::usage)? };
             match context.store.find(&id) {
                 Ok(Some(volume)) => volumes.push(volume),
-                Ok(None) => failures.push(no_such(&id)),
+                Ok(None) => failures.push(guard::no_such(&id)),
                 Err(error) => failures.push(Failure::new(error)),
             }
         }
@@ -147,10 +145,6 @@ fn all(context: &Context, tenant: &Tenant, filter: &[String]) -> Result<Vec<Volu
     Ok(listing.volumes.into_iter().filter(meant).collect())
 }
 
-fn no_such(id: &VolumeId) -> Failure {
-    Failure { kind: Kind::NoSuchVolume, ..Failure::new(format!("no such volume: {id:?}")) }
-}
-
 /// Prints all failures but the last, which decides how the command ends.
 fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
     let Some(last) = failures.pop() else { return Ok(()) };
@@ -163,24 +157,9 @@ fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
 /// Moves one volume to the trash, unless somebody holds it. Under the lock, so that nobody takes a lease meanwhile.
 fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> {
     let id = &volume.id;
-    let volumes = [id.clone()];
-    let interest = Interest { volumes: &volumes, ..Interest::default() };
-    let (dead, _) = evidence::dead(context, context.grants_about(&interest)?.grants());
-    let mut locked = context.lock(context.deadline)?;
-    let table = locked.about(&interest).map_err(Failure::new)?;
-    let dead: Vec<Over> = dead.into_iter().filter(|over| over.stands_in(&table)).collect();
-    let living = evidence::after(&table, dead.iter().map(|over| &over.record));
-    if let Some((grant, lease)) = living.holders(id).next() {
-        return Err(Failure::new(format!(
-            "volume {id:?} is held by container {:?} ({} {}, since {})",
-            grant.container, lease.access, lease.sharing, grant.since
-        ))
-        .hint("stop that container; --force does not remove what is held")
-        .about(id.clone()));
-    }
+    let (mut locked, table) = guard::lock(context, std::slice::from_ref(id))?;
+    guard::refuse_held(&table, id)?;
     let now = Timestamp::now();
-    let released: Vec<LeaseRecord> = dead.iter().map(|over| over.record.clone()).collect();
-    locked.append(now, &released).map_err(Failure::new)?;
     context.store.discard(volume, now).map_err(Failure::new)?;
     let removed = VolumeRecord::Removed { volume: id.clone(), uuid: volume.uuid.clone() };
     locked.append_volumes(now, &[removed]).map_err(Failure::new)

@@ -248,7 +248,7 @@ fn describe(context: &Context, table: &LeaseTable, volume: &Volume) -> Result<Va
                 "container": grant.container.as_str(),
                 "access": lease.access.to_string(),
                 "sharing": lease.sharing.to_string(),
-                "target": lease.target.as_str(),
+                "target": lease.target,
                 "pid": grant.holder.as_ref().map(|holder| holder.pid),
                 "since": grant.since.to_string(),
                 "state": state,

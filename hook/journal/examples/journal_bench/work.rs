@@ -159,7 +159,7 @@ fn story(grant: &Grant) -> [Vec<LeaseRecord>; 3] {
         origin: Origin::Policy("universal".to_owned()),
         volume: lease.volume.clone(),
         driver: lease.driver.clone(),
-        target: lease.target.clone(),
+        target: lease.target.clone().expect("leases of a container have one"),
         path: None,
         subpath: None,
         access: lease.access,
@@ -196,7 +196,7 @@ fn grant(container: &str) -> Grant {
         access: Access::ReadWrite,
         sharing: Sharing::SingleWriter,
         image: false,
-        target: Target::new(&format!("/{member}")).unwrap(),
+        target: Some(Target::new(&format!("/{member}")).unwrap()),
     };
     Grant {
         attempt: format!("{container}-0d6c4f0e9c6e3f6a"),

@@ -145,7 +145,7 @@ pub fn volumes_of(bits: u8) -> impl Iterator<Item = VolumeId> {
 
 fn lease(volume: VolumeId) -> LeasedVolume {
     LeasedVolume {
-        target: Target::new(&format!("/{}", volume.name)).expect("a valid target"),
+        target: Some(Target::new(&format!("/{}", volume.name)).expect("a valid target")),
         volume,
         uuid: uuid(),
         driver: "local".to_owned(),

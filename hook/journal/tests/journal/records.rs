@@ -57,7 +57,7 @@ pub(crate) fn lease(name: &str) -> LeasedVolume {
         access: Access::ReadWrite,
         sharing: Sharing::Shared,
         image: false,
-        target: Target::new(&format!("/{name}")).unwrap(),
+        target: Some(Target::new(&format!("/{name}")).unwrap()),
     }
 }
 

@@ -1,0 +1,84 @@
+//! `volhook volume fsck` and `resize`: the filesystems in images.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::guard;
+use crate::guard::Hold;
+use crate::guard::Need;
+use crate::output::out;
+use jiff::Timestamp;
+use std::cmp::Ordering;
+use volhook_core::decision::Access;
+use volhook_core::decision::Backing;
+use volhook_core::lease::VolumeRecord;
+use volhook_core::names::Command;
+use volhook_core::size;
+use volhook_volumes::Checked;
+use volhook_volumes::StoreError;
+
+/// Images are made of whole blocks of so many bytes.
+const BLOCK: u64 = 4096;
+
+const ONLINE: &str = "growing an ext4 filesystem while it is mounted needs CAP_SYS_RESOURCE; once its container has \
+                      stopped it grows without";
+
+/// `volhook volume fsck NAME`: whether an image's filesystem is sound; with `repair`, mends it.
+pub(crate) fn fsck(context: &Context, tenant: &str, name: &str, repair: bool) -> Result<(), Failure> {
+    let volume = guard::existing(context, &guard::volume_id(tenant, name)?)?;
+    let need = Need { volume: &volume, access: Access::ReadWrite, alone: true };
+    let _hold = Hold::take(context, Command::Fsck, &[need])?;
+    let changing = context.store.change("check", &volume).map_err(Failure::new)?;
+    let id = &volume.id;
+    match changing.check(repair, context.long_deadline()).map_err(Failure::new)? {
+        Checked::Clean => out(&format!("{id}: clean\n")),
+        Checked::Repaired(said) => out(&format!("{id}: repaired: {said}\n")),
+        Checked::Damaged(said) => {
+            let failure = Failure::new(format!("the filesystem of volume {id:?} has errors: {said}"));
+            Err(if repair {
+                failure.hint("take out what is readable with `volhook volume cp`, or restore a copy")
+            } else {
+                failure
+                    .hint(format!("`volhook volume fsck --repair {id}` mends it, as far as that is possible"))
+            })
+        }
+    }
+}
+
+/// `volhook volume resize NAME SIZE`: an image grows also while containers use it, and shrinks while nobody does.
+pub(crate) fn resize(context: &Context, tenant: &str, name: &str, wanted: &str) -> Result<(), Failure> {
+    let volume = guard::existing(context, &guard::volume_id(tenant, name)?)?;
+    let size = size::parse(wanted).map_err(Failure::usage)?;
+    let size = size.checked_next_multiple_of(BLOCK).unwrap_or(size);
+    let mut changing = context.store.change("resize", &volume).map_err(Failure::new)?;
+    let Backing::Image(image) = &changing.volume().backing else {
+        return Err(Failure::new(format!(
+            "volume {:?} is a directory and has no size of its own",
+            volume.id
+        ))
+        .hint("`volhook volume create -o size=SIZE` makes volumes with a limit"));
+    };
+    let before = image.size;
+    let need = Need { volume: &volume, access: Access::ReadWrite, alone: true };
+    let hold = Hold::take(context, Command::Resize, &[need]);
+    match size.cmp(&before) {
+        Ordering::Less => {
+            let _hold = hold.map_err(|failure| failure.hint("only growing is possible while it is held"))?;
+            changing.shrink(size, context.long_deadline()).map_err(Failure::new)?;
+        }
+        // Also with the same size: it may be what is left of a resize that was killed.
+        Ordering::Equal | Ordering::Greater => {
+            let mounted = hold.is_err();
+            let grown = changing.grow(size, mounted, context.long_deadline());
+            grown.map_err(|error| match error {
+                StoreError::Image { .. } if mounted => Failure::new(error).hint(ONLINE),
+                error => Failure::new(error),
+            })?;
+        }
+    }
+    if size != before {
+        let (volume, uuid) = (volume.id.clone(), volume.uuid.clone());
+        let resized = VolumeRecord::Resized { volume, uuid, size };
+        context.lock(context.deadline)?.append_volumes(Timestamp::now(), &[resized]).map_err(Failure::new)?;
+    }
+    out(&format!("{} {}\n", volume.id, size::format(size)))
+}

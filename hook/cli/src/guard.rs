@@ -1,0 +1,164 @@
+//! The guard: a volume that somebody holds is not taken from them. Commands that work on volumes hold them while they do.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::error::Kind;
+use crate::evidence;
+use crate::evidence::Over;
+use crate::execute;
+use crate::execute::DYING_PATIENCE;
+use jiff::Timestamp;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+use volhook_core::decision::Access;
+use volhook_core::decision::Backing;
+use volhook_core::decision::Sharing;
+use volhook_core::lease::Grant;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::LeaseTable;
+use volhook_core::lease::LeasedVolume;
+use volhook_core::lease::ReleaseReason;
+use volhook_core::names::Command;
+use volhook_core::names::ContainerId;
+use volhook_core::names::Tenant;
+use volhook_core::names::VolumeId;
+use volhook_core::names::VolumeName;
+use volhook_core::plan;
+use volhook_core::volume::Volume;
+use volhook_journal::Interest;
+use volhook_journal::Locked;
+use volhook_mounts::process;
+use volhook_mounts::process::Process;
+
+/// A volume's identity from what a person typed.
+pub(crate) fn volume_id(tenant: &str, name: &str) -> Result<VolumeId, Failure> {
+    Ok(VolumeId {
+        tenant: Tenant::new(tenant).map_err(Failure::usage)?,
+        name: VolumeName::new(name).map_err(Failure::usage)?,
+    })
+}
+
+/// The volume that a person means.
+pub(crate) fn existing(context: &Context, id: &VolumeId) -> Result<Volume, Failure> {
+    match context.store.find(id) {
+        Ok(Some(volume)) => Ok(volume),
+        Ok(None) => Err(no_such(id)),
+        Err(error) => Err(Failure::new(error).about(id.clone())),
+    }
+}
+
+/// The error for a volume that is not there, with its own exit code.
+pub(crate) fn no_such(id: &VolumeId) -> Failure {
+    Failure { kind: Kind::NoSuchVolume, ..Failure::new(format!("no such volume: {id:?}")) }
+}
+
+/// The journal under its lock, with the leases on `volumes` that are not provably dead; those that are have been given
+/// back.
+pub(crate) fn lock<'a>(
+    context: &'a Context,
+    volumes: &[VolumeId],
+) -> Result<(Locked<'a>, LeaseTable), Failure> {
+    let interest = Interest { volumes, ..Interest::default() };
+    let patience = Instant::now() + DYING_PATIENCE;
+    loop {
+        let (dead, dying) = evidence::dead(context, context.grants_about(&interest)?.grants());
+        if dying && Instant::now() < patience.min(context.deadline) {
+            thread::sleep(Duration::from_millis(5));
+            continue;
+        }
+        let mut locked = context.lock(context.deadline)?;
+        let table = locked.about(&interest).map_err(Failure::new)?;
+        let dead: Vec<Over> = dead.into_iter().filter(|over| over.stands_in(&table)).collect();
+        let released: Vec<LeaseRecord> = dead.iter().map(|over| over.record.clone()).collect();
+        if !released.is_empty() {
+            locked.append(Timestamp::now(), &released).map_err(Failure::new)?;
+        }
+        return Ok((locked, evidence::after(&table, released.iter())));
+    }
+}
+
+/// Fails if somebody holds the volume, naming who.
+pub(crate) fn refuse_held(table: &LeaseTable, id: &VolumeId) -> Result<(), Failure> {
+    let Some((grant, lease)) = table.holders(id).next() else { return Ok(()) };
+    let hint = match grant.container.command() {
+        Some((Command::Mount, _)) => "`volhook volume umount` gives it back",
+        Some(_) => "try again when that command is done",
+        None => "stop that container; --force does not touch what is held",
+    };
+    let (who, how) = (plan::whom(&grant.container), format!("{} {}", lease.access, lease.sharing));
+    let reason = format!("volume {id:?} is held by {who} ({how}, since {})", grant.since);
+    Err(Failure::new(reason).hint(hint).about(id.clone()))
+}
+
+/// A volume that a command needs.
+pub(crate) struct Need<'a> {
+    pub(crate) volume: &'a Volume,
+    pub(crate) access: Access,
+    /// Nobody else may hold it meanwhile, even if its driver lets containers share it.
+    pub(crate) alone: bool,
+}
+
+/// Leases of a command on the volumes that it works on. They end when it is done, and if it dies.
+pub(crate) struct Hold<'a> {
+    context: &'a Context,
+    grant: Grant,
+}
+
+impl<'a> Hold<'a> {
+    /// Takes leases on all of `needs`, or on none.
+    pub(crate) fn take(context: &'a Context, command: Command, needs: &[Need<'_>]) -> Result<Self, Failure> {
+        let volumes: Vec<VolumeId> = needs.iter().map(|need| need.volume.id.clone()).collect();
+        let leases = needs.iter().map(|need| lease(need)).collect();
+        let pid = std::process::id();
+        let process = i32::try_from(pid)
+            .map_err(Failure::internal)
+            .and_then(|pid| Process::open(pid).map_err(Failure::new))?;
+        let grant = Grant {
+            attempt: uuid::Uuid::new_v4().to_string(),
+            container: ContainerId::of_command(command, pid),
+            holder: Some(process::holder(context.host()?, &process).map_err(Failure::new)?),
+            leases,
+            since: Timestamp::now(),
+        };
+        let (mut locked, table) = lock(context, &volumes)?;
+        for lease in &grant.leases {
+            if plan::conflicts(lease, &table).next().is_some() {
+                refuse_held(&table, &lease.volume)?;
+            }
+        }
+        // Volumes are removed under this lock.
+        for need in needs {
+            let found = context.store.find(&need.volume.id).map_err(Failure::new)?;
+            if found.is_none_or(|found| found.uuid != need.volume.uuid) {
+                return Err(no_such(&need.volume.id));
+            }
+        }
+        locked.append(grant.since, &[LeaseRecord::Granted(grant.clone())]).map_err(Failure::new)?;
+        Ok(Self { context, grant })
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let evidence = "it is done".to_owned();
+        if let Err(failure) = execute::release(self.context, &self.grant, ReleaseReason::Done, evidence) {
+            // Whoever needs the volume next finds this process dead.
+            eprintln!("Warning: {}", failure.cause_line());
+        }
+    }
+}
+
+fn lease(need: &Need<'_>) -> LeasedVolume {
+    let Volume { id, uuid, driver, backing, .. } = need.volume;
+    let shared = !need.alone && need.volume.sharing == Some(Sharing::Shared);
+    LeasedVolume {
+        volume: id.clone(),
+        uuid: uuid.clone(),
+        driver: driver.clone(),
+        access: need.access,
+        sharing: if shared { Sharing::Shared } else { Sharing::Exclusive },
+        image: matches!(backing, Backing::Image(_)),
+        target: None,
+    }
+}

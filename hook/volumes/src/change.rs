@@ -1,0 +1,113 @@
+//! Changing volumes that exist: one at a time, and their sidecars as a whole or not at all.
+
+use crate::create::ATTEMPTS;
+use crate::create::PAUSE;
+use crate::error::StoreError;
+use crate::files;
+use crate::program::Work;
+use crate::store::SIDECAR;
+use crate::store::SIDECAR_LIMIT;
+use crate::store::Store;
+use crate::store::below;
+use rustix::fs::FlockOperation;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use volhook_core::volume::Volume;
+
+/// The sidecar while it is written. One that is left is written over by the next change.
+const NEW_SIDECAR: &str = "volume.json.new";
+
+/// A volume that is being changed. Nobody else changes it meanwhile; containers may use it.
+#[derive(Debug)]
+pub struct Changing<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) work: Work,
+    pub(crate) volume: Volume,
+    /// Its folder, locked (flock(2)).
+    folder: OwnedFd,
+}
+
+impl Store {
+    /// Locks a volume's folder for a change and reads its sidecar again. `work` is what is going to be done, for
+    /// messages: `resize`, `rename`.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] where it is not there any more, [`StoreError::Impossible`] while another change takes its
+    /// time, [`StoreError::Change`], and those of [`find`](Self::find).
+    pub fn change(&self, work: Work, volume: &Volume) -> Result<Changing<'_>, StoreError> {
+        let path = self.folder(&volume.id);
+        let failed = |step, errno: Errno| StoreError::Change {
+            work,
+            volume: volume.id.clone(),
+            step,
+            path: path.clone(),
+            source: errno.into(),
+        };
+        let root = self.root().map_err(|errno| failed("open", errno))?;
+        let folder = files::folder_below(root, &below(&volume.id)).map_err(|errno| failed("open", errno))?;
+        for attempt in 1.. {
+            match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) if attempt < ATTEMPTS => std::thread::sleep(PAUSE),
+                Err(Errno::WOULDBLOCK) => {
+                    let reason = "another command is changing it".to_owned();
+                    return Err(StoreError::Impossible { work, volume: volume.id.clone(), reason });
+                }
+                Err(errno) => return Err(failed("lock", errno)),
+            }
+        }
+        match self.find(&volume.id)? {
+            Some(now) if now.uuid == volume.uuid => Ok(Changing { store: self, work, volume: now, folder }),
+            _ => Err(StoreError::Gone { volume: volume.id.clone(), uuid: volume.uuid.clone(), path }),
+        }
+    }
+}
+
+impl Changing<'_> {
+    /// The volume as it is.
+    #[must_use]
+    pub fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    pub(crate) fn failed(&self, step: &'static str, part: &str) -> impl FnOnce(io::Error) -> StoreError {
+        let (work, volume) = (self.work, self.volume.id.clone());
+        let path = self.store.folder(&volume).join(part);
+        move |source| StoreError::Change { work, volume, step, path, source }
+    }
+
+    pub(crate) fn impossible(&self, reason: impl Into<String>) -> StoreError {
+        StoreError::Impossible { work: self.work, volume: self.volume.id.clone(), reason: reason.into() }
+    }
+
+    pub(crate) fn image_failed(&self) -> impl Fn(volhook_mounts::Error) -> StoreError + use<> {
+        let (work, volume) = (self.work, self.volume.id.clone());
+        move |source| StoreError::Image { work, volume: volume.clone(), source: Box::new(source) }
+    }
+
+    /// Replaces the sidecar. When this returns, the change survives a power cut.
+    pub(crate) fn write(&mut self, changed: Volume) -> Result<(), StoreError> {
+        let failed = |step| self.failed(step, NEW_SIDECAR);
+        let mut text = serde_json::to_vec_pretty(&changed).map_err(|e| failed("encode")(e.into()))?;
+        text.push(b'\n');
+        if text.len() as u64 > SIDECAR_LIMIT {
+            return Err(self.impossible("its options and labels are too large"));
+        }
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.folder, NEW_SIDECAR, flags, Mode::RUSR | Mode::WUSR);
+        let mut file = File::from(file.map_err(|errno| failed("make")(errno.into()))?);
+        file.write_all(&text).map_err(failed("write"))?;
+        file.sync_all().map_err(failed("sync"))?;
+        rustix::fs::renameat(&self.folder, Path::new(NEW_SIDECAR), &self.folder, Path::new(SIDECAR))
+            .map_err(|errno| self.failed("rename", NEW_SIDECAR)(errno.into()))?;
+        rustix::fs::fsync(&self.folder).map_err(|errno| self.failed("sync", "")(errno.into()))?;
+        self.volume = changed;
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! Giving an image another size.
+//!
+//! The file is never smaller than the size in the sidecar, nor smaller than its filesystem: growing extends the file,
+//! then the filesystem, then says so; shrinking goes the other way round. Killed anywhere, the volume can be used, and the
+//! same command again goes on.
+
+use crate::change::Changing;
+use crate::check::Checked;
+use crate::error::StoreError;
+use crate::ext4;
+use crate::store::IMAGE;
+use rustix::io::Errno;
+use std::path::Path;
+use std::time::Instant;
+use volhook_core::decision::Backing;
+use volhook_core::decision::Filesystem;
+use volhook_core::decision::Image;
+use volhook_core::size;
+use volhook_core::volume::Volume;
+use volhook_mounts::grow;
+use volhook_mounts::source;
+use volhook_mounts::source::LockedImage;
+
+/// The name of the option that drivers of images give their size in.
+const SIZE: &str = "size";
+/// The unit that resize2fs(8) calls `s`.
+const SECTOR: u64 = 512;
+
+impl Changing<'_> {
+    /// Makes the image larger. With `mounted` it grows under the containers that have it mounted; an ext4 filesystem does
+    /// so for a process with `CAP_SYS_RESOURCE` only.
+    ///
+    /// # Errors
+    /// [`StoreError::Impossible`] for more than the host's filesystem has, [`StoreError::Image`], [`StoreError::Change`],
+    /// and those of programs.
+    pub fn grow(&mut self, size: u64, mounted: bool, deadline: Instant) -> Result<(), StoreError> {
+        let image = self.image()?;
+        let path = self.store.image_path(&self.volume);
+        let locked = if mounted { None } else { Some(self.lock_image(&path)?) };
+        let file = self.store.open_image(&self.volume)?;
+        let host = rustix::fs::fstatvfs(&file)
+            .map_err(|errno| self.failed("examine the filesystem of", IMAGE)(errno.into()))?;
+        let capacity = host.f_blocks.saturating_mul(host.f_frsize);
+        if size > capacity {
+            let (size, capacity) = (size::format(size), size::format(capacity));
+            return Err(
+                self.impossible(format!("{size} are more than the host's filesystem has ({capacity})"))
+            );
+        }
+        let stat = rustix::fs::fstat(&file).map_err(|errno| self.failed("examine", IMAGE)(errno.into()))?;
+        if stat.st_size.unsigned_abs() < size {
+            rustix::fs::ftruncate(&file, size).map_err(|errno| self.failed("extend", IMAGE)(errno.into()))?;
+        }
+        match image.filesystem {
+            Filesystem::Ext4 if !mounted => self.resize_ext4(size, deadline)?,
+            filesystem => grow::grow_image(&path, filesystem).map_err(self.image_failed())?,
+        }
+        self.sync_image(&file)?;
+        drop(locked);
+        self.write(resized(&self.volume, image, size))
+    }
+
+    /// Makes the image smaller. Nobody may have it mounted.
+    ///
+    /// # Errors
+    /// [`StoreError::Image`] when it is in use, [`StoreError::Impossible`] when its content needs more, or when it is
+    /// damaged, [`StoreError::Change`], and those of programs.
+    pub fn shrink(&mut self, size: u64, deadline: Instant) -> Result<(), StoreError> {
+        let image = self.image()?;
+        let _locked = self.lock_image(&self.store.image_path(&self.volume))?;
+        let file = self.store.open_image(&self.volume)?;
+        match image.filesystem {
+            Filesystem::Ext4 => self.resize_ext4(size, deadline)?,
+        }
+        self.sync_image(&file)?;
+        self.write(resized(&self.volume, image, size))?;
+        rustix::fs::ftruncate(&file, size).map_err(|errno| self.failed("shorten", IMAGE)(errno.into()))?;
+        self.sync_image(&file)
+    }
+
+    fn lock_image(&self, path: &Path) -> Result<LockedImage, StoreError> {
+        source::lock_image(path).map_err(self.image_failed())
+    }
+
+    fn resize_ext4(&self, size: u64, deadline: Instant) -> Result<(), StoreError> {
+        let path = self.store.image_path(&self.volume);
+        if let Checked::Damaged(said) = self.check_ext4(&path, false, deadline)? {
+            return Err(self.impossible(format!("its filesystem has errors: {said}")));
+        }
+        // resize2fs asks for a check that the superblock tells of.
+        self.program("e2fsck")?.args(["-f", "-y"]).args([&path]).run(&[0, 1], deadline)?;
+        let sectors = format!("{}s", size / SECTOR);
+        let resize = self.program("resize2fs")?.args([path.as_os_str(), sectors.as_ref()]);
+        let resized = resize.run(&[0], deadline);
+        let debugfs = self.program("debugfs")?.args(["-w", "-R", "rmdir lost+found"]);
+        debugfs.args([&path]).run(&[0], deadline)?;
+        let Err(error) = resized else { return Ok(()) };
+        Err(match self.smallest_ext4(deadline)? {
+            Some(least) if size < least => {
+                let least = size::format(least.next_multiple_of(1 << 20));
+                self.impossible(format!("what is in it needs at least {least}"))
+            }
+            _ => error,
+        })
+    }
+
+    /// The bytes that an ext4 filesystem can be shrunk to, by resize2fs's own estimate.
+    fn smallest_ext4(&self, deadline: Instant) -> Result<Option<u64>, StoreError> {
+        let path = self.store.image_path(&self.volume);
+        let Some(block) = ext4::block_size(&self.store.open_image(&self.volume)?) else { return Ok(None) };
+        let output = self.program("resize2fs")?.args(["-P".as_ref(), path.as_os_str()]).output(deadline)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let blocks: Option<u64> = text.rsplit(' ').next().and_then(|word| word.trim().parse().ok());
+        Ok(blocks.map(|blocks| blocks.saturating_mul(block)))
+    }
+
+    fn sync_image(&self, file: &std::os::fd::OwnedFd) -> Result<(), StoreError> {
+        rustix::fs::fsync(file).map_err(|errno: Errno| self.failed("sync", IMAGE)(errno.into()))
+    }
+}
+
+/// The volume with the new size in everything that tells it.
+fn resized(volume: &Volume, image: Image, size: u64) -> Volume {
+    let mut changed = volume.clone();
+    changed.backing = Backing::Image(Image { size, ..image });
+    changed.limit = changed.limit.map(|_| size);
+    for (name, value) in &mut changed.options {
+        if name == SIZE {
+            *value = size::exact(size);
+        }
+    }
+    changed
+}

@@ -1,0 +1,145 @@
+//! The filesystems in images: checked, repaired, made larger and smaller, with containers in the way and without.
+
+use crate::assert_contains;
+use crate::leases;
+use crate::on_both_runtimes;
+use anyhow::Context as _;
+use anyhow::Result;
+use std::fs;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
+use volhook_harness::Bundle;
+use volhook_harness::BundleBuilder;
+use volhook_harness::Runtime;
+use volhook_harness::RuntimeKind;
+use volhook_harness::Volhook;
+
+on_both_runtimes!(privileged_an_image_gets_another_size, privileged_a_held_image_only_grows,);
+
+const BLOCK: &str = "source=mydb,target=/data,volume-driver=block,volume-opt=size=16M";
+const M: u64 = 1 << 20;
+
+fn claiming(volhook: &Volhook) -> Result<Bundle> {
+    let bundle = BundleBuilder::new().sleeping().annotation("dev.volhook.mount.x", BLOCK).build()?;
+    volhook.install(&bundle)?.success();
+    Ok(bundle)
+}
+
+/// Limit, size option and file size of `mydb`, which all tell the same.
+fn size(volhook: &Volhook) -> Result<u64> {
+    let inspected = &volhook.run(&["volume", "inspect", "mydb"])?.json()[0];
+    let limit = inspected["limit"].as_u64().context("the volume has a limit")?;
+    let option = inspected["options"]["size"].as_str().context("the volume has the option size")?;
+    assert_eq!(option, format!("{}M", limit / M));
+    let file = fs::metadata(volhook.root().join("volumes/default/mydb/volume.img"))?.len();
+    assert_eq!(file, limit);
+    Ok(limit)
+}
+
+fn kilobytes_inside(runtime: &Runtime, id: &str) -> Result<u64> {
+    let df = runtime.exec(id, &["/bin/sh", "-c", "df -k /data | tail -n 1"])?.success();
+    Ok(df.split_whitespace().nth(1).context("df tells the size")?.parse()?)
+}
+
+fn privileged_an_image_gets_another_size(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = claiming(&volhook)?;
+    volhook.run(&["volume", "create", "mydb", "-d", "block", "-o", "size=16M"])?.success();
+    for (wanted, least, most) in [("64M", 50 * 1024, 64 * 1024), ("12M", 6 * 1024, 12 * 1024)] {
+        assert_eq!(volhook.run(&["volume", "resize", "mydb", wanted])?.success(), format!("mydb {wanted}\n"));
+        runtime.run_detached(&bundle, "c1")?.success();
+        let inside = kilobytes_inside(&runtime, "c1")?;
+        assert!((least..=most).contains(&inside), "{wanted}: {inside} KiB");
+        // What is there stays, and nothing appears that was not there.
+        let script = "ls -A /data; echo more >> /data/note";
+        let listed = runtime.exec("c1", &["/bin/sh", "-c", script])?.success();
+        assert!(matches!(listed.as_str(), "" | "note\n"), "{listed:?}");
+        runtime.delete_force("c1")?.success();
+        assert_eq!(size(&volhook)?, wanted.trim_end_matches('M').parse::<u64>()? * M);
+        assert_eq!(volhook.run(&["volume", "fsck", "mydb"])?.success(), "mydb: clean\n");
+    }
+    for (wanted, code, why) in [
+        ("1M", 1, "what is in it needs at least"),
+        ("900T", 1, "more than the host's filesystem has"),
+        ("0", 2, "must not be 0"),
+        ("-5G", 2, ""),
+        ("much", 2, "must be a whole number"),
+    ] {
+        let refused = volhook.run(&["volume", "resize", "mydb", wanted])?;
+        assert_eq!(refused.code(), Some(code), "{wanted}");
+        assert_contains(&refused.stderr, why);
+        assert_eq!(size(&volhook)?, 12 * M);
+    }
+    let directory = volhook.run(&["volume", "create", "dir"])?.success();
+    let refused = volhook.run(&["volume", "resize", directory.trim(), "1G"])?;
+    assert_contains(&refused.stderr, "is a directory and has no size of its own");
+    assert_eq!(leases(&volhook)?, []);
+    let events = volhook.run(&["events"])?.success();
+    assert_contains(&events, "to 64M");
+    assert_contains(&events, "volhook:resize:");
+    Ok(())
+}
+
+fn privileged_a_held_image_only_grows(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = claiming(&volhook)?;
+    runtime.run_detached(&bundle, "c1")?.success();
+    for command in [["volume", "resize", "mydb", "12M"].as_slice(), &["volume", "fsck", "mydb"]] {
+        let refused = volhook.run(command)?;
+        assert_eq!(refused.code(), Some(1));
+        assert_contains(&refused.stderr, "volume \"mydb\" is held by container \"c1\"");
+    }
+    let before = kilobytes_inside(&runtime, "c1")?;
+    let grown = volhook.run(&["volume", "resize", "mydb", "64M"])?;
+    if has_sys_resource()? {
+        grown.success();
+        assert!(kilobytes_inside(&runtime, "c1")? > 3 * before);
+        assert_eq!(size(&volhook)?, 64 * M);
+    } else {
+        assert_eq!(grown.code(), Some(1));
+        assert_contains(&grown.stderr, "needs CAP_SYS_RESOURCE");
+        assert_eq!(kilobytes_inside(&runtime, "c1")?, before);
+    }
+    runtime.exec("c1", &["/bin/sh", "-c", "echo written > /data/note"])?.success();
+    runtime.delete_force("c1")?.success();
+    volhook.run(&["volume", "resize", "mydb", "64M"])?.success();
+    assert_eq!(size(&volhook)?, 64 * M);
+    assert_eq!(volhook.run(&["volume", "fsck", "mydb"])?.success(), "mydb: clean\n");
+    bundle.set_shell("cat /data/note")?;
+    assert_eq!(runtime.run(&bundle, "c2")?.success(), "written\n");
+    Ok(())
+}
+
+/// Whether this process, and what it starts, may resize a mounted ext4 filesystem (capabilities(7)).
+fn has_sys_resource() -> Result<bool> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let effective =
+        status.lines().find_map(|line| line.strip_prefix("CapEff:")).context("a capability set")?;
+    Ok(u64::from_str_radix(effective.trim(), 16)? & (1 << 24) != 0)
+}
+
+#[test]
+fn privileged_damage_is_found_and_mended() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "mydb", "-d", "block", "-o", "size=16M"])?.success();
+    let image = volhook.root().join("volumes/default/mydb/volume.img");
+    let file = OpenOptions::new().write(true).open(&image)?;
+    // The block bitmap of the first group, wherever it is: some block behind the superblock's.
+    for block in 3..40 {
+        file.write_all_at(&[0xff; 64], block * 4096)?;
+    }
+    let found = volhook.run(&["volume", "fsck", "mydb"])?;
+    assert_eq!(found.code(), Some(1));
+    assert_contains(&found.stderr, "has errors");
+    assert_contains(&found.stderr, "fsck --repair mydb");
+    assert_eq!(volhook.run(&["volume", "fsck", "mydb"])?.code(), Some(1), "checking repairs nothing");
+    assert_contains(&volhook.run(&["volume", "fsck", "--repair", "mydb"])?.success(), "mydb: repaired: ");
+    assert_eq!(volhook.run(&["volume", "fsck", "mydb"])?.success(), "mydb: clean\n");
+    volhook.run(&["volume", "create", "dir"])?.success();
+    let refused = volhook.run(&["volume", "fsck", "dir"])?;
+    assert_contains(&refused.stderr, "it is a directory of the host's filesystem");
+    assert_eq!(volhook.run(&["volume", "fsck", "absent"])?.code(), Some(3));
+    Ok(())
+}
