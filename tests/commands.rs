@@ -222,7 +222,7 @@ fn volumes_are_listed_by_filter_and_format() -> Result<()> {
     insta::assert_snapshot!(volhook.run(&["volume", "ls", "--format", "{{.Colour}}"])?, @r#"
     ------- stderr -------
     Error: the template has no field ".Colour"
-    hint: fields: {{.Name}} {{.Tenant}} {{.Driver}} {{.Size}} {{.Limit}} {{.Holders}} {{.Created}} {{.Labels}}
+    hint: fields: {{.Name}} {{.Tenant}} {{.Driver}} {{.Size}} {{.Limit}} {{.Holders}} {{.Created}} {{.Labels}} {{.Mountpoint}}
     [exit status: 2]
     "#);
     let inspected = volhook.run(&["volume", "inspect", "a2", "nope"])?;
@@ -234,5 +234,57 @@ fn volumes_are_listed_by_filter_and_format() -> Result<()> {
     let document: serde_json::Value = serde_json::from_str(&inspected.stdout)?;
     assert_eq!((document[0]["name"].as_str(), document[0]["limit"].as_u64()), (Some("a2"), Some(16 << 20)));
     assert_eq!(document.as_array().map(Vec::len), Some(1));
+    Ok(())
+}
+
+#[test]
+fn sizes_are_counted_once_a_minute_and_shown_with_their_age() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "v"])?.success();
+    let shown = || -> Result<String> {
+        Ok(volhook.run(&["volume", "ls", "--format", "{{.Size}}"])?.success().trim().to_owned())
+    };
+    let data = volhook.root().join("volumes/default/v/data/large");
+    assert_eq!(shown()?, "4K");
+    std::fs::write(&data, vec![1; 1 << 20])?;
+    assert_eq!(shown()?, "4K", "within a minute nothing is counted again");
+    let counted = volhook.run(&["volume", "ls", "--count", "--format", "{{.Size}}"])?;
+    assert_eq!(counted.success(), "1M\n");
+
+    // A count of three hours ago, and a volume that cannot be counted now.
+    let cache = volhook.root().join("sizes.json");
+    let mut document: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&cache)?)?;
+    let sizes = document["sizes"].as_object_mut().expect("sizes by uuid");
+    let old = sizes.values_mut().next().expect("one size");
+    *old = serde_json::json!({ "bytes": 5 << 20, "counted": "2026-01-01T00:00:00Z" });
+    std::fs::write(&cache, document.to_string())?;
+    assert_eq!(shown()?, "1M", "an old count is made anew where that is quick");
+    let df = volhook.json(&["df"])?;
+    assert_eq!(df["volumes"]["size"], serde_json::json!((1 << 20) + 4096));
+    assert_eq!(df["volumes"]["reclaimable"], df["volumes"]["size"]);
+    volhook.run(&["volume", "rm", "--force", "v"])?.success();
+    let df = volhook.json(&["df"])?;
+    assert_eq!((&df["volumes"]["total"], &df["trash"]["total"]), (&0.into(), &1.into()));
+    assert!(df["trash"]["size"].as_u64() > Some(1 << 20), "{df:#}");
+    Ok(())
+}
+
+#[test]
+fn volumes_are_inspected_in_docker_s_words() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "v", "--label", "team=a"])?.success();
+    let shown = volhook.run(&["volume", "inspect", "--format", "docker", "v"])?.json();
+    let mountpoint = volhook.root().join("volumes/default/v/data");
+    assert_eq!(shown[0]["Mountpoint"], serde_json::json!(mountpoint));
+    assert_eq!(shown[0]["Labels"], serde_json::json!({ "team": "a" }));
+    assert_eq!(shown[0]["UsageData"], serde_json::json!({ "RefCount": 0, "Size": 4096 }));
+    let keys: Vec<&String> = shown[0].as_object().into_iter().flat_map(|fields| fields.keys()).collect();
+    let docker = ["CreatedAt", "Driver", "Labels", "Mountpoint", "Name", "Options", "Scope", "UsageData"];
+    assert_eq!(keys, docker);
+    let line = volhook.run(&["volume", "inspect", "-f", "{{.Name}} {{.Mountpoint}}", "v", "absent"])?;
+    assert_eq!(
+        (line.stdout.as_str(), line.code()),
+        (format!("v {}\n", mountpoint.display()).as_str(), Some(3))
+    );
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! The command line: what there is to say, and where it goes.
 
 use crate::commands;
+use crate::commands::listing::Listed;
 use crate::commands::removal::Pruning;
 use crate::commands::removal::Removal;
 use crate::commands::volume::Asked;
-use crate::commands::volume::Listed;
 use crate::context::Context;
 use crate::context::Paths;
 use crate::error::Failure;
@@ -81,6 +81,11 @@ enum Command {
     /// Manage volumes.
     #[command(subcommand)]
     Volume(Volume),
+    /// Show what volumes, the trash and volhook's own files take of the disk.
+    Df {
+        #[command(flatten)]
+        output: Output,
+    },
     /// Take removed volumes back, or delete them for good.
     #[command(subcommand)]
     Trash(Trash),
@@ -174,6 +179,10 @@ enum Volume {
         /// Only the names.
         #[arg(short, long)]
         quiet: bool,
+        /// Count all sizes anew, however long that takes. Without it a size may be a minute old, or older if counting takes
+        /// long; then its age is shown.
+        #[arg(long, conflicts_with = "quiet")]
+        count: bool,
         /// A line for each volume, such as '{{.Name}} {{.Size}}'.
         #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
         format: Option<String>,
@@ -242,6 +251,9 @@ enum Volume {
         /// The volumes.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
+        /// `docker` for docker's own field names, or a line for each volume, such as '{{.Mountpoint}}'.
+        #[arg(short, long, value_name = "docker|TEMPLATE")]
+        format: Option<String>,
         /// The tenant whose volumes they are.
         #[arg(long, default_value = "default")]
         tenant: String,
@@ -368,10 +380,12 @@ pub(crate) fn run() -> ExitCode {
             let asked = Asked { name, tenant: &tenant, driver, options: &options, labels: &labels };
             commands::volume::create(&context, &asked)
         }
-        Command::Volume(Volume::Ls { filter, quiet, format, output }) => {
-            let how = Listed { filter: &filter, quiet, format: format.as_deref(), as_json: output.json };
-            commands::volume::ls(&context, &how)
+        Command::Volume(Volume::Ls { filter, quiet, count, format, output }) => {
+            let (format, as_json) = (format.as_deref(), output.json);
+            let how = Listed { filter: &filter, quiet, format, as_json, count };
+            commands::listing::ls(&context, &how)
         }
+        Command::Df { output } => commands::listing::df(&context, output.json),
         Command::Volume(Volume::Rm { names, all, filter, tenant, force }) => {
             let removal = Removal { names: &names, all, filter: &filter, tenant: &tenant, force };
             commands::removal::rm(&context, &removal)
@@ -391,8 +405,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Volume(Volume::Fsck { name, repair, tenant }) => {
             commands::filesystem::fsck(&context, &tenant, &name, repair)
         }
-        Command::Volume(Volume::Inspect { names, tenant }) => {
-            commands::volume::inspect(&context, &tenant, &names)
+        Command::Volume(Volume::Inspect { names, format, tenant }) => {
+            commands::volume::inspect(&context, &tenant, &names, format.as_deref())
         }
         Command::Lease(Lease::Ls { wide, output }) => commands::lease::ls(&context, wide, output.json),
         Command::Lease(Lease::Break { volume, container, tenant, force }) => {

@@ -6,6 +6,7 @@ pub(crate) mod explain;
 pub(crate) mod filesystem;
 pub(crate) mod journal;
 pub(crate) mod lease;
+pub(crate) mod listing;
 pub(crate) mod plugin;
 pub(crate) mod removal;
 pub(crate) mod volume;

@@ -5,6 +5,7 @@
 //!                               /data/          a directory volume's content
 //!                               /volume.img     an image volume's filesystem
 //! <root>/staging/<uuid>/                        a volume being built, locked (flock) by its builder
+//! <root>/sizes.json                             what was counted of directories, a cache
 //! <root>/trash/<uuid>/                          a removed volume, whole, with `trashed.json` beside `volume.json`
 //! ```
 //!
@@ -42,6 +43,7 @@ mod measure;
 mod program;
 mod remove;
 mod resize;
+mod sizes;
 mod store;
 mod trash;
 
@@ -50,6 +52,7 @@ pub use check::Checked;
 pub use create::Created;
 pub use empty::Emptied;
 pub use error::StoreError;
+pub use sizes::Size;
 pub use store::Listing;
 pub use store::Other;
 pub use store::OtherKind;

@@ -2,7 +2,6 @@
 
 use crate::error::StoreError;
 use crate::files;
-use crate::measure;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Deserialize;
@@ -263,18 +262,31 @@ impl Store {
         self.folder(&volume.id).join(IMAGE)
     }
 
+    /// Where a volume's content is, for people.
+    #[must_use]
+    pub fn place(&self, volume: &Volume) -> PathBuf {
+        match &volume.backing {
+            Backing::Directory(_) => self.directory_path(&volume.id),
+            Backing::Image(_) => self.image_path(volume),
+        }
+    }
+
     /// Opens the image of an image volume, for reading and writing, and checks its size.
     ///
     /// # Errors
     /// [`StoreError::OtherBacking`], [`StoreError::ImageMissing`], [`StoreError::ImageTruncated`],
     /// [`StoreError::Foreign`] for anything but a regular file, [`StoreError::Find`].
     pub fn open_image(&self, volume: &Volume) -> Result<OwnedFd, StoreError> {
+        self.open_image_for(volume, OFlags::RDWR)
+    }
+
+    pub(crate) fn open_image_for(&self, volume: &Volume, access: OFlags) -> Result<OwnedFd, StoreError> {
         let id = &volume.id;
         let Backing::Image(image) = &volume.backing else {
             return Err(StoreError::OtherBacking { volume: id.clone(), wanted: "an image" });
         };
         let path = self.image_path(volume);
-        let file = match self.open_part(id, IMAGE, OFlags::RDWR) {
+        let file = match self.open_part(id, IMAGE, access) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Err(StoreError::ImageMissing { volume: id.clone(), path }),
             Err(errno) => return Err(self.unusable(id, &path, errno)),
@@ -289,24 +301,6 @@ impl Store {
             return Err(StoreError::ImageTruncated { volume: id.clone(), path, have, want: image.size });
         }
         Ok(file)
-    }
-
-    /// How many bytes of the disk the volume's content takes. A file with several names counts once; other
-    /// filesystems mounted below do not count.
-    ///
-    /// # Errors
-    /// Those of [`open_directory`](Self::open_directory) and [`open_image`](Self::open_image), and
-    /// [`StoreError::Measure`].
-    pub fn size(&self, volume: &Volume) -> Result<u64, StoreError> {
-        let (opened, path) = match &volume.backing {
-            Backing::Directory(_) => (self.open_directory(volume)?, self.folder(&volume.id).join(DATA)),
-            Backing::Image(_) => (self.open_image(volume)?, self.image_path(volume)),
-        };
-        measure::bytes_used(opened).map_err(|source| StoreError::Measure {
-            volume: volume.id.clone(),
-            path,
-            source,
-        })
     }
 
     fn open_part(&self, id: &VolumeId, part: &str, flags: OFlags) -> Result<OwnedFd, Errno> {

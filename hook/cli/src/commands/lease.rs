@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::evidence;
 use crate::evidence::Over;
+use crate::guard;
 use crate::output::confirm;
 use crate::output::dash;
 use crate::output::out;
@@ -19,9 +20,7 @@ use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeasedVolume;
 use volhook_core::lease::ReleaseReason;
 use volhook_core::names::ContainerId;
-use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
-use volhook_core::names::VolumeName;
 use volhook_journal::Interest;
 
 /// `volhook lease ls`; with `wide`, and always as JSON, how each stands.
@@ -87,10 +86,7 @@ pub(crate) fn break_lease(
     container: &str,
     force: bool,
 ) -> Result<(), Failure> {
-    let id = VolumeId {
-        tenant: Tenant::new(tenant).map_err(Failure::usage)?,
-        name: VolumeName::new(volume).map_err(Failure::usage)?,
-    };
+    let id = guard::volume_id(tenant, volume)?;
     let container = ContainerId::recorded(container).map_err(Failure::usage)?;
     let table = context.grants()?;
     let held: Vec<(&Grant, &LeasedVolume)> =

@@ -17,8 +17,6 @@ use std::collections::BTreeMap;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Tenant;
-use volhook_core::names::VolumeId;
-use volhook_core::names::VolumeName;
 use volhook_core::volume::Volume;
 use volhook_journal::EventRecord;
 use volhook_volumes::Discarded;
@@ -36,19 +34,15 @@ pub(crate) struct Removal<'a> {
 
 /// `volhook volume rm`: all that can go goes to the trash, the rest is reported.
 pub(crate) fn rm(context: &Context, removal: &Removal<'_>) -> Result<(), Failure> {
-    let tenant = Tenant::new(removal.tenant).map_err(Failure::usage)?;
     let mut failures = Vec::new();
     let volumes = if removal.all {
-        all(context, &tenant, removal.filter)?
+        all(context, &Tenant::new(removal.tenant).map_err(Failure::usage)?, removal.filter)?
     } else {
         let mut volumes = Vec::new();
         for name in removal.names {
-            let id =
-                VolumeId { tenant: tenant.clone(), name: VolumeName::new(name).map_err(Failure::usage)? };
-            match context.store.find(&id) {
-                Ok(Some(volume)) => volumes.push(volume),
-                Ok(None) => failures.push(guard::no_such(&id)),
-                Err(error) => failures.push(Failure::new(error)),
+            match guard::existing(context, &guard::volume_id(removal.tenant, name)?) {
+                Ok(volume) => volumes.push(volume),
+                Err(failure) => failures.push(failure),
             }
         }
         volumes

@@ -1,118 +1,28 @@
-//! `volhook volume`: volumes, as people see them.
+//! `volhook volume create` and `inspect`: one volume, as people see it.
 
+use crate::commands::listing;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::error::Kind;
 use crate::evidence;
-use crate::filter::Filter;
 use crate::gather;
 use crate::gather::Wanted;
-use crate::output::dash;
+use crate::guard;
 use crate::output::object;
 use crate::output::out;
 use crate::output::print_json;
-use crate::output::print_table;
 use crate::template::Template;
+use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Pairs;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::VolumeRecord;
-use volhook_core::names::Tenant;
-use volhook_core::names::VolumeId;
-use volhook_core::names::VolumeName;
 use volhook_core::size;
 use volhook_core::volume::Volume;
 use volhook_volumes::Created;
-
-/// What `--format` may name.
-const FIELDS: [&str; 8] = ["Name", "Tenant", "Driver", "Size", "Limit", "Holders", "Created", "Labels"];
-
-/// How `volhook volume ls` is to print.
-pub(crate) struct Listed<'a> {
-    pub(crate) filter: &'a [String],
-    pub(crate) quiet: bool,
-    pub(crate) format: Option<&'a str>,
-    pub(crate) as_json: bool,
-}
-
-/// `volhook volume ls`.
-pub(crate) fn ls(context: &Context, how: &Listed<'_>) -> Result<(), Failure> {
-    let filter = Filter::parse(how.filter)?;
-    let template = how.format.map(|text| Template::parse(text, &FIELDS)).transpose()?;
-    let listing = context.store.list().map_err(Failure::new)?;
-    let table = context.grants()?;
-    let mut documents = Vec::new();
-    let mut rows = Vec::new();
-    for volume in &listing.volumes {
-        let mut holders: Vec<String> =
-            table.holders(&volume.id).map(|(grant, _)| grant.container.to_string()).collect();
-        holders.sort();
-        holders.dedup();
-        if !filter.matches(volume, !holders.is_empty()) {
-            continue;
-        }
-        if how.quiet {
-            out(&format!("{}\n", volume.id))?;
-            continue;
-        }
-        let used = match context.store.size(volume) {
-            Ok(used) => Some(used),
-            Err(error) => {
-                eprintln!("Warning: {}", Failure::new(error).cause_line());
-                None
-            }
-        };
-        let row = vec![
-            volume.id.to_string(),
-            volume.driver.clone(),
-            used.map_or("?".to_owned(), size::format),
-            dash(volume.limit.map(size::format)),
-            dash(Some(holders.join(","))),
-            volume.created.strftime("%Y-%m-%d %H:%M").to_string(),
-        ];
-        if let Some(template) = &template {
-            let labels: Vec<String> =
-                volume.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            let text = template.render(|field| match field {
-                "Name" => volume.id.name.to_string(),
-                "Tenant" => volume.id.tenant.to_string(),
-                "Driver" => row[1].clone(),
-                "Size" => row[2].clone(),
-                "Limit" => row[3].clone(),
-                "Holders" => row[4].clone(),
-                "Created" => volume.created.to_string(),
-                _ => labels.join(","),
-            });
-            out(&format!("{text}\n"))?;
-        }
-        rows.push(row);
-        documents.push(json!({
-            "name": volume.id.name.as_str(),
-            "tenant": volume.id.tenant.as_str(),
-            "driver": volume.driver,
-            "size": used,
-            "limit": volume.limit,
-            "holders": holders,
-            "created": volume.created.to_string(),
-            "labels": object(&volume.labels),
-            "options": object(&volume.options),
-            "pod": volume.pod.as_ref().map(|member| member.pod.as_str()),
-            "uuid": volume.uuid,
-        }));
-    }
-    for other in &listing.others {
-        eprintln!("Warning: {} is no usable volume: {}", other.path.display(), other.reason);
-    }
-    if how.quiet || template.is_some() {
-        Ok(())
-    } else if how.as_json {
-        print_json(&documents.into())
-    } else {
-        print_table(&["name", "driver", "size", "limit", "held by", "created"], rows)
-    }
-}
+use volhook_volumes::Size;
 
 /// What `volhook volume create` is told.
 pub(crate) struct Asked<'a> {
@@ -126,10 +36,7 @@ pub(crate) struct Asked<'a> {
 /// `volhook volume create [NAME]`: prints the volume's name. What exists already is fine if it is what was asked for.
 pub(crate) fn create(context: &Context, asked: &Asked<'_>) -> Result<(), Failure> {
     let name = asked.name.map_or_else(generated_name, str::to_owned);
-    let id = VolumeId {
-        tenant: Tenant::new(asked.tenant).map_err(Failure::usage)?,
-        name: VolumeName::new(name).map_err(Failure::usage)?,
-    };
+    let id = guard::volume_id(asked.tenant, &name)?;
     let options = pairs("-o", asked.options)?;
     let labels = pairs("--label", asked.labels)?;
     let found = context.store.find(&id).map_err(|error| Failure::new(error).about(id.clone()))?;
@@ -211,24 +118,68 @@ fn difference(existing: &Volume, asked: &Volume, options: &Pairs, labels: &Pairs
 }
 
 /// `volhook volume inspect NAME…`: what is there is shown, and what is not there is told.
-pub(crate) fn inspect(context: &Context, tenant: &str, names: &[String]) -> Result<(), Failure> {
-    let tenant = Tenant::new(tenant).map_err(Failure::usage)?;
+///
+/// `format` is `docker` for docker's own field names, or a template; without one all that is known is shown.
+pub(crate) fn inspect(
+    context: &Context,
+    tenant: &str,
+    names: &[String],
+    format: Option<&str>,
+) -> Result<(), Failure> {
+    let template = match format {
+        None | Some("docker") => None,
+        Some(text) => Some(Template::parse(text, &listing::FIELDS)?),
+    };
     let table = context.grants()?;
-    let mut documents = Vec::new();
+    let mut volumes = Vec::new();
     let mut missing = Vec::new();
     for name in names {
-        let id = VolumeId { tenant: tenant.clone(), name: VolumeName::new(name).map_err(Failure::usage)? };
+        let id = guard::volume_id(tenant, name)?;
         match context.store.find(&id).map_err(Failure::new)? {
             None => missing.push(format!("{id:?}")),
-            Some(volume) => documents.push(describe(context, &table, &volume)?),
+            Some(volume) => volumes.push(volume),
         }
     }
-    print_json(&documents.into())?;
+    if let Some(template) = template {
+        for volume in &volumes {
+            let holders = listing::holders(&table, volume);
+            let now = Timestamp::now();
+            let size = Size { bytes: size(context, volume)?, counted: now };
+            let field = |name: &str| listing::field(context, volume, &holders, Some(size), now, name);
+            out(&format!("{}\n", template.render(field)))?;
+        }
+    } else {
+        let describe = if format.is_some() { describe_as_docker } else { describe };
+        let documents: Result<Vec<Value>, Failure> =
+            volumes.iter().map(|volume| describe(context, &table, volume)).collect();
+        print_json(&documents?.into())?;
+    }
     if missing.is_empty() {
         return Ok(());
     }
     let failure = Failure::new(format!("no such volume: {}", missing.join(", ")));
     Err(Failure { kind: Kind::NoSuchVolume, ..failure.hint("`volhook volume ls` shows which there are") })
+}
+
+fn size(context: &Context, volume: &Volume) -> Result<u64, Failure> {
+    context.store.size(volume).map_err(Failure::new)
+}
+
+/// With the fields of the Docker Engine API's `Volume`.
+fn describe_as_docker(context: &Context, table: &LeaseTable, volume: &Volume) -> Result<Value, Failure> {
+    Ok(json!({
+        "CreatedAt": volume.created.to_string(),
+        "Driver": volume.driver,
+        "Labels": object(&volume.labels),
+        "Mountpoint": context.store.place(volume),
+        "Name": volume.id.name.as_str(),
+        "Options": object(&volume.options),
+        "Scope": "local",
+        "UsageData": {
+            "RefCount": table.holders(&volume.id).count(),
+            "Size": size(context, volume)?,
+        },
+    }))
 }
 
 fn describe(context: &Context, table: &LeaseTable, volume: &Volume) -> Result<Value, Failure> {
@@ -266,7 +217,7 @@ fn describe(context: &Context, table: &LeaseTable, volume: &Volume) -> Result<Va
         "created": volume.created.to_string(),
         "labels": object(&volume.labels),
         "options": object(&volume.options),
-        "size": context.store.size(volume).map_err(Failure::new)?,
+        "size": size(context, volume)?,
         "limit": volume.limit,
         "pod": volume.pod.as_ref().map(|member| member.pod.as_str()),
         "holders": holders,

@@ -8,4 +8,5 @@ mod empty;
 mod find;
 mod fixture;
 mod races;
+mod sizes;
 mod trash;
