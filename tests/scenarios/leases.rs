@@ -10,8 +10,12 @@ use anyhow::Result;
 use anyhow::bail;
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use std::process::Child;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 use volhook_harness::Bundle;
 use volhook_harness::BundleBuilder;
 use volhook_harness::Program;
@@ -183,7 +187,12 @@ fn privileged_a_reused_pid_proves_death(kind: RuntimeKind) -> Result<()> {
 /// A process that has this pid. The kernel is told which pid it gave last; other tests start processes as well, so that
 /// it takes several attempts.
 fn process_with_pid(pid: i32) -> Result<Child> {
-    for _ in 0..1000 {
+    let patience = Instant::now() + Duration::from_secs(30);
+    // The kernel gives it to nobody before pid 1 has reaped the process that had it.
+    while Path::new(&format!("/proc/{pid}")).exists() && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(10));
+    }
+    while Instant::now() < patience {
         fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())?;
         let mut child = Command::new("sleep").arg("1000").spawn()?;
         if i32::try_from(child.id())? == pid {
