@@ -7,6 +7,7 @@ mod crashes;
 mod filesystems;
 mod leases;
 mod live;
+mod manage;
 mod plugins;
 mod spec_stage;
 mod state;

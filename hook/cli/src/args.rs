@@ -1,6 +1,7 @@
 //! The command line: what there is to say, and where it goes.
 
 use crate::commands;
+use crate::commands::adopt::Adoption;
 use crate::commands::listing::Listed;
 use crate::commands::removal::Pruning;
 use crate::commands::removal::Removal;
@@ -225,6 +226,54 @@ enum Volume {
         #[arg(short, long)]
         force: bool,
     },
+    /// Make a directory or filesystem image that exists a volume, as it is. It is moved, not copied.
+    Adopt {
+        /// The directory, or the image.
+        path: PathBuf,
+        /// The volume's name.
+        name: String,
+        /// The driver: without one, local for a directory and block for an image. An image of driver local stays an
+        /// image, for one container at a time.
+        #[arg(short, long)]
+        driver: Option<String>,
+        /// A label.
+        #[arg(long = "label", value_name = "KEY=VALUE")]
+        labels: Vec<String>,
+        /// The tenant whose volume it will be.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
+    /// Give a volume another name, while nobody holds it.
+    Rename {
+        /// The volume.
+        old: String,
+        /// Its new name.
+        new: String,
+        /// The tenant whose volume it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
+    /// Mount an image on the host for a look, and print where. Nobody else gets it until it is unmounted.
+    Mount {
+        /// The volume.
+        name: String,
+        /// An existing directory; one in the run directory is made without it.
+        directory: Option<PathBuf>,
+        /// Only for reading.
+        #[arg(short, long)]
+        read_only: bool,
+        /// The tenant whose volume it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
+    /// Unmount what `mount` mounted.
+    Umount {
+        /// The volume.
+        name: String,
+        /// The tenant whose volume it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
     /// Give an image another size: larger at any time, smaller while nobody holds it.
     Resize {
         /// The volume.
@@ -399,6 +448,18 @@ pub(crate) fn run() -> ExitCode {
             commands::removal::restore(&context, &tenant, &name)
         }
         Command::Trash(Trash::Empty { force }) => commands::removal::empty(&context, force),
+        Command::Volume(Volume::Adopt { path, name, driver, labels, tenant }) => {
+            let (path, driver, labels) = (path.as_path(), driver.as_deref(), labels.as_slice());
+            let adoption = Adoption { path, name: &name, tenant: &tenant, driver, labels };
+            commands::adopt::adopt(&context, &adoption)
+        }
+        Command::Volume(Volume::Rename { old, new, tenant }) => {
+            commands::adopt::rename(&context, &tenant, &old, &new)
+        }
+        Command::Volume(Volume::Mount { name, directory, read_only, tenant }) => {
+            commands::mount::mount(&context, &tenant, &name, directory.as_deref(), read_only)
+        }
+        Command::Volume(Volume::Umount { name, tenant }) => commands::mount::umount(&context, &tenant, &name),
         Command::Volume(Volume::Resize { name, size, tenant }) => {
             commands::filesystem::resize(&context, &tenant, &name, &size)
         }

@@ -1,5 +1,6 @@
 //! What people type, by the first word of the command.
 
+pub(crate) mod adopt;
 pub(crate) mod bundle;
 pub(crate) mod events;
 pub(crate) mod explain;
@@ -7,6 +8,7 @@ pub(crate) mod filesystem;
 pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod listing;
+pub(crate) mod mount;
 pub(crate) mod plugin;
 pub(crate) mod removal;
 pub(crate) mod volume;

@@ -9,6 +9,8 @@ use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::ReleaseReason;
+use volhook_core::names::Command;
+use volhook_core::names::Target;
 use volhook_mounts::process;
 use volhook_mounts::process::Life;
 use volhook_mounts::source::image_is_free;
@@ -46,7 +48,8 @@ pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure
         Life::Dead { evidence } => evidence,
         Life::Alive { evidence } | Life::Unknown { evidence } => return Ok(Verdict::Held { evidence }),
     };
-    for lease in grant.leases.iter().filter(|lease| lease.sharing != Sharing::Shared) {
+    let on_host = grant.container.command().is_some_and(|(command, _)| command == Command::Mount);
+    for lease in grant.leases.iter().filter(|lease| on_host || lease.sharing != Sharing::Shared) {
         if lease.image {
             // A volume that is gone, or another one by now, is not held by this lease.
             let found = context.store.find(&lease.volume).map_err(Failure::new)?;
@@ -59,6 +62,10 @@ pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure
                     Failure::context(intention, error)
                 })?,
             };
+            if !free && on_host {
+                let place = lease.target.as_ref().map_or("the host", Target::as_str);
+                return Ok(Verdict::Held { evidence: format!("its image is mounted on {place}") });
+            }
             if !free {
                 return Ok(Verdict::Dying {
                     evidence: format!("{evidence}, and its image is still attached"),

@@ -21,6 +21,7 @@ use volhook_core::lease::LeasedVolume;
 use volhook_core::lease::ReleaseReason;
 use volhook_core::names::Command;
 use volhook_core::names::ContainerId;
+use volhook_core::names::Target;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
@@ -97,6 +98,20 @@ pub(crate) struct Need<'a> {
     pub(crate) access: Access,
     /// Nobody else may hold it meanwhile, even if its driver lets containers share it.
     pub(crate) alone: bool,
+    /// Where it is mounted on the host.
+    pub(crate) target: Option<Target>,
+}
+
+impl<'a> Need<'a> {
+    /// A volume that others may hold as well, if its driver lets containers share it.
+    pub(crate) fn of(volume: &'a Volume, access: Access) -> Self {
+        Self { volume, access, alone: false, target: None }
+    }
+
+    /// A volume that nobody else may hold.
+    pub(crate) fn alone(volume: &'a Volume) -> Self {
+        Self { alone: true, ..Self::of(volume, Access::ReadWrite) }
+    }
 }
 
 /// Leases of a command on the volumes that it works on. They end when it is done, and if it dies.
@@ -137,6 +152,16 @@ impl<'a> Hold<'a> {
         locked.append(grant.since, &[LeaseRecord::Granted(grant.clone())]).map_err(Failure::new)?;
         Ok(Self { context, grant })
     }
+
+    /// Whether nobody else can hold any of its volumes.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.grant.leases.iter().all(|lease| lease.sharing == Sharing::Exclusive)
+    }
+
+    /// Leaves the leases to what was mounted: they last as long as that.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Hold<'_> {
@@ -159,6 +184,6 @@ fn lease(need: &Need<'_>) -> LeasedVolume {
         access: need.access,
         sharing: if shared { Sharing::Shared } else { Sharing::Exclusive },
         image: matches!(backing, Backing::Image(_)),
-        target: None,
+        target: need.target.clone(),
     }
 }

@@ -66,3 +66,14 @@ pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
         .map_err(|error| Failure::context("cannot read the answer from the terminal", error))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
 }
+
+/// `KEY=VALUE` texts that were given with `flag`.
+pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<Pairs, Failure> {
+    texts
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(Failure::usage(format!("{flag} {text:?} is not KEY=VALUE"))),
+        })
+        .collect()
+}

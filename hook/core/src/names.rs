@@ -231,12 +231,14 @@ pub enum Command {
     Fsck,
     /// An image is mounted on the host; the lease lasts as long as the mount.
     Mount,
+    /// A volume gets another name.
+    Rename,
     /// An image gets another size.
     Resize,
 }
 
 impl Command {
-    const ALL: [Self; 5] = [Self::Clone, Self::Cp, Self::Fsck, Self::Mount, Self::Resize];
+    const ALL: [Self; 6] = [Self::Clone, Self::Cp, Self::Fsck, Self::Mount, Self::Rename, Self::Resize];
 
     /// Its name on the command line.
     #[must_use]
@@ -246,6 +248,7 @@ impl Command {
             Self::Cp => "cp",
             Self::Fsck => "fsck",
             Self::Mount => "mount",
+            Self::Rename => "rename",
             Self::Resize => "resize",
         }
     }

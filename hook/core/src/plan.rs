@@ -305,6 +305,7 @@ pub fn new_volume(
 ) -> Volume {
     Volume {
         format: SIDECAR_FORMAT,
+        renamed_from: None,
         uuid,
         id,
         driver: driver.to_owned(),

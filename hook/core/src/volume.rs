@@ -5,6 +5,7 @@ use crate::decision::Pairs;
 use crate::decision::Sharing;
 use crate::names::Pod;
 use crate::names::VolumeId;
+use crate::names::VolumeName;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -21,6 +22,9 @@ pub struct Volume {
     pub uuid: String,
     /// Its identity.
     pub id: VolumeId,
+    /// What it was called before. In a folder of that name it is still called so: the renaming was not finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed_from: Option<VolumeName>,
     /// The driver that decides about it.
     pub driver: String,
     /// What holds its data.

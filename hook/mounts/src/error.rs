@@ -223,6 +223,22 @@ pub enum Error {
         /// The failed call.
         source: SyscallError,
     },
+    /// A volume cannot be mounted on the host.
+    #[error("cannot mount on {directory:?}")]
+    HostMount {
+        /// Where.
+        directory: PathBuf,
+        /// The failed call.
+        source: SyscallError,
+    },
+    /// A volume cannot be unmounted on the host.
+    #[error("cannot unmount {directory:?}")]
+    HostUnmount {
+        /// Where.
+        directory: PathBuf,
+        /// The failed call.
+        source: SyscallError,
+    },
     /// A sub-path of a volume passes a symlink.
     #[error("sub-path {path:?} of the volume passes a symlink")]
     SubPathSymlink {

@@ -1,8 +1,8 @@
 //! Mounts, loop devices, namespaces and processes, by file descriptor.
 //!
 //! A volume is first made as a detached mount in the host's namespace ([`source`]), then put at its place in a
-//! container's mount namespace ([`inject`]). Nothing is ever attached in the host's namespace, so what a
-//! container leaves behind goes with its namespace.
+//! container's mount namespace ([`inject`]). Nothing of a container is ever attached in the host's namespace, so what
+//! it leaves behind goes with its namespace; only a person may ask for a look there ([`host`]).
 //!
 //! Content of containers, images and volumes is hostile. Paths inside them are walked by file descriptor with
 //! openat2(2), and a path that was found earlier is opened again without following any symlink.
@@ -13,12 +13,14 @@
 pub mod child;
 mod error;
 pub mod grow;
+pub mod host;
 pub mod inject;
 mod loop_device;
 pub mod mountinfo;
 pub mod process;
 pub mod rootfs;
 pub mod source;
+pub mod superblock;
 mod sys;
 
 pub use error::Error;

@@ -1,5 +1,6 @@
 //! Loop devices (loop(4)): finding those that a file is attached to, and attaching one.
 
+use crate::superblock;
 use crate::sys;
 use crate::sys::Status;
 use crate::sys::SyscallError;
@@ -20,7 +21,7 @@ const LO_FLAGS_AUTOCLEAR: u32 = 4;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
 
 /// The logical block size of our loop devices, in bytes: that of the filesystems made for them, and what direct
-/// I/O is aligned to.
+/// I/O is aligned to. A filesystem with smaller blocks, made elsewhere, needs a device with such.
 const BLOCK_SIZE: u32 = 4096;
 
 /// How often another free device is tried when someone else was faster, and how long to wait between.
@@ -145,13 +146,14 @@ pub(crate) fn attached_to(file: &Status) -> sys::Result<Vec<LoopDevice>> {
 /// Attaches `file` to a free loop device that lets go of it when its last user is gone.
 pub(crate) fn attach(file: BorrowedFd<'_>, status: &Status) -> sys::Result<LoopDevice> {
     let control = sys::open(Path::new("/dev/loop-control"), OFlags::RDWR)?;
+    let block_size = superblock::recognize(file).map_or(BLOCK_SIZE, |found| found.block_size.min(BLOCK_SIZE));
     let mut flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO;
     let mut attempts = 0;
     loop {
         attempts += 1;
         let number = get_free(control.as_fd())?;
         let device = LoopDevice::open(&number.to_string());
-        let result = device.and_then(|device| configure(&device, file, flags).map(|()| device));
+        let result = device.and_then(|device| configure(&device, file, flags, block_size).map(|()| device));
         match result {
             Ok(device) if device.has(status)? => return Ok(device),
             Ok(device) => {
@@ -188,10 +190,10 @@ fn get_free(control: BorrowedFd<'_>) -> sys::Result<i32> {
 }
 
 #[expect(unsafe_code, reason = "no library has the ioctls of loop(4)")]
-fn configure(device: &LoopDevice, file: BorrowedFd<'_>, flags: u32) -> sys::Result<()> {
+fn configure(device: &LoopDevice, file: BorrowedFd<'_>, flags: u32, block_size: u32) -> sys::Result<()> {
     let config = LoopConfig {
         fd: u32::try_from(file.as_raw_fd()).expect("an open descriptor is not negative"),
-        block_size: BLOCK_SIZE,
+        block_size,
         info: LoopInfo64 { lo_flags: flags, ..EMPTY_INFO },
         reserved: [0; 8],
     };
@@ -200,7 +202,7 @@ fn configure(device: &LoopDevice, file: BorrowedFd<'_>, flags: u32) -> sys::Resu
     let result = unsafe { libc::ioctl(device.fd.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };
     if result < 0 {
         let call =
-            format!("ioctl({:?}, LOOP_CONFIGURE, flags {flags:#x}, block size {BLOCK_SIZE})", device.path);
+            format!("ioctl({:?}, LOOP_CONFIGURE, flags {flags:#x}, block size {block_size})", device.path);
         return Err(SyscallError::new(call, sys::last_errno()));
     }
     Ok(())

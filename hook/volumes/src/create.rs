@@ -68,6 +68,15 @@ impl Store {
     /// # Errors
     /// Those of [`find`](Self::find), and every variant of [`StoreError`] that says "cannot create volume".
     pub fn create(&self, volume: &Volume, deadline: Instant) -> Result<Created, StoreError> {
+        self.create_with(volume, |stage| stage.make_content(deadline))
+    }
+
+    /// The same with a content that `make` makes in the staging folder; it returns that, open, and its name.
+    pub(crate) fn create_with(
+        &self,
+        volume: &Volume,
+        make: impl FnOnce(&Stage<'_>) -> Result<Content, StoreError>,
+    ) -> Result<Created, StoreError> {
         check(volume)?;
         if let Some(existing) = self.find(&volume.id)? {
             return Ok(Created::Existing(existing));
@@ -75,7 +84,7 @@ impl Store {
         let places = self.make_places(volume)?;
         clean(&places.staging, &self.root.join(STAGING));
         let mut stage = Stage::begin(self, volume, &places.staging)?;
-        stage.build(deadline)?;
+        stage.build(make)?;
         for _ in 0..ATTEMPTS {
             let name = volume.id.name.as_str();
             let moved = rustix::fs::renameat_with(
@@ -177,8 +186,11 @@ fn check(volume: &Volume) -> Result<(), StoreError> {
     }
 }
 
+/// What holds a new volume's data, open, and its name in the volume's folder.
+pub(crate) type Content = (OwnedFd, &'static str);
+
 /// A volume under construction. Dropping it before it is done removes it, the lock still held.
-struct Stage<'a> {
+pub(crate) struct Stage<'a> {
     volume: &'a Volume,
     path: PathBuf,
     folder: OwnedFd,
@@ -218,11 +230,15 @@ impl<'a> Stage<'a> {
         move |errno| failed(errno.into())
     }
 
-    fn build(&self, deadline: Instant) -> Result<(), StoreError> {
-        let (content, part) = match &self.volume.backing {
+    fn make_content(&self, deadline: Instant) -> Result<Content, StoreError> {
+        Ok(match &self.volume.backing {
             Backing::Directory(directory) => (self.make_directory(directory)?, DATA),
             Backing::Image(image) => (self.make_image(image, deadline)?, IMAGE),
-        };
+        })
+    }
+
+    fn build(&self, make: impl FnOnce(&Self) -> Result<Content, StoreError>) -> Result<(), StoreError> {
+        let (content, part) = make(self)?;
         let sidecar = self.write_sidecar()?;
         // All at the end: on most filesystems the first then writes out what the others would.
         rustix::fs::fsync(sidecar).map_err(self.failed("sync", SIDECAR))?;
@@ -230,7 +246,7 @@ impl<'a> Stage<'a> {
         rustix::fs::fsync(&self.folder).map_err(self.failed("sync", ""))
     }
 
-    fn make_directory(&self, directory: &Directory) -> Result<OwnedFd, StoreError> {
+    pub(crate) fn make_directory(&self, directory: &Directory) -> Result<OwnedFd, StoreError> {
         rustix::fs::mkdirat(&self.folder, DATA, files::PRIVATE).map_err(self.failed("make", DATA))?;
         let data = files::folder_below(&self.folder, Path::new(DATA)).map_err(self.failed("open", DATA))?;
         let (uid, gid) = (Uid::from_raw(directory.uid), Gid::from_raw(directory.gid));
@@ -293,7 +309,7 @@ impl<'a> Stage<'a> {
         Ok(file)
     }
 
-    fn new_file(&self, name: &str) -> Result<OwnedFd, StoreError> {
+    pub(crate) fn new_file(&self, name: &str) -> Result<OwnedFd, StoreError> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         rustix::fs::openat(&self.folder, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(self.failed("make", name))

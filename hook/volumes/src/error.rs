@@ -227,6 +227,14 @@ pub enum StoreError {
         /// The failure.
         source: io::Error,
     },
+    /// What was made elsewhere cannot become a volume.
+    #[error("cannot make {} a volume: {reason}", path.display())]
+    Adopt {
+        /// What was to become a volume.
+        path: PathBuf,
+        /// Why it cannot.
+        reason: String,
+    },
     /// A volume is not (any more) where it was.
     #[error("there is no volume \"{volume}\" with the uuid {uuid} at {}", path.display())]
     Gone {

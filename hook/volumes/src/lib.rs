@@ -32,21 +32,23 @@
 
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod change;
 mod check;
 mod create;
 mod empty;
 mod error;
-mod ext4;
 mod files;
 mod measure;
 mod program;
 mod remove;
+mod rename;
 mod resize;
 mod sizes;
 mod store;
 mod trash;
 
+pub use adopt::Adoptable;
 pub use change::Changing;
 pub use check::Checked;
 pub use create::Created;

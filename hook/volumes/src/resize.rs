@@ -7,7 +7,6 @@
 use crate::change::Changing;
 use crate::check::Checked;
 use crate::error::StoreError;
-use crate::ext4;
 use crate::store::IMAGE;
 use rustix::io::Errno;
 use std::path::Path;
@@ -20,6 +19,7 @@ use volhook_core::volume::Volume;
 use volhook_mounts::grow;
 use volhook_mounts::source;
 use volhook_mounts::source::LockedImage;
+use volhook_mounts::superblock;
 
 /// The name of the option that drivers of images give their size in.
 const SIZE: &str = "size";
@@ -107,7 +107,8 @@ impl Changing<'_> {
     /// The bytes that an ext4 filesystem can be shrunk to, by resize2fs's own estimate.
     fn smallest_ext4(&self, deadline: Instant) -> Result<Option<u64>, StoreError> {
         let path = self.store.image_path(&self.volume);
-        let Some(block) = ext4::block_size(&self.store.open_image(&self.volume)?) else { return Ok(None) };
+        let superblock = superblock::recognize(self.store.open_image(&self.volume)?);
+        let Some(block) = superblock.map(|found| u64::from(found.block_size)) else { return Ok(None) };
         let output = self.program("resize2fs")?.args(["-P".as_ref(), path.as_os_str()]).output(deadline)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let blocks: Option<u64> = text.rsplit(' ').next().and_then(|word| word.trim().parse().ok());

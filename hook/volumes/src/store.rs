@@ -350,7 +350,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Volume, Misread> {
 
 pub(crate) fn parse(id: &VolumeId, path: &Path, bytes: &[u8]) -> Result<Volume, StoreError> {
     let (named, path) = (id.clone(), path.to_owned());
-    let volume = decode(bytes).map_err(|misread| match misread {
+    let mut volume = decode(bytes).map_err(|misread| match misread {
         Misread::Newer(format) => StoreError::NewerSidecar {
             volume: named.clone(),
             path: path.clone(),
@@ -361,6 +361,10 @@ pub(crate) fn parse(id: &VolumeId, path: &Path, bytes: &[u8]) -> Result<Volume, 
             StoreError::DamagedSidecar { volume: named.clone(), path: path.clone(), source }
         }
     })?;
+    let is_old_name = |old: &VolumeName| *old == named.name && volume.id.tenant == named.tenant;
+    if volume.renamed_from.as_ref().is_some_and(is_old_name) {
+        (volume.id, volume.renamed_from) = (named.clone(), None);
+    }
     if volume.id == named {
         Ok(volume)
     } else {

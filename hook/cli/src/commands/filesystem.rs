@@ -8,7 +8,6 @@ use crate::guard::Need;
 use crate::output::out;
 use jiff::Timestamp;
 use std::cmp::Ordering;
-use volhook_core::decision::Access;
 use volhook_core::decision::Backing;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Command;
@@ -25,8 +24,7 @@ const ONLINE: &str = "growing an ext4 filesystem while it is mounted needs CAP_S
 /// `volhook volume fsck NAME`: whether an image's filesystem is sound; with `repair`, mends it.
 pub(crate) fn fsck(context: &Context, tenant: &str, name: &str, repair: bool) -> Result<(), Failure> {
     let volume = guard::existing(context, &guard::volume_id(tenant, name)?)?;
-    let need = Need { volume: &volume, access: Access::ReadWrite, alone: true };
-    let _hold = Hold::take(context, Command::Fsck, &[need])?;
+    let _hold = Hold::take(context, Command::Fsck, &[Need::alone(&volume)])?;
     let changing = context.store.change("check", &volume).map_err(Failure::new)?;
     let id = &volume.id;
     match changing.check(repair, context.long_deadline()).map_err(Failure::new)? {
@@ -58,8 +56,7 @@ pub(crate) fn resize(context: &Context, tenant: &str, name: &str, wanted: &str) 
         .hint("`volhook volume create -o size=SIZE` makes volumes with a limit"));
     };
     let before = image.size;
-    let need = Need { volume: &volume, access: Access::ReadWrite, alone: true };
-    let hold = Hold::take(context, Command::Resize, &[need]);
+    let hold = Hold::take(context, Command::Resize, &[Need::alone(&volume)]);
     match size.cmp(&before) {
         Ordering::Less => {
             let _hold = hold.map_err(|failure| failure.hint("only growing is possible while it is held"))?;

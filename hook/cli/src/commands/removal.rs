@@ -14,11 +14,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeMap;
+use volhook_core::decision::Backing;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Tenant;
 use volhook_core::volume::Volume;
 use volhook_journal::EventRecord;
+use volhook_mounts::source;
 use volhook_volumes::Discarded;
 
 /// What `volhook volume rm` is told.
@@ -119,7 +121,9 @@ pub(crate) fn prune(context: &Context, pruning: &Pruning<'_>) -> Result<(), Fail
 fn last_uses(context: &Context) -> Result<BTreeMap<String, Timestamp>, Failure> {
     let mut uses = BTreeMap::new();
     for event in context.journal()?.events().map_err(Failure::new)? {
-        if let EventRecord::Lease(LeaseRecord::Granted(grant)) = event.record {
+        if let EventRecord::Lease(LeaseRecord::Granted(grant)) = event.record
+            && grant.container.command().is_none()
+        {
             uses.extend(grant.leases.into_iter().map(|lease| (lease.uuid, event.time)));
         }
     }
@@ -153,6 +157,20 @@ fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> {
     let id = &volume.id;
     let (mut locked, table) = guard::lock(context, std::slice::from_ref(id))?;
     guard::refuse_held(&table, id)?;
+    // Whatever the leases say: what the kernel has mounted stays.
+    let _locked = match volume.backing {
+        Backing::Image(_) => match source::lock_image(&context.store.image_path(volume)) {
+            Ok(locked) => Some(locked),
+            // One that has lost its image can go.
+            Err(volhook_mounts::Error::ImageMissing { .. }) => None,
+            Err(error) => {
+                return Err(Failure::context(format!("volume {id:?} cannot be removed now"), error)
+                    .hint("`losetup --list` shows what is mounted from which file")
+                    .about(id.clone()));
+            }
+        },
+        Backing::Directory(_) => None,
+    };
     let now = Timestamp::now();
     context.store.discard(volume, now).map_err(Failure::new)?;
     let removed = VolumeRecord::Removed { volume: id.clone(), uuid: volume.uuid.clone() };

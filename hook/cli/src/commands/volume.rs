@@ -10,6 +10,7 @@ use crate::gather::Wanted;
 use crate::guard;
 use crate::output::object;
 use crate::output::out;
+use crate::output::pairs;
 use crate::output::print_json;
 use crate::template::Template;
 use jiff::Timestamp;
@@ -75,16 +76,6 @@ pub(crate) fn create(context: &Context, asked: &Asked<'_>) -> Result<(), Failure
 /// As docker names volumes that nobody named.
 fn generated_name() -> String {
     format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
-}
-
-fn pairs(flag: &str, texts: &[String]) -> Result<Pairs, Failure> {
-    texts
-        .iter()
-        .map(|text| match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            _ => Err(Failure::usage(format!("{flag} {text:?} is not KEY=VALUE"))),
-        })
-        .collect()
 }
 
 /// In what `existing` is not what was asked for: only what was said counts.

@@ -50,6 +50,7 @@ pub(crate) fn id(name: &str) -> VolumeId {
 pub(crate) fn directory(name: &str) -> Volume {
     Volume {
         format: SIDECAR_FORMAT,
+        renamed_from: None,
         uuid: UUID.to_owned(),
         id: id(name),
         driver: "local".to_owned(),

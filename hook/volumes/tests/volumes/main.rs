@@ -3,10 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
+mod adopt;
 mod create;
 mod empty;
 mod find;
 mod fixture;
 mod races;
+mod rename;
 mod sizes;
 mod trash;

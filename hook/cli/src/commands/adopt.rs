@@ -1,0 +1,113 @@
+//! `volhook volume adopt` and `rename`: volumes that exist get a name, or another one.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::gather;
+use crate::gather::Wanted;
+use crate::guard;
+use crate::guard::Hold;
+use crate::guard::Need;
+use crate::output::out;
+use crate::output::pairs;
+use jiff::Timestamp;
+use std::path::Path;
+use volhook_core::decision::Backing;
+use volhook_core::decision::Sharing;
+use volhook_core::lease::VolumeRecord;
+use volhook_core::names::Command;
+use volhook_core::names::VolumeName;
+use volhook_core::size;
+use volhook_core::volume::Volume;
+use volhook_volumes::Adoptable;
+use volhook_volumes::Created;
+use volhook_volumes::StoreError;
+
+/// What `volhook volume adopt` is told.
+pub(crate) struct Adoption<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) name: &'a str,
+    pub(crate) tenant: &'a str,
+    pub(crate) driver: Option<&'a str>,
+    pub(crate) labels: &'a [String],
+}
+
+/// `volhook volume adopt PATH NAME`: a directory or image that exists becomes a volume, as it is.
+pub(crate) fn adopt(context: &Context, adoption: &Adoption<'_>) -> Result<(), Failure> {
+    let id = guard::volume_id(adoption.tenant, adoption.name)?;
+    let labels = pairs("--label", adoption.labels)?;
+    let path = std::path::absolute(adoption.path)
+        .map_err(|error| Failure::context(format!("cannot find {}", adoption.path.display()), error))?;
+    if context.paths.root.starts_with(&path) || path.starts_with(&context.paths.root) {
+        return Err(Failure::new(format!("{} belongs to volhook's own root", path.display())));
+    }
+    let found = Adoptable::look(&path).map_err(Failure::new)?;
+    let driver = adoption.driver.unwrap_or(match found.backing() {
+        Backing::Directory(_) => "local",
+        Backing::Image(_) => "block",
+    });
+    let (driver, options) = (Some(driver), Vec::new());
+    let wanted = Wanted { id: &id, driver, options: &options, labels: &labels, member: None };
+    let volume = as_found(gather::new_volume(context, &wanted)?, found.backing())?;
+    // Under the lock, so that no container starts on the volume before its content is there.
+    let mut locked = context.lock(context.deadline)?;
+    match context.store.adopt(&found, &volume).map_err(adoption_failed)? {
+        Created::Existing(_) => {
+            Err(Failure::new(format!("there is a volume {id:?} already")).hint("choose another name"))
+        }
+        Created::New(Volume { id, uuid, driver, .. }) => {
+            let created = VolumeRecord::Created { volume: id.clone(), uuid, driver, container: None };
+            locked.append_volumes(Timestamp::now(), &[created]).map_err(Failure::new)?;
+            out(&format!("{id}\n"))
+        }
+    }
+}
+
+fn adoption_failed(error: StoreError) -> Failure {
+    let other_filesystem = error.to_string().contains("another filesystem");
+    let failure = Failure::new(error);
+    if other_filesystem {
+        failure.hint("create a volume and copy into it: `volhook volume cp -a PATH/. NAME:/`")
+    } else {
+        failure
+    }
+}
+
+/// The volume as its driver would make it, with the backing that it has. Where that is an image and the driver makes
+/// directories, it has one holder at a time: its driver never said that an image could be shared.
+fn as_found(asked: Volume, backing: &Backing) -> Result<Volume, Failure> {
+    let same_kind = std::mem::discriminant(&asked.backing) == std::mem::discriminant(backing);
+    match backing {
+        Backing::Image(image) => Ok(Volume {
+            sharing: if same_kind { asked.sharing } else { Some(Sharing::Exclusive) },
+            limit: Some(image.size),
+            options: vec![("size".to_owned(), size::exact(image.size))],
+            backing: backing.clone(),
+            ..asked
+        }),
+        Backing::Directory(_) if same_kind => Ok(Volume { backing: backing.clone(), ..asked }),
+        Backing::Directory(_) => {
+            Err(Failure::new(format!("driver {} does not keep volumes in directories", asked.driver))
+                .hint("leave --driver out"))
+        }
+    }
+}
+
+/// `volhook volume rename OLD NEW`.
+pub(crate) fn rename(context: &Context, tenant: &str, old: &str, new: &str) -> Result<(), Failure> {
+    let volume = guard::existing(context, &guard::volume_id(tenant, old)?)?;
+    let to = VolumeName::new(new).map_err(Failure::usage)?;
+    if let Some(member) = &volume.pod {
+        return Err(Failure::new(format!("volume {:?} belongs to pod {:?}", volume.id, member.pod))
+            .hint("its name is how the pod finds it"));
+    }
+    let _hold = Hold::take(context, Command::Rename, &[Need::alone(&volume)])?;
+    let renamed = context.store.change("rename", &volume).and_then(|changing| changing.rename(to));
+    let renamed = renamed.map_err(Failure::new)?;
+    let record = VolumeRecord::Renamed {
+        volume: volume.id.clone(),
+        uuid: volume.uuid.clone(),
+        to: renamed.id.clone(),
+    };
+    context.append_volumes(&[record])?;
+    out(&format!("{}\n", renamed.id))
+}
