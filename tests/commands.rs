@@ -122,7 +122,7 @@ fn wrong_usage_and_failures_have_their_exit_codes() -> Result<()> {
     let output = volhook.run(&["plan", &bundle.path().to_string_lossy()])?;
     insta::assert_snapshot!(in_snapshot(&volhook, &output), @r"
     ------- stderr -------
-    Error: the configuration [FOLDER]/config.toml line 1 is not usable: unknown field `default_drivers`, expected one of `annotation_prefix`, `tenant_annotation`, `default_driver`, `policy`, `runtime`, `history`, `trash`, `plugins`
+    Error: the configuration [FOLDER]/config.toml line 1 is not usable: unknown field `default_drivers`, expected one of `annotation_prefix`, `tenant_annotation`, `default_driver`, `policy`, `runtime`, `history`, `trash`, `grants`, `plugins`
     [exit status: 1]
     ");
     let verbose = volhook.run(&["-v", "plan", &missing.to_string_lossy()])?;
@@ -136,7 +136,7 @@ fn wrong_usage_and_failures_have_their_exit_codes() -> Result<()> {
 }
 
 #[test]
-fn volumes_are_created_as_docker_s_users_expect() -> Result<()> {
+fn privileged_volumes_are_created_as_docker_s_users_expect() -> Result<()> {
     let volhook = Volhook::new()?;
     let create = ["volume", "create", "mydb", "-d", "block", "-o", "size=16M", "--label", "team=a"];
     insta::assert_snapshot!(volhook.run(&create)?, @"mydb");
@@ -192,7 +192,7 @@ fn volumes_are_created_as_docker_s_users_expect() -> Result<()> {
 }
 
 #[test]
-fn volumes_are_listed_by_filter_and_format() -> Result<()> {
+fn privileged_volumes_are_listed_by_filter_and_format() -> Result<()> {
     let volhook = Volhook::new()?;
     for (name, driver, label) in
         [("a1", "local", "team=a"), ("a2", "block", "team=a"), ("b1", "local", "team=b")]

@@ -4,13 +4,18 @@ use crate::context::Context;
 use crate::error::Failure;
 use jiff::SignedDuration;
 use jiff::Timestamp;
+use std::path::Path;
+use volhook_core::decision::Backing;
 use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
+use volhook_core::lease::Holder;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
+use volhook_core::lease::LeasedVolume;
 use volhook_core::lease::ReleaseReason;
 use volhook_core::names::Command;
-use volhook_core::names::Target;
+use volhook_core::volume::Volume;
+use volhook_mounts::device::device_is_free;
 use volhook_mounts::process;
 use volhook_mounts::process::Life;
 use volhook_mounts::source::image_is_free;
@@ -50,38 +55,48 @@ pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure
     };
     let on_host = grant.container.command().is_some_and(|(command, _)| command == Command::Mount);
     for lease in grant.leases.iter().filter(|lease| on_host || lease.sharing != Sharing::Shared) {
-        if lease.image {
-            // A volume that is gone, or another one by now, is not held by this lease.
-            let found = context.store.find(&lease.volume).map_err(Failure::new)?;
-            let Some(volume) = found.filter(|volume| volume.uuid == lease.uuid) else { continue };
-            let free = match image_is_free(&context.store.image_path(&volume)) {
-                Err(volhook_mounts::Error::ImageMissing { .. }) => true,
-                other => other.map_err(|error| {
-                    let intention =
-                        format!("cannot tell whether the image of volume {:?} is in use", lease.volume);
-                    Failure::context(intention, error)
-                })?,
-            };
-            if !free && on_host {
-                let place = lease.target.as_ref().map_or("the host", Target::as_str);
-                return Ok(Verdict::Held { evidence: format!("its image is mounted on {place}") });
-            }
-            if !free {
-                return Ok(Verdict::Dying {
-                    evidence: format!("{evidence}, and its image is still attached"),
-                });
-            }
-        } else if lease.target.is_some() {
-            let (inode, id) = (holder.mount_namespace, holder.mount_namespace_id);
-            let left = process::processes_in_mount_namespace(inode, id)
-                .map_err(|error| Failure::context("cannot look for processes of a dead container", error))?;
-            if let Some(pid) = left.first() {
-                let evidence = format!("{evidence}, and process {pid} is left in its mount namespace");
-                return Ok(Verdict::Dying { evidence });
-            }
+        if let Some(user) = last_user(context, lease, holder)? {
+            return Ok(match &lease.target {
+                Some(place) if on_host => {
+                    Verdict::Held { evidence: format!("its image is mounted on {place}") }
+                }
+                _ => Verdict::Dying { evidence: format!("{evidence}, and {user}") },
+            });
         }
     }
     Ok(Verdict::Dead { reason: ReleaseReason::Reaped, evidence })
+}
+
+/// What the kernel still knows of a dead holder's use of a volume.
+fn last_user(context: &Context, lease: &LeasedVolume, holder: &Holder) -> Result<Option<String>, Failure> {
+    let untold = |what: &str| {
+        let intention = format!("cannot tell whether the {what} of volume {:?} is in use", lease.volume);
+        move |error| Failure::context(intention, error)
+    };
+    let found = context.store.find(&lease.volume).map_err(Failure::new)?;
+    match found.filter(|volume| volume.uuid == lease.uuid) {
+        Some(volume @ Volume { backing: Backing::Image(_), .. }) => {
+            let free = match image_is_free(&context.store.image_path(&volume)) {
+                Err(volhook_mounts::Error::ImageMissing { .. }) => true,
+                other => other.map_err(untold("image"))?,
+            };
+            Ok((!free).then(|| "its image is still attached".to_owned()))
+        }
+        Some(Volume { backing: Backing::Device(device), .. }) => {
+            let free = device_is_free(Path::new(device.path.as_str())).map_err(untold("device"))?;
+            Ok((!free).then(|| "its device is still in use".to_owned()))
+        }
+        // A volume that is gone, or another one by now, is not held by this lease.
+        None if lease.image => Ok(None),
+        // A command, which mounts directories nowhere.
+        _ if lease.target.is_none() => Ok(None),
+        _ => {
+            let (inode, id) = (holder.mount_namespace, holder.mount_namespace_id);
+            let left = process::processes_in_mount_namespace(inode, id)
+                .map_err(|error| Failure::context("cannot look for processes of a dead container", error))?;
+            Ok(left.first().map(|pid| format!("process {pid} is left in its mount namespace")))
+        }
+    }
 }
 
 /// How a grant stands, in one word, and what shows it; for people.

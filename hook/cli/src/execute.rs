@@ -9,9 +9,11 @@ use crate::gather;
 use crate::gather::Claimed;
 use crate::gather::Proposal;
 use crate::gather::Subject;
+use crate::grants;
 use crate::record;
 use crate::timings::Timings;
 use jiff::Timestamp;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -35,6 +37,7 @@ use volhook_core::plan::PlanError;
 use volhook_core::plan::PlannedMount;
 use volhook_core::volume::Volume;
 use volhook_journal::Interest;
+use volhook_mounts::device::mount_device;
 use volhook_mounts::inject::Injection;
 use volhook_mounts::inject::inject;
 use volhook_mounts::process::Process;
@@ -291,7 +294,7 @@ pub(crate) fn mount(
     rootfs: &Path,
     timings: &mut Timings,
 ) -> Result<(), Failure> {
-    let mut sources = Sources { context, volumes, plan, images: BTreeMap::new() };
+    let sources = Sources { context, volumes, plan, filesystems: RefCell::default() };
     let mut injections = Vec::new();
     for mount in plan.mounts.iter().filter(|mount| mount.apply == Apply::Inject) {
         injections.push(Injection {
@@ -351,16 +354,16 @@ fn volume_of<'a>(volumes: &'a BTreeMap<VolumeId, Volume>, id: &VolumeId) -> Resu
     volumes.get(id).ok_or_else(|| Failure::internal(format!("volume {id:?} of the plan was not looked up")))
 }
 
-/// Detached mounts of volumes: an image is mounted once, however many of its parts appear.
+/// Detached mounts of volumes: a filesystem is mounted once, however many of its parts appear.
 struct Sources<'a> {
     context: &'a Context,
     volumes: &'a BTreeMap<VolumeId, Volume>,
     plan: &'a Plan,
-    images: BTreeMap<VolumeId, Detached>,
+    filesystems: RefCell<BTreeMap<VolumeId, Detached>>,
 }
 
 impl Sources<'_> {
-    fn detached(&mut self, mount: &PlannedMount) -> Result<Detached, Failure> {
+    fn detached(&self, mount: &PlannedMount) -> Result<Detached, Failure> {
         let id = &mount.volume;
         let whole = self.whole(mount).map_err(|failure| failure.about(id.clone()))?;
         match &mount.subpath {
@@ -371,7 +374,7 @@ impl Sources<'_> {
         }
     }
 
-    fn whole(&mut self, mount: &PlannedMount) -> Result<Detached, Failure> {
+    fn whole(&self, mount: &PlannedMount) -> Result<Detached, Failure> {
         let id = &mount.volume;
         let volume = volume_of(self.volumes, id)?;
         let failed = |error| Failure::context(format!("cannot mount volume {id:?}"), error);
@@ -380,23 +383,42 @@ impl Sources<'_> {
                 let folder = self.context.store.open_directory(volume).map_err(Failure::new)?;
                 source::clone_directory(folder.as_fd()).map_err(failed)
             }
-            Backing::Image(image) => {
-                if let Some(mounted) = self.images.get(id) {
-                    return source::clone_directory(mounted.as_fd()).map_err(failed);
-                }
+            Backing::HostPath(host) => {
+                let folder = grants::open_host_path(self.context, volume, host)?;
+                source::clone_directory(folder.as_fd()).map_err(failed)
+            }
+            Backing::Image(image) => self.once(id, || {
                 let sharing =
                     if mount.sharing == Sharing::Exclusive { ImageUse::Exclusive } else { ImageUse::Shared };
                 let file = self.context.store.image_path(volume);
-                let mounted =
-                    source::mount_image(&file, image.filesystem, sharing, image.size).map_err(failed)?;
-                // Before Linux 6.15 a detached mount cannot be cloned, so only one that is needed again is.
-                if self.plan.mounts.iter().filter(|other| other.volume == *id).count() == 1 {
-                    return Ok(mounted);
-                }
-                let clone = source::clone_directory(mounted.as_fd()).map_err(failed)?;
-                self.images.insert(id.clone(), mounted);
-                Ok(clone)
-            }
+                source::mount_image(&file, image, sharing).map_err(failed)
+            }),
+            Backing::Tmpfs(tmpfs) => self.once(id, || source::mount_tmpfs(tmpfs).map_err(failed)),
+            Backing::Device(device) => self.once(id, || {
+                grants::most_access(self.context, volume)?;
+                mount_device(Path::new(device.path.as_str()), device.filesystem)
+                    .map_err(|error| grants::unusable(volume, error))
+            }),
         }
+    }
+
+    /// The filesystem that `make` makes: one for all places in which the volume appears.
+    fn once(
+        &self,
+        id: &VolumeId,
+        make: impl FnOnce() -> Result<Detached, Failure>,
+    ) -> Result<Detached, Failure> {
+        let failed = |error| Failure::context(format!("cannot mount volume {id:?}"), error);
+        if let Some(mounted) = self.filesystems.borrow().get(id) {
+            return source::clone_directory(mounted.as_fd()).map_err(failed);
+        }
+        let mounted = make()?;
+        // Before Linux 6.15 a detached mount cannot be cloned, so only one that is needed again is.
+        if self.plan.mounts.iter().filter(|other| other.volume == *id).count() == 1 {
+            return Ok(mounted);
+        }
+        let clone = source::clone_directory(mounted.as_fd()).map_err(failed)?;
+        self.filesystems.borrow_mut().insert(id.clone(), mounted);
+        Ok(clone)
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::context::Context;
 use crate::error::Failure;
+use crate::grants;
 use crate::timings::Timings;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use volhook_core::claims::SteppedBack;
 use volhook_core::claims::Wishes;
 use volhook_core::decision::AttachRequest;
 use volhook_core::decision::Attachment;
+use volhook_core::decision::Backing;
 use volhook_core::decision::ClaimsRequest;
 use volhook_core::decision::ContainerInfo;
 use volhook_core::decision::CreateRequest;
@@ -24,6 +26,7 @@ use volhook_core::decision::Pairs;
 use volhook_core::decision::PluginKind;
 use volhook_core::decision::Refusal;
 use volhook_core::lease::LeaseTable;
+use volhook_core::mkfs;
 use volhook_core::names::ContainerId;
 use volhook_core::names::Pod;
 use volhook_core::names::Target;
@@ -193,7 +196,9 @@ pub(crate) fn propose(
         }
         let (volume, new) = &volumes[&id];
         plan::same_driver(claim, volume)?;
-        let attachment = ask_driver(context, subject, claim, volume, table)?;
+        let most = grants::most_access(context, volume)?;
+        let attachment =
+            plan::bounded(ask_driver(context, subject, claim, volume, table)?, &volume.backing, most);
         timings.lap("plugins");
         decided.push(Decided { claim: claim.clone(), volume: volume.clone(), new: *new, attachment });
     }
@@ -256,7 +261,15 @@ pub(crate) fn new_volume(context: &Context, wanted: &Wanted<'_>) -> Result<Volum
         refused(&refusal, format!("driver {name} refuses to create volume {id:?}"), Some(id))
     })?;
     let uuid = uuid::Uuid::new_v4().to_string();
-    Ok(plan::new_volume(id.clone(), labels, member, name, creation, uuid, Timestamp::now()))
+    let volume = plan::new_volume(id.clone(), labels, member, name, creation, uuid, Timestamp::now());
+    grants::check_new(context, &volume)?;
+    if let Backing::Image(image) = &volume.backing {
+        mkfs::arguments(image.filesystem, &image.mkfs).map_err(|error| {
+            let hint = error.hint();
+            Failure::context(format!("cannot create volume {id:?}"), error).hint(hint).about(id.clone())
+        })?;
+    }
+    Ok(volume)
 }
 
 fn ask_driver(

@@ -13,6 +13,7 @@ mod execute;
 mod failpoint;
 mod filter;
 mod gather;
+mod grants;
 mod guard;
 mod hook;
 mod output;

@@ -4,7 +4,6 @@
 //! carry out whatever bug made it.
 
 use crate::decision::Access;
-use crate::decision::Backing;
 use crate::decision::Sharing;
 use crate::lease::LeaseTable;
 use crate::plan::Apply;
@@ -87,7 +86,7 @@ fn broken(plan: &Plan, table: &LeaseTable) -> Option<String> {
         if places.iter().any(|earlier| earlier.starts_with(&parts)) {
             return Some(format!("target {at:?} would hide a mount made before it"));
         }
-        let live_only = mount.subpath.is_some() || mount.unseen || matches!(mount.backing, Backing::Image(_));
+        let live_only = mount.subpath.is_some() || mount.unseen || !mount.backing.is_directory();
         if mount.apply == Apply::Spec && (plan.stage == Stage::Live || live_only) {
             return Some(format!("target {at:?} cannot be mounted by the spec"));
         }

@@ -299,8 +299,8 @@ pub fn from_policy(
                 options: claim.options,
                 labels: claim.labels,
                 access: claim.access,
-                no_copy: false,
-                subpath: None,
+                no_copy: claim.no_copy,
+                subpath: claim.subpath.as_deref().map(SubPath::new).transpose().map_err(named)?,
                 flags: MountFlags::default(),
                 member: pod.map(|pod| PodMember { pod: pod.clone(), member: member.as_str().to_owned() }),
             })

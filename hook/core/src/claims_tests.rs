@@ -165,6 +165,8 @@ fn policy_claim(volume: &str, target: &str) -> Claim {
         options: vec![],
         labels: vec![],
         access: Access::ReadWrite,
+        subpath: Some("a/b".into()),
+        no_copy: true,
     };
     from_policy("universal", None, vec![claim]).unwrap().remove(0)
 }

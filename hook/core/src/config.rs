@@ -1,6 +1,7 @@
 //! The operator's configuration, as data. The binary reads the file; everything has a default.
 
 use crate::decision::Pairs;
+use crate::grants::Grants;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -23,7 +24,9 @@ pub struct Config {
     pub history: History,
     /// How long removed volumes are kept.
     pub trash: Trash,
-    /// Settings of plugins, by plugin name. Values are texts, whole numbers or booleans.
+    /// What of the host may be a volume.
+    pub grants: Grants,
+    /// Settings of plugins, by plugin name. Values are texts, whole numbers, booleans or tables of these.
     pub plugins: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
 }
 
@@ -81,6 +84,7 @@ impl Default for Config {
             runtime: None,
             history: History::default(),
             trash: Trash::default(),
+            grants: Grants::default(),
             plugins: BTreeMap::new(),
         }
     }
@@ -88,7 +92,9 @@ impl Default for Config {
 
 /// A setting that cannot be handed to a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("setting {setting:?} of [plugins.{plugin}] must be a text, a whole number, true or false")]
+#[error(
+    "setting {setting:?} of [plugins.{plugin}] must be a text, a whole number, true, false or a table of these"
+)]
 pub struct SettingError {
     /// The plugin's name.
     pub plugin: String,
@@ -97,25 +103,35 @@ pub struct SettingError {
 }
 
 impl Config {
-    /// The settings of one plugin as texts.
+    /// The settings of one plugin as texts. What stands in a table is named `TABLE.KEY`.
     ///
     /// # Errors
-    /// [`SettingError`] for a value that is a list, a table or a fraction.
+    /// [`SettingError`] for a value that is a list, a fraction or a table in a table.
     pub fn settings(&self, plugin: &str) -> Result<Pairs, SettingError> {
-        let Some(settings) = self.plugins.get(plugin) else { return Ok(Vec::new()) };
-        settings
-            .iter()
-            .map(|(name, value)| {
-                let text = match value {
-                    serde_json::Value::String(text) => text.clone(),
-                    serde_json::Value::Bool(yes) => yes.to_string(),
-                    serde_json::Value::Number(number) if !number.is_f64() => number.to_string(),
-                    _ => {
-                        return Err(SettingError { plugin: plugin.to_owned(), setting: name.clone() });
+        let mut pairs = Pairs::new();
+        for (name, value) in self.plugins.get(plugin).into_iter().flatten() {
+            let fail =
+                |setting: &str| SettingError { plugin: plugin.to_owned(), setting: setting.to_owned() };
+            match value {
+                serde_json::Value::Object(table) => {
+                    for (key, value) in table {
+                        let name = format!("{name}.{key}");
+                        let text = text(value).ok_or_else(|| fail(&name))?;
+                        pairs.push((name, text));
                     }
-                };
-                Ok((name.clone(), text))
-            })
-            .collect()
+                }
+                value => pairs.push((name.clone(), text(value).ok_or_else(|| fail(name))?)),
+            }
+        }
+        Ok(pairs)
+    }
+}
+
+fn text(value: &serde_json::Value) -> Option<String> {
+    match value {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Bool(yes) => Some(yes.to_string()),
+        serde_json::Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+        _ => None,
     }
 }

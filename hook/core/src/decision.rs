@@ -4,6 +4,7 @@
 //! and from these types at its edge, so nothing else ever sees generated types. The interface itself is
 //! documented in `wit/`.
 
+use crate::names::AbsolutePath;
 use serde::Deserialize;
 use serde::Serialize;
 use std::fmt;
@@ -68,6 +69,8 @@ pub enum OptionKind {
     Boolean,
     /// One of a list.
     Choice(Vec<String>),
+    /// Texts with keys of their own: each is an option `NAME.KEY`.
+    Table,
 }
 
 /// Who asks: the container in which a volume is to appear.
@@ -133,9 +136,23 @@ pub enum Backing {
     Directory(Directory),
     /// A filesystem image `volume.img` in the volume's folder.
     Image(Image),
+    /// Memory: an empty filesystem for each container, gone with it.
+    Tmpfs(Tmpfs),
+    /// A directory of the host, which its operator has granted.
+    HostPath(HostPath),
+    /// A filesystem on a block device of the host, which its operator has granted.
+    Device(Device),
 }
 
-/// A directory backing.
+impl Backing {
+    /// Whether it is a whole directory of the store, which a runtime can find by its path.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        matches!(self, Self::Directory(_))
+    }
+}
+
+/// A directory backing, or the root directory of another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
     /// Permission bits of the root directory (the lower 12 bits).
@@ -146,13 +163,41 @@ pub struct Directory {
     pub gid: u32,
 }
 
+impl Default for Directory {
+    /// What mkfs(8) makes of a root directory: mode 0755, root's.
+    fn default() -> Self {
+        Self { mode: 0o755, uid: 0, gid: 0 }
+    }
+}
+
 /// A filesystem image backing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// Size of the image file in bytes; it is sparse.
+    /// Size of the image file in bytes.
     pub size: u64,
     /// The filesystem made in it.
     pub filesystem: Filesystem,
+    /// Its root directory.
+    #[serde(default)]
+    pub root: Directory,
+    /// How the filesystem is made, beyond what volhook settles itself ([`crate::mkfs`]).
+    #[serde(default)]
+    pub mkfs: Pairs,
+    /// Whether what is deleted in it is given back to the filesystem that the image lies on.
+    #[serde(default)]
+    pub discard: bool,
+    /// Whether all its bytes are taken from that filesystem at the creation; it is sparse otherwise.
+    #[serde(default)]
+    pub preallocated: bool,
+}
+
+impl Image {
+    /// A sparse image, its root directory root's, that keeps what was written once.
+    #[must_use]
+    pub fn new(size: u64, filesystem: Filesystem) -> Self {
+        let (root, mkfs) = (Directory::default(), Pairs::new());
+        Self { size, filesystem, root, mkfs, discard: false, preallocated: false }
+    }
 }
 
 /// Filesystems that the host can make and mount.
@@ -161,6 +206,10 @@ pub struct Image {
 pub enum Filesystem {
     /// ext4, made by e2fsprogs.
     Ext4,
+    /// XFS, made by xfsprogs.
+    Xfs,
+    /// btrfs, made by btrfs-progs.
+    Btrfs,
 }
 
 impl Filesystem {
@@ -169,8 +218,37 @@ impl Filesystem {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
         }
     }
+}
+
+/// A tmpfs(5) backing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmpfs {
+    /// The most bytes that one container can put into it; the kernel's default, half of the memory, when `None`.
+    pub size: Option<u64>,
+    /// The most files, directories and links; the kernel's default when `None`.
+    pub inodes: Option<u64>,
+    /// Its root directory.
+    pub root: Directory,
+}
+
+/// A directory of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPath {
+    /// Where it is.
+    pub path: AbsolutePath,
+}
+
+/// A block device of the host with a filesystem on it, which volhook never makes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Where it is.
+    pub path: AbsolutePath,
+    /// What is on it.
+    pub filesystem: Filesystem,
 }
 
 /// Whether a container may write.
@@ -329,4 +407,8 @@ pub struct PolicyClaim {
     pub labels: Pairs,
     /// The access wanted.
     pub access: Access,
+    /// The part of the volume that is to appear.
+    pub subpath: Option<String>,
+    /// Whether the volume stays empty where the image has content at the target.
+    pub no_copy: bool,
 }

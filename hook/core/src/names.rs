@@ -295,6 +295,34 @@ impl Target {
 
 as_text!(Target);
 
+/// A path of the host: absolute, without `.`, `..` or doubled slashes, not `/`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AbsolutePath(String);
+
+impl AbsolutePath {
+    /// Checks and normalizes `text`.
+    ///
+    /// # Errors
+    /// [`NameError::Path`] saying which rule it breaks.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        let fail = |reason| NameError::Path { what: "host path", text: shorten(text), reason };
+        if !text.starts_with('/') {
+            return Err(fail("must be absolute"));
+        }
+        let path = normalize(text).map_err(fail)?;
+        if path.is_empty() { Err(fail("must not be the whole host")) } else { Ok(Self(format!("/{path}"))) }
+    }
+
+    /// The path as text, starting with `/`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+as_text!(AbsolutePath);
+
 /// A path inside a volume: relative, without `.` or `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -56,7 +56,11 @@ pub fn check(
     given: &Pairs,
 ) -> Result<(), Box<OptionError>> {
     for (name, value) in given {
-        let problem = match options.iter().find(|option| option.name == *name) {
+        let takes = |option: &&OptionInfo| match &option.kind {
+            OptionKind::Table => name.split_once('.').is_some_and(|(table, _)| table == option.name),
+            _ => option.name == *name,
+        };
+        let problem = match options.iter().find(takes) {
             None => Some("there is no such option".to_owned()),
             Some(option) => mismatch(&option.kind, value),
         };
@@ -83,6 +87,7 @@ pub fn describe(option: &OptionInfo) -> String {
         OptionKind::Size => "SIZE".to_owned(),
         OptionKind::Boolean => "true|false".to_owned(),
         OptionKind::Choice(choices) => choices.join("|"),
+        OptionKind::Table => return format!("{}.KEY=TEXT", option.name),
     };
     match &option.default {
         Some(default) => format!("{}={value} (default {default})", option.name),
@@ -93,7 +98,7 @@ pub fn describe(option: &OptionInfo) -> String {
 fn mismatch(kind: &OptionKind, value: &str) -> Option<String> {
     let given = shorten(value);
     match kind {
-        OptionKind::Text => None,
+        OptionKind::Text | OptionKind::Table => None,
         OptionKind::Integer => {
             value.parse::<i64>().is_err().then(|| format!("{given:?} is not a whole number"))
         }
@@ -140,6 +145,24 @@ mod tests {
         );
         assert!(message("size", "big").unwrap().contains("invalid size \"big\""));
         assert!(message("fs", "ntfs").unwrap().contains("\"ntfs\" is not one of ext4"));
+    }
+
+    #[test]
+    fn a_table_takes_what_has_a_key() {
+        let options = [OptionInfo {
+            name: "claims".into(),
+            kind: OptionKind::Table,
+            default: None,
+            about: String::new(),
+        }];
+        let checked = |name: &str| {
+            let given = vec![(name.to_owned(), "x".to_owned())];
+            check(PluginKind::Policy, "rules", None, &options, &given).map_err(|error| error.hint())
+        };
+        assert_eq!(checked("claims.a"), Ok(()));
+        for other in ["claims", "claim.a", "claimsa"] {
+            assert_eq!(checked(other), Err("settings of policy rules: claims.KEY=TEXT".to_owned()));
+        }
     }
 
     #[test]

@@ -445,9 +445,10 @@ fn plan_mount(
         place(found, one.claim.subpath.is_some(), spec_mounts).map_err(fail)?
     };
     // Only a whole directory whose ids need no mapping can be expressed as a bind mount of the spec; contents
-    // of a volume are the container's, so a path inside one is never handed to a runtime as text.
+    // of a volume are the container's, so a path inside one is never handed to a runtime as text. Nor is a path of
+    // the host: a symlink may stand in it by the time that the runtime gets there.
     let in_spec = facts.stage == Stage::Spec
-        && matches!(one.volume.backing, Backing::Directory(_))
+        && one.volume.backing.is_directory()
         && one.claim.subpath.is_none()
         && !facts.user_namespace
         && !unseen;
@@ -582,6 +583,13 @@ fn add_lease(leases: &mut Vec<LeasedVolume>, one: &Decided, access: Access) {
         image: matches!(one.volume.backing, Backing::Image(_)),
         target: Some(one.claim.target.clone()),
     });
+}
+
+/// What a driver granted, within what volhook itself allows: `most` access, and a device for one holder only.
+#[must_use]
+pub fn bounded(granted: Attachment, backing: &Backing, most: Access) -> Attachment {
+    let sharing = if matches!(backing, Backing::Device(_)) { Sharing::Exclusive } else { granted.sharing };
+    Attachment { access: narrower(most, granted.access), sharing, ..granted }
 }
 
 fn narrower(asked: Access, granted: Access) -> Access {

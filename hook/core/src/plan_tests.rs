@@ -76,7 +76,7 @@ fn id(name: &str) -> VolumeId {
 
 fn decide(claim: Claim, sharing: Sharing) -> Decided {
     let backing = if claim.driver.as_deref() == Some("block") {
-        Backing::Image(Image { size: 1 << 20, filesystem: Filesystem::Ext4 })
+        Backing::Image(Image::new(1 << 20, Filesystem::Ext4))
     } else {
         Backing::Directory(Directory { mode: 0o755, uid: 0, gid: 0 })
     };

@@ -239,6 +239,104 @@ pub enum Error {
         /// The failed call.
         source: SyscallError,
     },
+    /// The root directory of a new filesystem cannot be made as it should be.
+    #[error("cannot prepare the root directory of image {image:?}")]
+    PrepareImage {
+        /// The image.
+        image: PathBuf,
+        /// The failed call.
+        source: SyscallError,
+    },
+    /// A filesystem in memory cannot be made.
+    #[error("cannot mount a tmpfs{}", log_suffix(log))]
+    MountTmpfs {
+        /// What the kernel said about it; may be empty.
+        log: String,
+        /// The failed call.
+        source: SyscallError,
+    },
+    /// There is no such device.
+    #[error("device {device:?} does not exist")]
+    DeviceMissing {
+        /// The device.
+        device: PathBuf,
+    },
+    /// A device cannot be opened or examined.
+    #[error("cannot open device {device:?}")]
+    OpenDevice {
+        /// The device.
+        device: PathBuf,
+        /// The failed call.
+        source: SyscallError,
+    },
+    /// What should be a device is something else.
+    #[error("{device:?} is not a block device")]
+    NotBlockDevice {
+        /// Its path.
+        device: PathBuf,
+    },
+    /// A device is mounted, a part of another one, or being looked at for too long.
+    #[error("device {device:?} is in use{}", mounted_on.as_deref().map(|at| format!(": it is mounted on {at:?}")).unwrap_or_default())]
+    DeviceBusy {
+        /// The device.
+        device: PathBuf,
+        /// Where it is mounted on the host, if it is.
+        mounted_on: Option<PathBuf>,
+    },
+    /// The filesystem on a device cannot be mounted.
+    #[error("cannot mount device {device:?} as {filesystem}{}", log_suffix(log))]
+    MountDevice {
+        /// The device.
+        device: PathBuf,
+        /// The kernel's name of the filesystem.
+        filesystem: &'static str,
+        /// What the kernel said about it; may be empty.
+        log: String,
+        /// The failed call.
+        source: SyscallError,
+    },
+    /// The filesystem on a device came up read-only.
+    #[error("device {device:?} could only be mounted read-only: its filesystem may be damaged")]
+    DeviceReadOnly {
+        /// The device.
+        device: PathBuf,
+    },
+    /// A directory of the host is not there.
+    #[error("host path {path:?} does not exist")]
+    HostPathMissing {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A path of the host passes a symlink where containers may have put one.
+    #[error("host path {path:?} passes a symlink below {granted:?}")]
+    HostPathSymlink {
+        /// The path.
+        path: PathBuf,
+        /// The directory that was granted.
+        granted: PathBuf,
+    },
+    /// A path of the host is no directory.
+    #[error("host path {path:?} is not a directory")]
+    HostPathNotDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A path of the host is volhook's own.
+    #[error("host path {path:?} would show {kept:?}, which is volhook's own")]
+    HostPathKept {
+        /// The path.
+        path: PathBuf,
+        /// What of volhook's is in it, or has it in it.
+        kept: PathBuf,
+    },
+    /// A path of the host cannot be opened.
+    #[error("cannot open host path {path:?}")]
+    OpenHostPath {
+        /// The path.
+        path: PathBuf,
+        /// The failed call.
+        source: SyscallError,
+    },
     /// A sub-path of a volume passes a symlink.
     #[error("sub-path {path:?} of the volume passes a symlink")]
     SubPathSymlink {

@@ -10,17 +10,21 @@
 //! This is the only crate with `unsafe` code; each use is in a function of its own that states why it is sound.
 //! Needs Linux [`OLDEST_KERNEL`] or later.
 
+mod btrfs;
 pub mod child;
+pub mod device;
 mod error;
 pub mod grow;
 pub mod host;
+pub mod host_path;
 pub mod inject;
 mod loop_device;
 pub mod mountinfo;
 pub mod process;
+pub mod recognize;
 pub mod rootfs;
 pub mod source;
-pub mod superblock;
+mod superblock;
 mod sys;
 
 pub use error::Error;

@@ -1,6 +1,6 @@
 //! Loop devices (loop(4)): finding those that a file is attached to, and attaching one.
 
-use crate::superblock;
+use crate::recognize::recognize;
 use crate::sys;
 use crate::sys::Status;
 use crate::sys::SyscallError;
@@ -146,7 +146,7 @@ pub(crate) fn attached_to(file: &Status) -> sys::Result<Vec<LoopDevice>> {
 /// Attaches `file` to a free loop device that lets go of it when its last user is gone.
 pub(crate) fn attach(file: BorrowedFd<'_>, status: &Status) -> sys::Result<LoopDevice> {
     let control = sys::open(Path::new("/dev/loop-control"), OFlags::RDWR)?;
-    let block_size = superblock::recognize(file).map_or(BLOCK_SIZE, |found| found.block_size.min(BLOCK_SIZE));
+    let block_size = recognize(file).map_or(BLOCK_SIZE, |found| found.sector_size.min(BLOCK_SIZE));
     let mut flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO;
     let mut attempts = 0;
     loop {

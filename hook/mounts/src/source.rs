@@ -1,28 +1,37 @@
 //! Volumes as detached mounts, made in the host's mount namespace and attached nowhere in it.
 
+use crate::btrfs;
 use crate::error::Error;
 use crate::loop_device;
 use crate::loop_device::LoopDevice;
 use crate::rootfs::deepest;
+use crate::superblock;
+use crate::superblock::Failed;
+use crate::superblock::MountOption;
+use crate::superblock::Wanted;
 use crate::sys;
 use crate::sys::Status;
 use crate::sys::SyscallError;
+use rustix::fs::AtFlags;
 use rustix::fs::FileType;
 use rustix::fs::FlockOperation;
+use rustix::fs::Gid;
+use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
 use rustix::fs::StatVfsMountFlags;
+use rustix::fs::Uid;
 use rustix::io::Errno;
-use rustix::mount::FsMountFlags;
-use rustix::mount::FsOpenFlags;
-use rustix::mount::MountAttrFlags;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
+use volhook_core::decision::Directory;
 use volhook_core::decision::EntryKind;
 use volhook_core::decision::Filesystem;
+use volhook_core::decision::Image;
+use volhook_core::decision::Tmpfs;
 use volhook_core::names::SubPath;
 
 /// How often a lock is tried, and how long to wait between: whoever looks whether an image is free
@@ -59,37 +68,70 @@ pub enum ImageUse {
     Shared,
 }
 
-/// Mounts a filesystem image.
+/// Mounts a filesystem image, which is as `described`.
 ///
 /// The image file is locked (flock(2)) before it is attached to a loop device. The device keeps that open file, so
 /// the kernel holds the lock until the last mount is gone, whatever happens to the processes involved. The device
 /// lets go of the file by itself then. The filesystem is always mounted read-write; read-only is a matter of the
 /// single mount.
 ///
-/// `expected_size` is the size in bytes with which the image was made; a larger file is accepted.
+/// A larger file than described is accepted.
 ///
 /// # Errors
 /// [`Error::ImageMissing`], [`Error::OpenImage`], [`Error::ImageNotFile`], [`Error::ImageTruncated`];
 /// [`Error::ImageBusy`] if it is locked; [`Error::ImageAttached`] if a loop device has it without that lock, or for
 /// shared use more than one has it; [`Error::LoopDevice`], [`Error::MountImage`], [`Error::ImageReadOnly`],
 /// [`Error::ImageElsewhere`].
-pub fn mount_image(
+pub fn mount_image(image: &Path, described: &Image, image_use: ImageUse) -> Result<Detached, Error> {
+    let options = superblock::options(described.filesystem, Some(described.discard));
+    mount_with(image, described, image_use, &options)
+}
+
+/// Gives a new filesystem the root directory that is `described`, with nothing in it: programs that ask for an empty
+/// directory refuse one with `lost+found` in it. e2fsck(8) makes that again when it needs it.
+///
+/// # Errors
+/// Those of [`mount_image`], and [`Error::PrepareImage`].
+pub fn prepare_image(image: &Path, described: &Image) -> Result<(), Error> {
+    let mut options = superblock::options(described.filesystem, Some(false));
+    if described.filesystem == Filesystem::Ext4 {
+        // Nobody has the image yet, and whoever makes it syncs the file.
+        options.push(("nobarrier", None));
+    }
+    let mount = mount_with(image, described, ImageUse::Exclusive, &options)?;
+    let failed = |source| Error::PrepareImage { image: image.to_owned(), source };
+    let root = sys::openat(mount.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+    match sys::unlinkat(root.as_fd(), Path::new("lost+found"), AtFlags::REMOVEDIR) {
+        Ok(()) => {}
+        Err(error) if error.is(Errno::NOENT) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let Directory { mode, uid, gid } = described.root;
+    rustix::fs::fchown(&root, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|errno| {
+        failed(SyscallError::new(format!("fchown(the root directory, {uid}, {gid})"), errno))
+    })?;
+    // After the owner: changing that clears the set-id bits.
+    rustix::fs::fchmod(&root, Mode::from_raw_mode(mode))
+        .map_err(|errno| failed(SyscallError::new(format!("fchmod(the root directory, {mode:#o})"), errno)))
+}
+
+fn mount_with(
     image: &Path,
-    filesystem: Filesystem,
+    described: &Image,
     image_use: ImageUse,
-    expected_size: u64,
+    options: &[MountOption],
 ) -> Result<Detached, Error> {
     let file = open_image(image, OFlags::RDWR)?;
     let status = image_status(image, file.as_fd())?;
-    if status.size < expected_size {
+    if status.size < described.size {
         return Err(Error::ImageTruncated {
             image: image.to_owned(),
             size: status.size,
-            expected: expected_size,
+            expected: described.size,
         });
     }
     let device = lock_and_attach(image, file, &status, image_use)?;
-    mount_device(image, filesystem, image_use, &device)
+    mount_device(image, described.filesystem, image_use, &device, options)
     // `device` stays open until here: only the mount keeps the loop device from now on.
 }
 
@@ -98,7 +140,8 @@ pub(crate) fn mount_anew(image: &Path, filesystem: Filesystem) -> Result<(LoopDe
     let file = open_image(image, OFlags::RDWR)?;
     let status = image_status(image, file.as_fd())?;
     let device = lock_and_attach(image, file, &status, ImageUse::Shared)?;
-    let mount = mount_device(image, filesystem, ImageUse::Shared, &device)?;
+    let mount =
+        mount_device(image, filesystem, ImageUse::Shared, &device, &superblock::options(filesystem, None))?;
     Ok((device, mount))
 }
 
@@ -135,6 +178,25 @@ pub fn lock_image(image: &Path) -> Result<LockedImage, Error> {
         }
     }
     Ok(LockedImage(file))
+}
+
+/// Mounts an empty filesystem in memory.
+///
+/// # Errors
+/// [`Error::MountTmpfs`].
+pub fn mount_tmpfs(described: &Tmpfs) -> Result<Detached, Error> {
+    let Directory { mode, uid, gid } = described.root;
+    let mut options = vec![
+        ("mode", Some(format!("{mode:o}"))),
+        ("uid", Some(uid.to_string())),
+        ("gid", Some(gid.to_string())),
+    ];
+    options.extend(described.size.map(|size| ("size", Some(size.to_string()))));
+    options.extend(described.inodes.map(|inodes| ("nr_inodes", Some(inodes.to_string()))));
+    let wanted = Wanted { kind: "tmpfs", source: "volhook", options: &options, exclusive: false };
+    superblock::mount(&wanted)
+        .map(Detached)
+        .map_err(|Failed { source, log }| Error::MountTmpfs { log, source })
 }
 
 /// Whether no mount of the image exists, by the lock that [`mount_image`] leaves with the kernel.
@@ -212,39 +274,20 @@ fn mount_device(
     filesystem: Filesystem,
     image_use: ImageUse,
     device: &LoopDevice,
+    options: &[MountOption],
 ) -> Result<Detached, Error> {
-    let name = filesystem.as_str();
-    let failed = |call: String, log: String| {
-        move |errno| Error::MountImage {
-            image: image.to_owned(),
-            filesystem: name,
-            log,
-            source: SyscallError::new(call, errno),
-        }
+    let failed = |log: String, source: SyscallError| Error::MountImage {
+        image: image.to_owned(),
+        filesystem: filesystem.as_str(),
+        log,
+        source,
     };
-    let context = rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)
-        .map_err(failed(format!("fsopen({name:?})"), String::new()))?;
-    rustix::mount::fsconfig_set_string(&context, "source", &device.path)
-        .map_err(failed(format!("fsconfig(SET_STRING, \"source\", {:?})", device.path), String::new()))?;
-    let created = match image_use {
-        ImageUse::Shared => rustix::mount::fsconfig_create(&context),
-        ImageUse::Exclusive => match rustix::mount::fsconfig_create_exclusive(&context) {
-            // Before Linux 6.6 there is no such command; the image's lock is the guard then.
-            Err(Errno::OPNOTSUPP) => rustix::mount::fsconfig_create(&context),
-            result => result,
-        },
-    };
-    if let Err(errno) = created {
-        let call = format!("fsconfig(CREATE) of {name:?} on {:?}", device.path);
-        return Err(failed(call, context_log(context.as_fd()))(errno));
-    }
-    let mount = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-        .map_err(failed(format!("fsmount of {name:?} on {:?}", device.path), String::new()))?;
-
-    let examined =
-        |source| Error::MountImage { image: image.to_owned(), filesystem: name, log: String::new(), source };
-    let on = sys::status(mount.as_fd()).map_err(examined)?.device;
-    if on != sys::status(device.fd.as_fd()).map_err(examined)?.stands_for {
+    let examined = |source| failed(String::new(), source);
+    let exclusive = image_use == ImageUse::Exclusive;
+    let wanted = Wanted { kind: filesystem.as_str(), source: &device.path, options, exclusive };
+    let mount = superblock::mount(&wanted).map_err(|Failed { source, log }| failed(log, source))?;
+    let number = sys::status(device.fd.as_fd()).map_err(examined)?.stands_for;
+    if !is_on(mount.as_fd(), filesystem, number).map_err(examined)? {
         return Err(Error::ImageElsewhere { image: image.to_owned(), device: device.path.clone() });
     }
     let flags = rustix::fs::fstatvfs(&mount)
@@ -256,19 +299,20 @@ fn mount_device(
     Ok(Detached(mount))
 }
 
-/// What the kernel has to say about a filesystem context, one line.
-fn context_log(context: BorrowedFd<'_>) -> String {
-    let mut lines = Vec::new();
-    let mut buffer = [0_u8; 1024];
-    while let Ok(length) = rustix::io::read(context, &mut buffer) {
-        let line = String::from_utf8_lossy(&buffer[..length]);
-        // Each message starts with its kind: `e `, `w ` or `i `.
-        lines.push(line.get(2..).unwrap_or_default().trim().to_owned());
+/// Whether `mount` shows the filesystem on `device`, as (major, minor): between the path of a device and the kernel's
+/// looking it up somebody might change what it stands for.
+pub(crate) fn is_on(mount: BorrowedFd<'_>, filesystem: Filesystem, device: (u32, u32)) -> sys::Result<bool> {
+    match filesystem {
+        Filesystem::Btrfs => btrfs::is_on(mount, device),
+        Filesystem::Ext4 | Filesystem::Xfs => Ok(sys::status(mount)?.device == device),
     }
-    lines.join("; ")
 }
 
 impl Detached {
+    pub(crate) fn new(mount: OwnedFd) -> Self {
+        Self(mount)
+    }
+
     /// A mount of only what is at `sub` inside the volume. If nothing is there, an empty entry of the kind
     /// `create` is made, with the directories above it.
     ///

@@ -12,6 +12,7 @@ use std::time::Duration;
 use std::time::Instant;
 use volhook_core::decision::EntryKind;
 use volhook_core::decision::Filesystem;
+use volhook_core::decision::Image;
 use volhook_core::names::SubPath;
 use volhook_mounts::Error;
 use volhook_mounts::source::Detached;
@@ -28,7 +29,7 @@ fn image(folder: &Path) -> PathBuf {
 }
 
 fn mount(image: &Path, image_use: ImageUse) -> Result<Detached, Error> {
-    mount_image(image, Filesystem::Ext4, image_use, SIZE)
+    mount_image(image, &Image::new(SIZE, Filesystem::Ext4), image_use)
 }
 
 /// The loop devices that have the image, as losetup(8) sees it.

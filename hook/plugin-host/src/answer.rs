@@ -7,11 +7,13 @@ use volhook_core::decision::AttachRequest;
 use volhook_core::decision::Attachment;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Creation;
+use volhook_core::decision::Directory;
 use volhook_core::decision::OptionKind;
 use volhook_core::decision::Pairs;
 use volhook_core::decision::PluginInfo;
 use volhook_core::decision::PolicyClaim;
 use volhook_core::decision::Refusal;
+use volhook_core::names::SubPath;
 use volhook_core::names::Target;
 use volhook_core::names::VolumeName;
 use volhook_core::names::shorten;
@@ -123,23 +125,45 @@ fn fits(kind: &OptionKind, text: &str) -> bool {
         OptionKind::Size => size::parse(text).is_ok(),
         OptionKind::Boolean => matches!(text, "true" | "false"),
         OptionKind::Choice(choices) => choices.iter().any(|choice| choice == text),
+        // Its entries have names that only who gives them knows.
+        OptionKind::Table => false,
     }
+}
+
+fn root(directory: &Directory) -> Result<(), Fault> {
+    if directory.mode > 0o7777 {
+        return nonsense(format!("{:o} is no mode of a directory", directory.mode));
+    }
+    // -1 means "leave as it is" to chown(2).
+    if directory.uid == u32::MAX || directory.gid == u32::MAX {
+        return nonsense(format!("{} is no user or group id", u32::MAX));
+    }
+    Ok(())
 }
 
 /// Checks an answer to `create`.
 pub(crate) fn creation(mut creation: Creation) -> Result<Creation, Fault> {
+    let bytes = |what: &str, size: u64| {
+        if size == 0 || i64::try_from(size).is_err() {
+            return nonsense(format!("{what} cannot have {size} bytes"));
+        }
+        Ok(())
+    };
     match &creation.backing {
-        Backing::Directory(directory) if directory.mode > 0o7777 => {
-            return nonsense(format!("{:o} is no mode of a directory", directory.mode));
+        Backing::Directory(directory) => root(directory)?,
+        Backing::Image(image) => {
+            bytes("an image", image.size)?;
+            root(&image.root)?;
+            pairs("settings for mkfs", &image.mkfs)?;
         }
-        // -1 means "leave as it is" to chown(2).
-        Backing::Directory(directory) if directory.uid == u32::MAX || directory.gid == u32::MAX => {
-            return nonsense(format!("{} is no user or group id", u32::MAX));
+        Backing::Tmpfs(tmpfs) => {
+            tmpfs.size.map_or(Ok(()), |size| bytes("a tmpfs", size))?;
+            if tmpfs.inodes == Some(0) {
+                return nonsense("a tmpfs cannot have 0 inodes");
+            }
+            root(&tmpfs.root)?;
         }
-        Backing::Image(image) if image.size == 0 || i64::try_from(image.size).is_err() => {
-            return nonsense(format!("an image cannot have {} bytes", image.size));
-        }
-        Backing::Directory(_) | Backing::Image(_) => {}
+        Backing::HostPath(_) | Backing::Device(_) => {}
     }
     if creation.limit.is_some_and(|limit| i64::try_from(limit).is_err()) {
         return nonsense("its limit is more than a file can have");
@@ -170,6 +194,9 @@ pub(crate) fn claims(claims: Vec<PolicyClaim>) -> Result<Vec<PolicyClaim>, Fault
         Target::new(&claim.target).map_err(|error| Fault::Nonsense(error.to_string()))?;
         pairs("options", &claim.options)?;
         pairs("labels", &claim.labels)?;
+        if let Some(subpath) = &claim.subpath {
+            SubPath::new(subpath).map_err(|error| Fault::Nonsense(error.to_string()))?;
+        }
     }
     Ok(claims)
 }

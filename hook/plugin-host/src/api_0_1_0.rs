@@ -1,7 +1,9 @@
 //! Version 0.1.0 of the interfaces in `wit/`: its generated types, and the way to and from volhook's own.
 
+use crate::error::Fault;
 use crate::sandbox::Limits;
 use volhook_core::decision as core;
+use volhook_core::names::AbsolutePath;
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
@@ -36,10 +38,13 @@ impl Driver {
         &self,
         store: &mut Store<Limits>,
         request: &core::CreateRequest,
-    ) -> wasmtime::Result<Result<core::Creation, core::Refusal>> {
+    ) -> wasmtime::Result<Result<Result<core::Creation, core::Refusal>, Fault>> {
         let plugin = self.0.instantiate(&mut *store)?;
         let answer = plugin.volhook_plugin_driver().call_create(store, &request.into())?;
-        Ok(answer.map(Into::into).map_err(Into::into))
+        Ok(match answer {
+            Ok(answer) => creation(answer).map(Ok),
+            Err(refusal) => Ok(Err(refusal.into())),
+        })
     }
 
     pub(crate) fn attach(
@@ -95,6 +100,7 @@ macro_rules! common {
                     $interface::OptionKind::Size => core::OptionKind::Size,
                     $interface::OptionKind::Boolean => core::OptionKind::Boolean,
                     $interface::OptionKind::Choice(choices) => core::OptionKind::Choice(choices),
+                    $interface::OptionKind::Table => core::OptionKind::Table,
                 };
                 Self { name: option.name, kind, default: option.default, about: option.about }
             }
@@ -205,27 +211,53 @@ impl From<&core::HolderInfo> for driver::HolderInfo {
     }
 }
 
-impl From<driver::Creation> for core::Creation {
-    fn from(creation: driver::Creation) -> Self {
-        let backing = match creation.backing {
-            driver::Backing::Directory(directory) => core::Backing::Directory(core::Directory {
-                mode: directory.mode,
-                uid: directory.uid,
-                gid: directory.gid,
-            }),
-            driver::Backing::Image(image) => core::Backing::Image(core::Image {
-                size: image.size,
-                filesystem: match image.filesystem {
-                    driver::Filesystem::Ext4 => core::Filesystem::Ext4,
-                },
-            }),
-        };
-        Self {
-            backing,
-            options: creation.options,
-            limit: creation.limit,
-            sharing: creation.sharing.map(Into::into),
-            notes: creation.notes,
+/// The creation, unless a path in it is none.
+fn creation(creation: driver::Creation) -> Result<core::Creation, Fault> {
+    let path = |text: &str| AbsolutePath::new(text).map_err(|error| Fault::Nonsense(error.to_string()));
+    let backing = match creation.backing {
+        driver::Backing::Directory(directory) => core::Backing::Directory(directory.into()),
+        driver::Backing::Image(image) => core::Backing::Image(core::Image {
+            size: image.size,
+            filesystem: image.filesystem.into(),
+            root: image.root.into(),
+            mkfs: image.mkfs,
+            discard: image.discard,
+            preallocated: image.preallocated,
+        }),
+        driver::Backing::Tmpfs(tmpfs) => core::Backing::Tmpfs(core::Tmpfs {
+            size: tmpfs.size,
+            inodes: tmpfs.inodes,
+            root: tmpfs.root.into(),
+        }),
+        driver::Backing::HostPath(host) => {
+            core::Backing::HostPath(core::HostPath { path: path(&host.path)? })
+        }
+        driver::Backing::Device(device) => core::Backing::Device(core::Device {
+            path: path(&device.path)?,
+            filesystem: device.filesystem.into(),
+        }),
+    };
+    Ok(core::Creation {
+        backing,
+        options: creation.options,
+        limit: creation.limit,
+        sharing: creation.sharing.map(Into::into),
+        notes: creation.notes,
+    })
+}
+
+impl From<driver::Directory> for core::Directory {
+    fn from(directory: driver::Directory) -> Self {
+        Self { mode: directory.mode, uid: directory.uid, gid: directory.gid }
+    }
+}
+
+impl From<driver::Filesystem> for core::Filesystem {
+    fn from(filesystem: driver::Filesystem) -> Self {
+        match filesystem {
+            driver::Filesystem::Ext4 => Self::Ext4,
+            driver::Filesystem::Xfs => Self::Xfs,
+            driver::Filesystem::Btrfs => Self::Btrfs,
         }
     }
 }
@@ -275,6 +307,8 @@ impl From<policy::Claim> for core::PolicyClaim {
             options: claim.options,
             labels: claim.labels,
             access: claim.access.into(),
+            subpath: claim.subpath,
+            no_copy: claim.no_copy,
         }
     }
 }

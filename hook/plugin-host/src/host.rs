@@ -246,12 +246,12 @@ struct Loaded<A> {
 
 impl<A> Loaded<A> {
     /// Calls the plugin in an instance of its own.
-    fn call<T>(
+    fn call<T, C>(
         &self,
         call: &'static str,
         run: impl FnOnce(&A, &mut wasmtime::Store<Limits>) -> wasmtime::Result<T>,
-        check: impl FnOnce(T) -> Result<T, crate::error::Fault>,
-    ) -> Result<T, PluginError> {
+        check: impl FnOnce(T) -> Result<C, crate::error::Fault>,
+    ) -> Result<C, PluginError> {
         let answer = sandbox::call(&self.engine, &self.plugin, call, |store| run(&self.api, store))?;
         check(answer).map_err(|fault| PluginError::Fault { plugin: self.plugin.name.clone(), call, fault })
     }
@@ -291,7 +291,7 @@ impl Driver {
         self.0.call(
             "create",
             |driver, store| driver.create(store, request),
-            |answer| match answer {
+            |answer| match answer? {
                 Ok(creation) => answer::creation(creation).map(Ok),
                 Err(refusal) => Ok(Err(answer::refusal(refusal))),
             },

@@ -7,6 +7,7 @@ use volhook_core::decision::Access;
 use volhook_core::decision::Backing;
 use volhook_core::decision::PluginKind;
 use volhook_core::decision::Sharing;
+use volhook_core::names::AbsolutePath;
 use volhook_plugin::Driver;
 use volhook_plugin::Policy;
 use volhook_plugin::driver;
@@ -116,6 +117,7 @@ fn driver_info(info: driver::Info) -> core::PluginInfo {
                 driver::OptionKind::Size => core::OptionKind::Size,
                 driver::OptionKind::Boolean => core::OptionKind::Boolean,
                 driver::OptionKind::Choice(choices) => core::OptionKind::Choice(choices),
+                driver::OptionKind::Table => core::OptionKind::Table,
             },
             default: option.default,
             about: option.about,
@@ -124,7 +126,7 @@ fn driver_info(info: driver::Info) -> core::PluginInfo {
     core::PluginInfo { name: info.name, about: info.about, options }
 }
 
-fn native_create(request: &core::CreateRequest) -> Result<core::Creation, core::Refusal> {
+fn native_create<D: Driver>(request: &core::CreateRequest) -> Result<core::Creation, core::Refusal> {
     let request = driver::CreateRequest {
         volume: request.volume.clone(),
         tenant: request.tenant.clone(),
@@ -135,16 +137,9 @@ fn native_create(request: &core::CreateRequest) -> Result<core::Creation, core::
         usage: driver::Usage { volumes: request.usage.volumes, bytes: request.usage.bytes, more: Vec::new() },
         more: Vec::new(),
     };
-    match volhook_block::Block::create(request) {
+    match D::create(request) {
         Ok(creation) => Ok(core::Creation {
-            backing: match creation.backing {
-                driver::Backing::Directory(d) => {
-                    Backing::Directory(core::Directory { mode: d.mode, uid: d.uid, gid: d.gid })
-                }
-                driver::Backing::Image(image) => {
-                    Backing::Image(core::Image { size: image.size, filesystem: core::Filesystem::Ext4 })
-                }
-            },
+            backing: backing(creation.backing),
             options: creation.options,
             limit: creation.limit,
             sharing: creation.sharing.map(|sharing| match sharing {
@@ -155,6 +150,35 @@ fn native_create(request: &core::CreateRequest) -> Result<core::Creation, core::
             notes: creation.notes,
         }),
         Err(refusal) => Err(core::Refusal { reason: refusal.reason, hint: refusal.hint }),
+    }
+}
+
+fn backing(native: driver::Backing) -> Backing {
+    let root = |d: driver::Directory| core::Directory { mode: d.mode, uid: d.uid, gid: d.gid };
+    let filesystem = |filesystem| match filesystem {
+        driver::Filesystem::Ext4 => core::Filesystem::Ext4,
+        driver::Filesystem::Xfs => core::Filesystem::Xfs,
+        driver::Filesystem::Btrfs => core::Filesystem::Btrfs,
+    };
+    let path = |text: String| AbsolutePath::new(&text).expect("a path that the host accepts");
+    match native {
+        driver::Backing::Directory(directory) => Backing::Directory(root(directory)),
+        driver::Backing::Image(image) => Backing::Image(core::Image {
+            size: image.size,
+            filesystem: filesystem(image.filesystem),
+            root: root(image.root),
+            mkfs: image.mkfs,
+            discard: image.discard,
+            preallocated: image.preallocated,
+        }),
+        driver::Backing::Tmpfs(tmpfs) => {
+            Backing::Tmpfs(core::Tmpfs { size: tmpfs.size, inodes: tmpfs.inodes, root: root(tmpfs.root) })
+        }
+        driver::Backing::HostPath(host) => Backing::HostPath(core::HostPath { path: path(host.path) }),
+        driver::Backing::Device(device) => Backing::Device(core::Device {
+            path: path(device.path),
+            filesystem: filesystem(device.filesystem),
+        }),
     }
 }
 
@@ -181,6 +205,8 @@ fn native_claims(request: &core::ClaimsRequest) -> Result<Vec<core::PolicyClaim>
                 options: claim.options,
                 labels: claim.labels,
                 access: Access::ReadWrite,
+                subpath: claim.subpath,
+                no_copy: claim.no_copy,
             })
             .collect()),
         Err(refusal) => Err(core::Refusal { reason: refusal.reason, hint: refusal.hint }),
@@ -201,7 +227,7 @@ proptest! {
         let mut request = create_request(options);
         request.usage = core::Usage { volumes: usage.0, bytes: usage.1 };
         let sandboxed = host().driver("block").unwrap().create(&request).unwrap();
-        match (sandboxed, native_create(&request)) {
+        match (sandboxed, native_create::<volhook_block::Block>(&request)) {
             // What a refusal quotes of the input is made printable on the way.
             (Err(sandboxed), Err(native)) => prop_assert_eq!(sandboxed.hint, native.hint),
             (sandboxed, native) => prop_assert_eq!(sandboxed, native),

@@ -23,8 +23,8 @@ use volhook_core::decision::Backing;
 use volhook_core::decision::Directory;
 use volhook_core::decision::Image;
 use volhook_core::volume::Volume;
+use volhook_mounts::recognize::recognize;
 use volhook_mounts::source;
-use volhook_mounts::superblock;
 
 /// Something that can become a volume.
 #[derive(Debug)]
@@ -63,11 +63,11 @@ impl Adoptable {
                 Backing::Directory(Directory { mode, uid: stat.st_uid, gid: stat.st_gid })
             }
             FileType::RegularFile => {
-                let Some(found) = superblock::recognize(&opened) else {
+                let Some(found) = recognize(&opened) else {
                     return Err(failed("there is no filesystem in it that volhook can mount".to_owned()));
                 };
                 let size = stat.st_size.unsigned_abs();
-                Backing::Image(Image { size, filesystem: found.filesystem })
+                Backing::Image(Image::new(size, found.filesystem))
             }
             _ => return Err(failed("it is neither a directory nor a regular file".to_owned())),
         };
@@ -89,23 +89,21 @@ impl Store {
     /// [`create`](Self::create).
     pub fn adopt(&self, found: &Adoptable, volume: &Volume) -> Result<Created, StoreError> {
         let failed = |reason: String| StoreError::Adopt { path: found.path.clone(), reason };
-        let _locked = match &volume.backing {
-            Backing::Image(_) => {
-                let locked = source::lock_image(&found.path);
-                Some(locked.map_err(|error| failed(format!("it cannot be locked: {error}")))?)
-            }
-            Backing::Directory(_) => None,
+        let is_image = matches!(volume.backing, Backing::Image(_));
+        let _locked = if is_image {
+            let locked = source::lock_image(&found.path);
+            Some(locked.map_err(|error| failed(format!("it cannot be locked: {error}")))?)
+        } else {
+            None
         };
-        let created = self.create_with(volume, |stage| {
-            Ok(match &volume.backing {
-                Backing::Directory(directory) => (stage.make_directory(directory)?, DATA),
-                Backing::Image(_) => (stage.new_file(IMAGE)?, IMAGE),
-            })
+        let created = self.create_with(volume, |stage| match &volume.backing {
+            Backing::Directory(directory) => Ok(Some((stage.make_directory(directory)?, DATA))),
+            _ => Ok(Some((stage.new_file(IMAGE)?, IMAGE))),
         })?;
         let Created::New(made) = &created else { return Ok(created) };
         let folder = self.root().and_then(|root| files::folder_below(root, &below(&made.id)));
         let moved = folder.and_then(|folder| {
-            let content = if matches!(volume.backing, Backing::Directory(_)) { DATA } else { IMAGE };
+            let content = if is_image { IMAGE } else { DATA };
             rustix::fs::renameat(&found.parent, &found.name, &folder, content)?;
             rustix::fs::fsync(&folder)?;
             rustix::fs::fsync(&found.parent)
@@ -128,12 +126,11 @@ impl Store {
         let path = self.folder(&volume.id);
         let image = path.join(IMAGE);
         // Only what is empty: remove_dir fails for anything else.
-        let emptied = match &volume.backing {
-            Backing::Directory(_) => std::fs::remove_dir(path.join(DATA)).is_ok(),
-            Backing::Image(_) => {
-                let is_empty = std::fs::symlink_metadata(&image).is_ok_and(|metadata| metadata.len() == 0);
-                is_empty && std::fs::remove_file(image).is_ok()
-            }
+        let is_empty = |image: &Path| std::fs::symlink_metadata(image).is_ok_and(|it| it.len() == 0);
+        let emptied = if matches!(volume.backing, Backing::Image(_)) {
+            is_empty(&image) && std::fs::remove_file(image).is_ok()
+        } else {
+            std::fs::remove_dir(path.join(DATA)).is_ok()
         };
         if emptied {
             let _ = std::fs::remove_file(path.join(SIDECAR));

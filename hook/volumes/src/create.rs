@@ -2,7 +2,7 @@
 
 use crate::error::StoreError;
 use crate::files;
-use crate::program::Program;
+use crate::image;
 use crate::store::DATA;
 use crate::store::IMAGE;
 use crate::store::SIDECAR;
@@ -29,8 +29,6 @@ use std::time::Instant;
 use uuid::Uuid;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Directory;
-use volhook_core::decision::Filesystem;
-use volhook_core::decision::Image;
 use volhook_core::volume::SIDECAR_FORMAT;
 use volhook_core::volume::Volume;
 
@@ -75,7 +73,7 @@ impl Store {
     pub(crate) fn create_with(
         &self,
         volume: &Volume,
-        make: impl FnOnce(&Stage<'_>) -> Result<Content, StoreError>,
+        make: impl FnOnce(&Stage<'_>) -> Result<Option<Content>, StoreError>,
     ) -> Result<Created, StoreError> {
         check(volume)?;
         if let Some(existing) = self.find(&volume.id)? {
@@ -162,7 +160,11 @@ struct Places {
     tenant: OwnedFd,
 }
 
-fn failed(volume: &Volume, step: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> StoreError {
+pub(crate) fn failed(
+    volume: &Volume,
+    step: &'static str,
+    path: PathBuf,
+) -> impl FnOnce(io::Error) -> StoreError {
     let volume = volume.id.clone();
     move |source| StoreError::Create { volume, step, path, source }
 }
@@ -173,17 +175,23 @@ fn check(volume: &Volume) -> Result<(), StoreError> {
     if !files::is_uuid(&volume.uuid) {
         return invalid("its uuid is not a lower-case UUID");
     }
-    match &volume.backing {
-        _ if volume.format != SIDECAR_FORMAT => invalid("its record is of another format"),
-        Backing::Directory(directory) if directory.mode & !MODE_BITS != 0 => {
-            invalid("its mode has more than permission bits")
-        }
-        // These values mean "leave as it is" to fchown(2).
-        Backing::Directory(directory) if directory.uid == u32::MAX || directory.gid == u32::MAX => {
-            invalid("its owner is not a user or group id")
-        }
-        _ => Ok(()),
+    if volume.format != SIDECAR_FORMAT {
+        return invalid("its record is of another format");
     }
+    let root = match &volume.backing {
+        Backing::Directory(directory) => directory,
+        Backing::Image(image) => &image.root,
+        Backing::Tmpfs(tmpfs) => &tmpfs.root,
+        Backing::HostPath(_) | Backing::Device(_) => return Ok(()),
+    };
+    if root.mode & !MODE_BITS != 0 {
+        return invalid("its mode has more than permission bits");
+    }
+    // These values mean "leave as it is" to fchown(2).
+    if root.uid == u32::MAX || root.gid == u32::MAX {
+        return invalid("its owner is not a user or group id");
+    }
+    Ok(())
 }
 
 /// What holds a new volume's data, open, and its name in the volume's folder.
@@ -230,19 +238,30 @@ impl<'a> Stage<'a> {
         move |errno| failed(errno.into())
     }
 
-    fn make_content(&self, deadline: Instant) -> Result<Content, StoreError> {
+    fn make_content(&self, deadline: Instant) -> Result<Option<Content>, StoreError> {
         Ok(match &self.volume.backing {
-            Backing::Directory(directory) => (self.make_directory(directory)?, DATA),
-            Backing::Image(image) => (self.make_image(image, deadline)?, IMAGE),
+            Backing::Directory(directory) => Some((self.make_directory(directory)?, DATA)),
+            Backing::Image(image) => {
+                let file = self.new_file(IMAGE)?;
+                image::make(self.volume, image, &file, &self.path.join(IMAGE), deadline)?;
+                Some((file, IMAGE))
+            }
+            // Their content is not in the store.
+            Backing::Tmpfs(_) | Backing::HostPath(_) | Backing::Device(_) => None,
         })
     }
 
-    fn build(&self, make: impl FnOnce(&Self) -> Result<Content, StoreError>) -> Result<(), StoreError> {
-        let (content, part) = make(self)?;
+    fn build(
+        &self,
+        make: impl FnOnce(&Self) -> Result<Option<Content>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let content = make(self)?;
         let sidecar = self.write_sidecar()?;
         // All at the end: on most filesystems the first then writes out what the others would.
         rustix::fs::fsync(sidecar).map_err(self.failed("sync", SIDECAR))?;
-        rustix::fs::fsync(content).map_err(self.failed("sync", part))?;
+        if let Some((content, part)) = content {
+            rustix::fs::fsync(content).map_err(self.failed("sync", part))?;
+        }
         rustix::fs::fsync(&self.folder).map_err(self.failed("sync", ""))
     }
 
@@ -255,45 +274,6 @@ impl<'a> Stage<'a> {
         rustix::fs::fchmod(&data, Mode::from_raw_mode(directory.mode))
             .map_err(self.failed("change the mode of", DATA))?;
         Ok(data)
-    }
-
-    fn make_image(&self, image: &Image, deadline: Instant) -> Result<OwnedFd, StoreError> {
-        let file = self.new_file(IMAGE)?;
-        let filesystem =
-            rustix::fs::fstatvfs(&file).map_err(self.failed("examine the filesystem of", IMAGE))?;
-        let capacity = filesystem.f_blocks.saturating_mul(filesystem.f_frsize);
-        if image.size > capacity {
-            return Err(StoreError::LargerThanFilesystem {
-                volume: self.volume.id.clone(),
-                path: self.path.clone(),
-                size: image.size,
-                capacity,
-            });
-        }
-        rustix::fs::ftruncate(&file, image.size).map_err(self.failed("extend", IMAGE))?;
-        match image.filesystem {
-            Filesystem::Ext4 => self.make_ext4(deadline)?,
-        }
-        Ok(file)
-    }
-
-    fn make_ext4(&self, deadline: Instant) -> Result<(), StoreError> {
-        let image = self.path.join(IMAGE);
-        // On a small image mke2fs would choose blocks smaller than the 4096 bytes that direct I/O on a loop device
-        // may need. Nothing is reserved for root, and nothing is written that the kernel can write later.
-        let mkfs = self.program("mkfs.ext4")?.args(["-F", "-q", "-b", "4096", "-m", "0"]);
-        let mkfs = mkfs.args(["-U", &self.volume.uuid]);
-        let mkfs = mkfs.args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"]);
-        mkfs.args([&image]).run(&[0], deadline)?;
-        // A new volume is empty: programs that ask for an empty directory refuse one with lost+found in it.
-        // e2fsck(8) makes it again when it needs it.
-        let debugfs = self.program("debugfs")?.args(["-w", "-R", "rmdir lost+found"]);
-        debugfs.args([&image]).run(&[0], deadline)?;
-        Ok(())
-    }
-
-    fn program(&self, name: &'static str) -> Result<Program<'_>, StoreError> {
-        Program::find("create", &self.volume.id, name, "e2fsprogs")
     }
 
     fn write_sidecar(&self) -> Result<File, StoreError> {

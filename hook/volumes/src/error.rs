@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use volhook_core::mkfs::MkfsError;
 use volhook_core::names::VolumeId;
 
 /// A failure of the volume store. After a failed creation nothing is left behind, except that a volume stays whose
@@ -140,6 +141,37 @@ pub enum StoreError {
         size: u64,
         /// The filesystem's size in bytes.
         capacity: u64,
+    },
+    /// An image whose bytes are to be taken at once does not fit now.
+    #[error(
+        "cannot create volume \"{volume}\": {size} bytes are more than are free on the filesystem of {} ({free} bytes)",
+        path.display()
+    )]
+    NoRoom {
+        /// The volume.
+        volume: VolumeId,
+        /// The image.
+        path: PathBuf,
+        /// The size wanted in bytes.
+        size: u64,
+        /// How many bytes are free.
+        free: u64,
+    },
+    /// A setting of a filesystem's maker is not acceptable.
+    #[error("cannot create volume \"{volume}\"")]
+    MkfsSetting {
+        /// The volume.
+        volume: VolumeId,
+        /// What is wrong with it.
+        source: MkfsError,
+    },
+    /// A new filesystem could not be made ready.
+    #[error("cannot create volume \"{volume}\": its new filesystem cannot be made ready")]
+    Prepare {
+        /// The volume.
+        volume: VolumeId,
+        /// The failure.
+        source: Box<volhook_mounts::Error>,
     },
     /// A step of a creation failed.
     #[error("cannot create volume \"{volume}\": cannot {step} {}", path.display())]

@@ -39,6 +39,7 @@ mod create;
 mod empty;
 mod error;
 mod files;
+mod image;
 mod measure;
 mod program;
 mod remove;

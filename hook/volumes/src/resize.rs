@@ -17,9 +17,9 @@ use volhook_core::decision::Image;
 use volhook_core::size;
 use volhook_core::volume::Volume;
 use volhook_mounts::grow;
+use volhook_mounts::recognize::recognize;
 use volhook_mounts::source;
 use volhook_mounts::source::LockedImage;
-use volhook_mounts::superblock;
 
 /// The name of the option that drivers of images give their size in.
 const SIZE: &str = "size";
@@ -53,10 +53,13 @@ impl Changing<'_> {
         }
         match image.filesystem {
             Filesystem::Ext4 if !mounted => self.resize_ext4(size, deadline)?,
-            filesystem => grow::grow_image(&path, filesystem).map_err(self.image_failed())?,
+            filesystem => {
+                // The kernel takes the lock while it has it mounted.
+                drop(locked);
+                grow::grow_image(&path, filesystem).map_err(self.image_failed())?;
+            }
         }
         self.sync_image(&file)?;
-        drop(locked);
         self.write(resized(&self.volume, image, size))
     }
 
@@ -67,14 +70,22 @@ impl Changing<'_> {
     /// damaged, [`StoreError::Change`], and those of programs.
     pub fn shrink(&mut self, size: u64, deadline: Instant) -> Result<(), StoreError> {
         let image = self.image()?;
-        let _locked = self.lock_image(&self.store.image_path(&self.volume))?;
+        let path = self.store.image_path(&self.volume);
+        let mut locked = self.lock_image(&path)?;
         let file = self.store.open_image(&self.volume)?;
         match image.filesystem {
             Filesystem::Ext4 => self.resize_ext4(size, deadline)?,
+            Filesystem::Btrfs => {
+                drop(locked);
+                grow::shrink_btrfs(&path, size).map_err(self.image_failed())?;
+                locked = self.lock_image(&path)?;
+            }
+            Filesystem::Xfs => return Err(self.impossible("an XFS filesystem cannot be made smaller")),
         }
         self.sync_image(&file)?;
         self.write(resized(&self.volume, image, size))?;
         rustix::fs::ftruncate(&file, size).map_err(|errno| self.failed("shorten", IMAGE)(errno.into()))?;
+        drop(locked);
         self.sync_image(&file)
     }
 
@@ -107,8 +118,8 @@ impl Changing<'_> {
     /// The bytes that an ext4 filesystem can be shrunk to, by resize2fs's own estimate.
     fn smallest_ext4(&self, deadline: Instant) -> Result<Option<u64>, StoreError> {
         let path = self.store.image_path(&self.volume);
-        let superblock = superblock::recognize(self.store.open_image(&self.volume)?);
-        let Some(block) = superblock.map(|found| u64::from(found.block_size)) else { return Ok(None) };
+        let found = recognize(self.store.open_image(&self.volume)?);
+        let Some(block) = found.map(|found| u64::from(found.block_size)) else { return Ok(None) };
         let output = self.program("resize2fs")?.args(["-P".as_ref(), path.as_os_str()]).output(deadline)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let blocks: Option<u64> = text.rsplit(' ').next().and_then(|word| word.trim().parse().ok());

@@ -43,17 +43,20 @@ struct Cache {
 }
 
 impl Store {
-    /// How many bytes of the disk the volume's content takes. A file with several names counts once; other
-    /// filesystems mounted below do not count.
+    /// How many bytes of the store's disk the volume's content takes: none when it is not in the store. A file with
+    /// several names counts once; other filesystems mounted below do not count.
     ///
     /// # Errors
     /// Those of [`open_directory`](Self::open_directory) and [`open_image`](Self::open_image), and
     /// [`StoreError::Measure`].
     pub fn size(&self, volume: &Volume) -> Result<u64, StoreError> {
         let open = || match &volume.backing {
-            Backing::Directory(_) => self.open_directory(volume),
             Backing::Image(_) => self.open_image_for(volume, OFlags::RDONLY),
+            _ => self.open_directory(volume),
         };
+        if matches!(volume.backing, Backing::Tmpfs(_) | Backing::HostPath(_) | Backing::Device(_)) {
+            return Ok(0);
+        }
         let counted = measure::bytes_used(|| open().map_err(Uncounted::Store));
         counted.map_err(|error| error.about(self, volume))
     }

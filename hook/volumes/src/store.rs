@@ -268,6 +268,10 @@ impl Store {
         match &volume.backing {
             Backing::Directory(_) => self.directory_path(&volume.id),
             Backing::Image(_) => self.image_path(volume),
+            Backing::HostPath(host) => PathBuf::from(host.path.as_str()),
+            Backing::Device(device) => PathBuf::from(device.path.as_str()),
+            // It is nowhere but in containers.
+            Backing::Tmpfs(_) => self.folder(&volume.id),
         }
     }
 

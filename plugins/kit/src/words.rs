@@ -74,10 +74,36 @@ impl Default for driver::Directory {
 }
 
 impl driver::Image {
-    /// An image of `size` bytes.
+    /// A sparse image of `size` bytes whose root directory is root's, made without further settings. What was
+    /// written once stays allocated.
     #[must_use]
     pub fn new(size: u64, filesystem: driver::Filesystem) -> Self {
-        Self { size, filesystem, more: Vec::new() }
+        let (root, mkfs, more) = (driver::Directory::default(), Vec::new(), Vec::new());
+        Self { size, filesystem, root, mkfs, discard: false, preallocated: false, more }
+    }
+}
+
+impl Default for driver::Tmpfs {
+    /// With the kernel's limits, owned by root, and for everybody to write, as `/tmp` is.
+    fn default() -> Self {
+        let root = driver::Directory { mode: 0o1777, ..driver::Directory::default() };
+        Self { size: None, inodes: None, root, more: Vec::new() }
+    }
+}
+
+impl driver::HostPath {
+    /// The directory `path`.
+    #[must_use]
+    pub fn new(path: impl Into<String>) -> Self {
+        Self { path: path.into(), more: Vec::new() }
+    }
+}
+
+impl driver::Device {
+    /// The device `path` with this filesystem on it.
+    #[must_use]
+    pub fn new(path: impl Into<String>, filesystem: driver::Filesystem) -> Self {
+        Self { path: path.into(), filesystem, more: Vec::new() }
     }
 }
 
@@ -116,6 +142,8 @@ impl policy::Claim {
             options: Vec::new(),
             labels: Vec::new(),
             access: policy::Access::ReadWrite,
+            subpath: None,
+            no_copy: false,
             more: Vec::new(),
         }
     }

@@ -42,8 +42,8 @@ pub(crate) fn adopt(context: &Context, adoption: &Adoption<'_>) -> Result<(), Fa
     }
     let found = Adoptable::look(&path).map_err(Failure::new)?;
     let driver = adoption.driver.unwrap_or(match found.backing() {
-        Backing::Directory(_) => "local",
         Backing::Image(_) => "block",
+        _ => "local",
     });
     let (driver, options) = (Some(driver), Vec::new());
     let wanted = Wanted { id: &id, driver, options: &options, labels: &labels, member: None };
@@ -84,11 +84,9 @@ fn as_found(asked: Volume, backing: &Backing) -> Result<Volume, Failure> {
             backing: backing.clone(),
             ..asked
         }),
-        Backing::Directory(_) if same_kind => Ok(Volume { backing: backing.clone(), ..asked }),
-        Backing::Directory(_) => {
-            Err(Failure::new(format!("driver {} does not keep volumes in directories", asked.driver))
-                .hint("leave --driver out"))
-        }
+        _ if same_kind => Ok(Volume { backing: backing.clone(), ..asked }),
+        _ => Err(Failure::new(format!("driver {} does not keep volumes in directories", asked.driver))
+            .hint("leave --driver out")),
     }
 }
 

@@ -33,8 +33,13 @@ pub(crate) fn mount(
 ) -> Result<(), Failure> {
     let volume = guard::existing(context, &guard::volume_id(tenant, name)?)?;
     let Backing::Image(image) = &volume.backing else {
-        return Err(Failure::new(format!("volume {:?} is no image, there is nothing to mount", volume.id))
-            .hint(format!("its files are in {}", context.store.place(&volume).display())));
+        let failure = Failure::new(format!("volume {:?} is no image, there is nothing to mount", volume.id));
+        return Err(match &volume.backing {
+            Backing::Directory(_) | Backing::HostPath(_) => {
+                failure.hint(format!("its files are in {}", context.store.place(&volume).display()))
+            }
+            _ => failure,
+        });
     };
     let directory = match directory {
         Some(directory) => std::path::absolute(directory)
@@ -48,7 +53,7 @@ pub(crate) fn mount(
     let hold = Hold::take(context, Command::Mount, &[need])?;
     let sharing = if hold.is_exclusive() { ImageUse::Exclusive } else { ImageUse::Shared };
     let path = context.store.image_path(&volume);
-    source::mount_image(&path, image.filesystem, sharing, image.size)
+    source::mount_image(&path, image, sharing)
         .and_then(|mounted| host::attach(&mounted, &directory, read_only))
         .map_err(|error| Failure::context(format!("cannot mount volume {:?}", volume.id), error))?;
     hold.keep();

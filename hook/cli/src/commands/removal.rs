@@ -169,7 +169,7 @@ fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> {
                     .about(id.clone()));
             }
         },
-        Backing::Directory(_) => None,
+        _ => None,
     };
     let now = Timestamp::now();
     context.store.discard(volume, now).map_err(Failure::new)?;

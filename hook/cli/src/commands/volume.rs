@@ -16,6 +16,7 @@ use crate::template::Template;
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
+use std::path::PathBuf;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Pairs;
 use volhook_core::lease::LeaseTable;
@@ -174,13 +175,14 @@ fn describe_as_docker(context: &Context, table: &LeaseTable, volume: &Volume) ->
 }
 
 fn describe(context: &Context, table: &LeaseTable, volume: &Volume) -> Result<Value, Failure> {
-    let (format, mountpoint, image) = match &volume.backing {
-        Backing::Directory(_) => {
-            ("directory".to_owned(), Some(context.store.directory_path(&volume.id)), None)
-        }
+    let (format, mountpoint, image, device) = match &volume.backing {
+        Backing::Directory(_) => ("directory", Some(context.store.directory_path(&volume.id)), None, None),
         Backing::Image(image) => {
-            (image.filesystem.as_str().to_owned(), None, Some(context.store.image_path(volume)))
+            (image.filesystem.as_str(), None, Some(context.store.image_path(volume)), None)
         }
+        Backing::Tmpfs(_) => ("tmpfs", None, None, None),
+        Backing::HostPath(host) => ("directory", Some(PathBuf::from(host.path.as_str())), None, None),
+        Backing::Device(device) => (device.filesystem.as_str(), None, None, Some(device.path.as_str())),
     };
     let holders: Vec<Value> = table
         .holders(&volume.id)
@@ -205,6 +207,7 @@ fn describe(context: &Context, table: &LeaseTable, volume: &Volume) -> Result<Va
         "format": format,
         "mountpoint": mountpoint,
         "image": image,
+        "device": device,
         "created": volume.created.to_string(),
         "labels": object(&volume.labels),
         "options": object(&volume.options),

@@ -61,7 +61,7 @@ fn the_sidecar_is_written_as_it_was() {
 }
 
 #[test]
-fn an_image_volume_is_a_sparse_ext4_with_blocks_of_4096_bytes_and_empty() {
+fn privileged_an_image_volume_is_a_sparse_ext4_with_blocks_of_4096_bytes_and_empty() {
     let (folder, store) = store();
     let volume = image("v1", 8 << 20);
     store.create(&volume, soon()).unwrap();
@@ -93,7 +93,7 @@ fn an_image_volume_is_a_sparse_ext4_with_blocks_of_4096_bytes_and_empty() {
 }
 
 #[test]
-fn a_missing_or_truncated_image_is_named() {
+fn privileged_a_missing_or_truncated_image_is_named() {
     let (_folder, store) = store();
     let volume = image("v1", 8 << 20);
     store.create(&volume, soon()).unwrap();

@@ -85,7 +85,7 @@ fn what_was_discarded_before_a_time_is_deleted_and_the_rest_stays() {
 }
 
 #[test]
-fn an_image_is_deleted_and_what_it_took_is_told() {
+fn privileged_an_image_is_deleted_and_what_it_took_is_told() {
     let (folder, store) = store();
     let volume = image("v1", 64 << 20);
     store.create(&volume, soon()).unwrap();
@@ -351,7 +351,7 @@ fn two_that_empty_the_trash_at_once_delete_everything_once() {
 }
 
 #[test]
-fn a_locked_image_is_kept_until_it_is_free() {
+fn privileged_a_locked_image_is_kept_until_it_is_free() {
     let (folder, store) = store();
     let volume = image("v1", 8 << 20);
     store.create(&volume, soon()).unwrap();

@@ -27,7 +27,7 @@ fn a_sidecar_of_format_1_is_read_as_it_was() {
 }
 
 #[test]
-fn lists_are_sorted_by_tenant_and_usage_is_a_tenants_own() {
+fn privileged_lists_are_sorted_by_tenant_and_usage_is_a_tenants_own() {
     let (_folder, store) = store();
     assert!(store.list().unwrap().volumes.is_empty());
     assert_eq!(store.usage(&Tenant::default()).unwrap(), Usage::default());

@@ -67,7 +67,7 @@ pub(crate) fn directory(name: &str) -> Volume {
 pub(crate) fn image(name: &str, size: u64) -> Volume {
     Volume {
         driver: "block".to_owned(),
-        backing: Backing::Image(Image { size, filesystem: Filesystem::Ext4 }),
+        backing: Backing::Image(Image::new(size, Filesystem::Ext4)),
         options: vec![("size".to_owned(), size.to_string())],
         limit: Some(size),
         sharing: None,

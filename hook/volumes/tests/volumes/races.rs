@@ -43,7 +43,7 @@ fn of_eight_threads_exactly_one_makes_a_directory() {
 }
 
 #[test]
-fn of_eight_threads_exactly_one_makes_an_image() {
+fn privileged_of_eight_threads_exactly_one_makes_an_image() {
     race(|name| image(name, 8 << 20), "i", 4);
 }
 
@@ -85,7 +85,7 @@ fn of_six_processes_exactly_one_makes_each_volume() {
 }
 
 #[test]
-fn what_killed_creators_left_is_removed_and_no_volume_is_half() {
+fn privileged_what_killed_creators_left_is_removed_and_no_volume_is_half() {
     if let Some(root) = std::env::var_os(ROOT) {
         let store = Store::new(Path::new(&root));
         for number in 0.. {
@@ -96,7 +96,7 @@ fn what_killed_creators_left_is_removed_and_no_volume_is_half() {
         return;
     }
     let (folder, store) = store();
-    let name = "races::what_killed_creators_left_is_removed_and_no_volume_is_half";
+    let name = "races::privileged_what_killed_creators_left_is_removed_and_no_volume_is_half";
     let staging = root(&folder).join("staging");
     let mut leftovers = 0;
     for round in 0..10_u64 {

@@ -31,7 +31,7 @@ fn sizes(store: &Store, volumes: &[&Volume], now: Timestamp, deadline: Option<In
 }
 
 #[test]
-fn many_trees_are_counted_as_du_counts_them() {
+fn privileged_many_trees_are_counted_as_du_counts_them() {
     let (folder, store) = store();
     let mut volumes = Vec::new();
     for nth in 0..20 {
@@ -69,7 +69,7 @@ fn leftover(entry: std::io::Result<fs::DirEntry>) -> Option<String> {
 }
 
 #[test]
-fn a_count_is_remembered_for_its_time() {
+fn privileged_a_count_is_remembered_for_its_time() {
     let (folder, store) = store();
     let volume = fresh(directory("v"));
     store.create(&volume, soon()).unwrap();

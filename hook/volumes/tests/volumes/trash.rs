@@ -72,7 +72,7 @@ fn a_discarded_volume_is_whole_in_the_trash_and_no_volume_any_more() {
 }
 
 #[test]
-fn several_of_one_name_wait_in_the_trash_and_a_name_in_use_is_not_replaced() {
+fn privileged_several_of_one_name_wait_in_the_trash_and_a_name_in_use_is_not_replaced() {
     let (folder, store) = store();
     let volumes: Vec<_> = (0..3).map(|_| fresh(image("v1", 8 << 20))).collect();
     for (number, volume) in volumes.iter().enumerate() {
