@@ -116,6 +116,11 @@
 //!   is [rebuilt](Journal::rebuild): what is readable of it is [salvaged](Journal::salvage), the caller settles the rest from
 //!   what else it knows, and a new file takes its place. The copy goes on telling its part of the story.
 //!
+//! Salvage goes by sequence numbers, not by where a frame stands: a disk may show an old block again, or in another
+//! place. The same frame twice is one. Of two different frames with one number, at most one was ever acknowledged, and
+//! which of them cannot be told: then what either leaves held is held, a release that the other contradicts gives nothing
+//! back, and an attempt that may be of several processes is held by each of them until it is dead.
+//!
 //! A file of leases that somebody cut at the end of a frame looks whole. That it once went further stands in the
 //! checkpoint's file, where every writer notes the log's end behind its append: so this is damage as well, and so is a file
 //! of leases whose header is gone while an end is noted. Nobody can tell this of `volumes`, of a file of leases
@@ -170,6 +175,7 @@ mod mark;
 mod pages;
 mod repair;
 mod retain;
+mod salvage;
 mod tail;
 
 pub use check::CheckpointState;

@@ -4,6 +4,7 @@ use crate::Journal;
 use crate::codec;
 use crate::codec::FORMAT;
 use crate::codec::FileKind;
+use crate::codec::FrameHeader;
 use crate::codec::HEADER;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
@@ -14,8 +15,7 @@ use crate::log;
 use crate::log::Log;
 use crate::log::Next;
 use crate::log::VOLUMES;
-use crate::tail::Standing;
-use crate::tail::Tail;
+use crate::salvage::Stories;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -33,9 +33,12 @@ pub struct Salvaged {
     pub offset: u64,
     /// What is wrong there.
     pub reason: String,
-    /// Grants that no readable record gives back, with their bindings. An unreadable one may have given them back.
+    /// Grants that no readable record gives back, with their bindings. An unreadable one may have given them back. Records
+    /// count by their sequence numbers, wherever and however often they stand in the file. Where two that contradict each
+    /// other have the same number, what either of them leaves held is here; an attempt that may be of several
+    /// processes is here once for each of them, as `ATTEMPT`, `ATTEMPT~2` and so on.
     pub grants: Vec<Grant>,
-    /// Attempts that were given back, whatever else is known of them.
+    /// Attempts that were given back; not those of which that is contradicted.
     pub released: BTreeSet<String>,
     /// The parts of the file that hold no readable record.
     pub lost: Vec<Lost>,
@@ -80,6 +83,11 @@ struct Wreck {
 }
 
 impl Wreck {
+    /// The readable frames in the order in which they stand there.
+    fn frames(&self, kind: FileKind) -> impl Iterator<Item = (usize, FrameHeader, &[u8])> {
+        codec::salvage(&self.bytes, kind)
+    }
+
     fn print(&self) -> Print {
         let (length, sum) = (self.bytes.len() as u64, crc32c::crc32c(&self.bytes));
         Print { identity: self.file.identity(), length, sum }
@@ -105,27 +113,25 @@ impl Journal {
             return Ok(None);
         };
         let mut lost = Vec::new();
-        let mut tail = Tail::new(false, true);
         // The header is lost as well when the chain cannot even begin.
         let mut at = if wreck.offset == 0 { 0 } else { HEADER };
-        for (offset, header, payload) in codec::salvage(&wreck.bytes, FileKind::Leases) {
+        for (offset, header, _) in wreck.frames(FileKind::Leases) {
             if offset > at {
                 lost.push(Lost { offset: at as u64, length: (offset - at) as u64 });
             }
             at = offset + codec::FRAME + header.length;
-            let known = tail.add(offset as u64, payload);
-            debug_assert!(known.is_ok(), "a lenient fold passes over what it does not know");
         }
         if wreck.bytes.len() > at {
             lost.push(Lost { offset: at as u64, length: (wreck.bytes.len() - at) as u64 });
         }
-        let released = tail.attempts.iter().filter(|(_, standing)| matches!(standing, Standing::Released));
+        let mut stories = Stories::default();
+        stories.go_on(wreck.frames(FileKind::Leases).map(|(_, header, payload)| (header, payload)));
         Ok(Some(Salvaged {
             file: self.disk().path().join(name),
             offset: wreck.offset,
             reason: wreck.reason.to_owned(),
-            released: released.map(|(attempt, _)| attempt.clone()).collect(),
-            grants: tail.grants(),
+            released: stories.released(),
+            grants: stories.grants(),
             lost,
             print: wreck.print(),
         }))
@@ -160,7 +166,7 @@ impl Journal {
         let records: Vec<_> =
             std::iter::once(record).chain(grants.into_iter().map(LeaseRecord::Granted)).collect();
         let payloads = encode(FileKind::Leases, &records)?;
-        let readable = codec::salvage(&wreck.bytes, FileKind::Leases).map(|(_, header, _)| header.sequence);
+        let readable = wreck.frames(FileKind::Leases).map(|(_, header, _)| header.sequence);
         let first = log::last_sequence(disk)?.max(readable.max().unwrap_or(0)) + 1;
         let mut log = beside(disk, name, FileKind::Leases)?;
         log.append(disk, &payloads, first, distinct(now, &wreck), true)?;
@@ -183,14 +189,11 @@ impl Journal {
         let Some(wreck) = wreck(disk, VOLUMES, FileKind::Volumes)? else {
             return Ok(None);
         };
-        let mut frames = Vec::new();
-        let mut last = 0;
-        for (_, header, payload) in codec::salvage(&wreck.bytes, FileKind::Volumes) {
-            if header.sequence > last {
-                last = header.sequence;
-                frames.push((header, payload));
-            }
-        }
+        let mut frames: Vec<_> =
+            wreck.frames(FileKind::Volumes).map(|(_, header, payload)| (header, payload)).collect();
+        frames.sort_by_key(|(header, _)| header.sequence);
+        // Of several with one number any will do: the sidecars are the truth.
+        frames.dedup_by_key(|(header, _)| header.sequence);
         let (rebuilt, record) = self.set_aside(VOLUMES, &wreck, frames.len())?;
         let mut log = beside(disk, VOLUMES, FileKind::Volumes)?;
         log.begin(disk, distinct(now, &wreck))?;
@@ -265,19 +268,18 @@ fn wreck(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Option<Wreck>, J
     Ok(Some(Wreck { file, bytes, offset, reason }))
 }
 
-/// `grants` as they are after what was appended since the damaged file was salvaged.
+/// `grants` as they are after what was appended since the damaged file was salvaged. Frames that were older then and have
+/// come up since say nothing new.
 fn with_later_records(grants: &[Grant], wreck: &Wreck, print: &Print) -> Vec<Grant> {
-    let mut table = volhook_core::lease::LeaseTable::default();
-    for grant in grants {
-        table.apply(&LeaseRecord::Granted(grant.clone()));
-    }
-    let salvaged = codec::salvage(&wreck.bytes, FileKind::Leases);
-    for (_, _, payload) in salvaged.filter(|(offset, _, _)| *offset as u64 >= print.length) {
-        if let Ok(record) = serde_json::from_slice(payload) {
-            table.apply(&record);
-        }
-    }
-    table.grants().cloned().collect()
+    let is_later = |offset: usize| offset as u64 >= print.length;
+    let earlier = wreck.frames(FileKind::Leases).filter(|(offset, _, _)| !is_later(*offset));
+    let last = earlier.map(|(_, header, _)| header.sequence).max().unwrap_or(0);
+    let later = wreck.frames(FileKind::Leases).filter(|(offset, _, _)| is_later(*offset));
+    let mut stories = Stories::of(grants);
+    stories.go_on(
+        later.map(|(_, header, payload)| (header, payload)).filter(|(header, _)| header.sequence > last),
+    );
+    stories.grants()
 }
 
 fn beside_name(name: &str) -> String {

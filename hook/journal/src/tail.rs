@@ -4,8 +4,6 @@
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::HashMap;
-use volhook_core::lease::Grant;
-use volhook_core::lease::LeaseTable;
 
 /// A record and where its frame stands in the log.
 pub(crate) struct Framed {
@@ -142,20 +140,6 @@ impl Tail {
             _ => {}
         }
         Ok(())
-    }
-
-    /// The grants that were made here and not given back, as far as they can be understood.
-    pub(crate) fn grants(&self) -> Vec<Grant> {
-        let mut table = LeaseTable::default();
-        for standing in self.attempts.values() {
-            let Standing::Granted { grant, bound } = standing else { continue };
-            for framed in std::iter::once(grant).chain(bound) {
-                if let Ok(record) = serde_json::from_slice(&framed.payload) {
-                    table.apply(&record);
-                }
-            }
-        }
-        table.grants().cloned().collect()
     }
 
     /// How many attempts were granted here and not given back.

@@ -14,3 +14,4 @@ mod processes;
 mod records;
 mod repair;
 mod retain;
+mod salvage;

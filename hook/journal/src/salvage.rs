@@ -1,0 +1,161 @@
+//! Who may hold what by the frames that can be read of a damaged file.
+//!
+//! Frames are taken by their sequence numbers, wherever they stand and however often: a disk can show a block as it was
+//! once, or show it in another place. Two frames of the same number cannot both have been a part of the file, and which of
+//! them was cannot be told. Then both stories are followed, and whatever is held in one of them is held.
+
+use crate::codec::FrameHeader;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use volhook_core::lease::Grant;
+use volhook_core::lease::Holder;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::names::ContainerId;
+
+/// What may have become of every attempt, up to some sequence number.
+#[derive(Default)]
+pub(crate) struct Stories {
+    attempts: BTreeMap<String, Standing>,
+}
+
+/// What may have become of one attempt: any of its grants, bound in any of these ways, or given back.
+#[derive(Clone, Default)]
+struct Standing {
+    grants: Vec<Grant>,
+    bindings: Vec<Option<Binding>>,
+    /// Whether it was given back in every story.
+    released: bool,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Binding {
+    container: ContainerId,
+    holder: Holder,
+}
+
+impl Stories {
+    /// The one story in which these are held and nothing else is known.
+    pub(crate) fn of(grants: &[Grant]) -> Self {
+        let mut stories = Self::default();
+        for grant in grants {
+            stories.step(&[Some(LeaseRecord::Granted(grant.clone()))]);
+        }
+        stories
+    }
+
+    /// Goes on with frames, given in any order. What is no record of a lease changes nothing.
+    pub(crate) fn go_on<'a>(&mut self, frames: impl Iterator<Item = (FrameHeader, &'a [u8])>) {
+        let mut frames: Vec<_> = frames.map(|(header, payload)| (header.sequence, payload)).collect();
+        frames.sort_unstable();
+        frames.dedup();
+        for same in frames.chunk_by(|one, next| one.0 == next.0) {
+            let records: Vec<Option<LeaseRecord>> =
+                same.iter().map(|(_, payload)| serde_json::from_slice(payload).ok()).collect();
+            self.step(&records);
+        }
+    }
+
+    /// One of `candidates` is what happened next.
+    fn step(&mut self, candidates: &[Option<LeaseRecord>]) {
+        let attempts: BTreeSet<&str> = candidates.iter().flatten().filter_map(attempt_of).collect();
+        for attempt in attempts {
+            let before = self.attempts.remove(attempt).unwrap_or_default();
+            let mut outcomes = candidates.iter().map(|candidate| {
+                before.after(candidate.as_ref().filter(|record| attempt_of(record) == Some(attempt)))
+            });
+            let first = outcomes.next().unwrap_or_default();
+            self.attempts.insert(attempt.to_owned(), outcomes.fold(first, Standing::or));
+        }
+    }
+
+    /// What is held in any story. Where it cannot be told whose an attempt is, there is a grant for each possibility: each
+    /// can be proved dead by itself. All but one of them get another name for the attempt.
+    pub(crate) fn grants(&self) -> Vec<Grant> {
+        let mut grants: BTreeMap<String, Grant> = BTreeMap::new();
+        for (attempt, standing) in &self.attempts {
+            let mut names = std::iter::once(attempt.clone()).chain(
+                (2_u64..).map(|n| format!("{attempt}~{n}")).filter(|name| !self.attempts.contains_key(name)),
+            );
+            for (grant, name) in standing.holdings().into_iter().zip(&mut names) {
+                grants.insert(name.clone(), Grant { attempt: name, ..grant });
+            }
+        }
+        grants.into_values().collect()
+    }
+
+    /// The attempts that were given back in every story.
+    pub(crate) fn released(&self) -> BTreeSet<String> {
+        let released = self.attempts.iter().filter(|(_, standing)| standing.released);
+        released.map(|(attempt, _)| attempt.clone()).collect()
+    }
+}
+
+impl Standing {
+    fn after(&self, record: Option<&LeaseRecord>) -> Self {
+        match record {
+            Some(LeaseRecord::Granted(grant)) => {
+                Self { grants: vec![grant.clone()], bindings: vec![None], released: false }
+            }
+            Some(LeaseRecord::Bound { container, holder, .. }) if !self.grants.is_empty() => {
+                let binding = Binding { container: container.clone(), holder: holder.clone() };
+                Self { bindings: vec![Some(binding)], ..self.clone() }
+            }
+            Some(LeaseRecord::Released { .. }) => Self { released: true, ..Self::default() },
+            _ => self.clone(),
+        }
+    }
+
+    /// Either of the two.
+    fn or(mut self, other: Self) -> Self {
+        for grant in other.grants {
+            if !self.grants.contains(&grant) {
+                self.grants.push(grant);
+            }
+        }
+        for binding in other.bindings {
+            if !self.bindings.contains(&binding) {
+                self.bindings.push(binding);
+            }
+        }
+        self.released &= other.released;
+        self
+    }
+
+    /// One grant for each process that it may be held by, with all that it may hold. A pending one comes first: the hook
+    /// that is to bind it knows it by the attempt's own name.
+    fn holdings(&self) -> Vec<Grant> {
+        let mut holdings: Vec<Grant> = Vec::new();
+        for grant in &self.grants {
+            for binding in &self.bindings {
+                let mut grant = grant.clone();
+                if let Some(Binding { container, holder }) = binding {
+                    (grant.container, grant.holder) = (container.clone(), Some(holder.clone()));
+                }
+                let same = holdings
+                    .iter_mut()
+                    .find(|there| there.holder == grant.holder && there.container == grant.container);
+                match same {
+                    Some(there) => {
+                        there.since = there.since.max(grant.since);
+                        let more = grant.leases.into_iter().filter(|lease| !there.leases.contains(lease));
+                        let more: Vec<_> = more.collect();
+                        there.leases.extend(more);
+                    }
+                    None => holdings.push(grant),
+                }
+            }
+        }
+        holdings.sort_by_key(|grant| grant.holder.is_some());
+        holdings
+    }
+}
+
+/// The attempt of whose leases the record speaks.
+fn attempt_of(record: &LeaseRecord) -> Option<&str> {
+    match record {
+        LeaseRecord::Granted(Grant { attempt, .. })
+        | LeaseRecord::Bound { attempt, .. }
+        | LeaseRecord::Released { attempt, .. } => Some(attempt),
+        _ => None,
+    }
+}
