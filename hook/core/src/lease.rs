@@ -334,6 +334,13 @@ impl LeaseTable {
     }
 }
 
+impl FromIterator<Grant> for LeaseTable {
+    /// The table of these grants; of two for one attempt the later counts.
+    fn from_iter<T: IntoIterator<Item = Grant>>(grants: T) -> Self {
+        Self { grants: grants.into_iter().map(|grant| (grant.attempt.clone(), grant)).collect() }
+    }
+}
+
 /// Whether a new lease with (`access`, `sharing`) may stand beside one with (`held_access`, `held_sharing`).
 ///
 /// Exclusive stands alone; two writers stand together only if both are shared.

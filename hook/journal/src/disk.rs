@@ -1,6 +1,7 @@
 //! The one seam between the journal and a disk: what it needs of files, and the real folder that gives it.
 
 use rustix::fs::FallocateFlags;
+use rustix::fs::FileType;
 use rustix::fs::FlockOperation;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -46,6 +47,15 @@ pub trait Disk: Send + Sync {
     /// Any failure of stat(2).
     fn stat(&self, name: &str) -> io::Result<Option<Stat>> {
         self.open(name, false)?.map(|file| file.stat()).transpose()
+    }
+
+    /// What is known of `file` now, if it still is the file called `name`: nobody but volhook takes names from files here, which
+    /// it does by removing them or by giving the name to another. `None` when it is not.
+    ///
+    /// # Errors
+    /// Any failure of fstat(2) or stat(2).
+    fn stat_of(&self, name: &str, file: &dyn DiskFile) -> io::Result<Option<Stat>> {
+        Ok(self.stat(name)?.filter(|there| there.identity == file.identity()))
     }
 
     /// Creates a file, which must not exist, and opens it for reading and writing.
@@ -147,6 +157,14 @@ pub trait DiskFile: Send {
     /// Any failure of fstat(2).
     fn stat(&self) -> io::Result<Stat> {
         Ok(Stat { identity: self.identity(), size: self.size()?, space: self.space()? })
+    }
+
+    /// The same, or `None` when the file has no name any more.
+    ///
+    /// # Errors
+    /// Any failure of fstat(2).
+    fn stat_if_named(&self) -> io::Result<Option<Stat>> {
+        self.stat().map(Some)
     }
 
     /// The same, learnt when the file was opened or later.
@@ -267,6 +285,10 @@ impl Disk for Folder {
         }
     }
 
+    fn stat_of(&self, _name: &str, file: &dyn DiskFile) -> io::Result<Option<Stat>> {
+        file.stat_if_named()
+    }
+
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let file = options().write(true).create_new(true).open(self.path.join(name))?;
         Ok(Box::new(RealFile::new(file)?))
@@ -324,6 +346,15 @@ fn stat_of(metadata: &Metadata) -> Stat {
     Stat { identity: (metadata.dev(), metadata.ino()), size: metadata.len(), space: metadata.blocks() * 512 }
 }
 
+fn stat_of_open(stat: &rustix::fs::Stat) -> Stat {
+    // The types of these fields are the architecture's; none of the numbers is negative.
+    Stat {
+        identity: (stat.st_dev, stat.st_ino),
+        size: stat.st_size.cast_unsigned(),
+        space: stat.st_blocks.cast_unsigned() * 512,
+    }
+}
+
 struct RealFile {
     file: File,
     opened: Stat,
@@ -331,11 +362,11 @@ struct RealFile {
 
 impl RealFile {
     fn new(file: File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        let stat = rustix::fs::fstat(&file)?;
+        if !FileType::from_raw_mode(stat.st_mode).is_file() {
             return Err(io::Error::other("not a regular file"));
         }
-        Ok(Self { opened: stat_of(&metadata), file })
+        Ok(Self { opened: stat_of_open(&stat), file })
     }
 }
 
@@ -349,7 +380,7 @@ impl DiskFile for RealFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.stat()?.size)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -385,7 +416,12 @@ impl DiskFile for RealFile {
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        Ok(stat_of(&self.file.metadata()?))
+        Ok(stat_of_open(&rustix::fs::fstat(&self.file)?))
+    }
+
+    fn stat_if_named(&self) -> io::Result<Option<Stat>> {
+        let stat = rustix::fs::fstat(&self.file)?;
+        Ok((stat.st_nlink > 0).then(|| stat_of_open(&stat)))
     }
 
     fn sync(&self) -> io::Result<()> {

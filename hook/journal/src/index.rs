@@ -16,6 +16,7 @@ use crate::pages::PER_PAGE;
 use crate::pages::Page;
 use crate::pages::SEEN;
 use crate::pages::SEEN_AT;
+use crate::pages::Seen;
 use crate::pages::decode_seen;
 use crate::pages::encode_seen;
 use crate::pages::entries_of;
@@ -30,6 +31,13 @@ use std::io;
 
 /// The fewest pages of a checkpoint.
 const FEWEST: u32 = 2;
+
+/// How many bytes of pages are read at once when several of them are needed: reading so much takes less time than asking
+/// for a few pages one by one.
+const SEVERAL: usize = 48 << 10;
+
+/// How many pages are written again as they are, rather than beginning another call behind them.
+const GAP: usize = 4;
 
 /// The name of the checkpoint of the log called `log`.
 pub(crate) fn index_name(log: &str) -> String {
@@ -76,29 +84,63 @@ pub(crate) struct Index {
     /// Whether the pages hold what stands before `head.link` and nothing else. Otherwise they may hold some of what
     /// comes behind it: whoever looks something up asks the log about that first anyway.
     pub(crate) settled: bool,
+    ahead: RefCell<Ahead>,
     /// Pages that were read while `head` counted, or written with it.
     known: RefCell<HashMap<u32, Box<[u8; PAGE]>>>,
 }
 
+/// A part of a checkpoint file, read while its header counted.
+#[derive(Default)]
+struct Ahead {
+    from: u64,
+    bytes: Vec<u8>,
+}
+
+impl Ahead {
+    /// The bytes of the page at this offset in the file.
+    fn get(&self, offset: u64) -> Option<&[u8; PAGE]> {
+        let at = usize::try_from(offset.checked_sub(self.from)?).ok()?;
+        self.bytes.get(at..)?.first_chunk()
+    }
+}
+
 /// What stands in a checkpoint file before its pages.
 pub(crate) struct Top {
-    bytes: [u8; SEEN_AT as usize + SEEN],
-    read: usize,
+    /// The file's beginning; what comes behind the note of the log's end are pages, if there is anything.
+    bytes: Vec<u8>,
 }
+
+/// How much of the file is read when it was just opened: with the pages of a small checkpoint.
+const AHEAD: usize = 4 << 10;
 
 impl Top {
     /// `None` when it cannot be read.
     pub(crate) fn read(file: &dyn DiskFile) -> Option<Self> {
-        let mut bytes = [0; SEEN_AT as usize + SEEN];
+        Self::read_so_much(file, SEEN_AT as usize + SEEN)
+    }
+
+    /// The same, with pages that happen to stand near it.
+    pub(crate) fn read_ahead(file: &dyn DiskFile) -> Option<Self> {
+        Self::read_so_much(file, AHEAD)
+    }
+
+    fn read_so_much(file: &dyn DiskFile, size: usize) -> Option<Self> {
+        let mut bytes = vec![0; size];
         let read = file.read_at(&mut bytes, 0).ok()?;
-        Some(Self { bytes, read })
+        bytes.truncate(read);
+        Some(Self { bytes })
+    }
+
+    fn note(&self) -> &[u8] {
+        let end = self.bytes.len().min(SEEN_AT as usize + SEEN);
+        self.bytes.get(SEEN_AT as usize..end).unwrap_or_default()
     }
 
     /// The newer of the two headers for the log with this header, and whether it can be taken at its word that no
     /// change is under way: a header that is lost may have said so.
     pub(crate) fn head(&self, chain: u32) -> Option<(Head, bool)> {
         let copies = [0, 1].map(|place| {
-            let bytes = self.bytes[..self.read].get(place * HEAD..(place + 1) * HEAD)?;
+            let bytes = self.bytes.get(place * HEAD..(place + 1) * HEAD)?;
             Head::decode(bytes, chain).filter(|head| head.serial % 2 == place as u64)
         });
         let newest = copies.into_iter().flatten().max_by_key(|head| head.serial)?;
@@ -108,26 +150,38 @@ impl Top {
 
     /// How far `log` went at its last append, or any log of its name if its header is gone.
     pub(crate) fn noted_end(&self, log: &Log) -> Option<u64> {
-        let (chain, end) = decode_seen(self.bytes[..self.read].get(SEEN_AT as usize..)?)?;
-        log.header.is_none_or(|header| header.chain == chain).then_some(end)
+        let seen = decode_seen(self.note())?;
+        log.header.is_none_or(|header| header.chain == seen.log_chain).then_some(seen.end)
+    }
+
+    /// Whether the last append to the log with this header ended at `link`.
+    pub(crate) fn notes(&self, log_chain: u32, link: Link) -> bool {
+        let Link { end, sequence, chain, .. } = link;
+        decode_seen(self.note()) == Some(Seen { end, sequence, log_chain, chain })
     }
 
     /// Whether what is noted of the log's end is as it was written. A reader can meet a writer in the middle of it.
     pub(crate) fn note_is_whole(&self) -> bool {
-        let noted = self.bytes[..self.read].get(SEEN_AT as usize..).unwrap_or_default();
+        let noted = self.note();
         noted.iter().all(|&byte| byte == 0) || decode_seen(noted).is_some()
     }
 
     /// Whether a checkpoint was ever written there, and not only the log's end.
     pub(crate) fn begun(&self) -> bool {
-        self.bytes[..SEEN_AT as usize].iter().any(|&byte| byte != 0)
+        self.bytes.iter().take(SEEN_AT as usize).any(|&byte| byte != 0)
     }
 }
 
 impl Index {
     /// The checkpoint in `file` with this header.
     pub(crate) fn new(file: Box<dyn DiskFile>, head: Head, settled: bool) -> Self {
-        Self { file, head, settled, known: RefCell::default() }
+        Self { file, head, settled, ahead: RefCell::default(), known: RefCell::default() }
+    }
+
+    /// The same, with the beginning of the file, which was read together with the header.
+    pub(crate) fn with_top(file: Box<dyn DiskFile>, head: Head, settled: bool, top: Top) -> Self {
+        let ahead = Ahead { from: 0, bytes: top.bytes };
+        Self { ahead: RefCell::new(ahead), ..Self::new(file, head, settled) }
     }
 
     /// The same checkpoint with the header that counts now. What is known of its pages holds if nothing was changed.
@@ -139,6 +193,22 @@ impl Index {
     /// together.
     pub(crate) fn unchanged(&self) -> bool {
         read_head(&*self.file, self.head.log_chain).is_some_and(|(head, _)| head == self.head)
+    }
+
+    /// Reads all pages at once where they are few, as somebody is going to need several of them.
+    pub(crate) fn expect_several(&self) {
+        let Ok(length) = usize::try_from(self.head.end().saturating_sub(self.head.area)) else { return };
+        let mut ahead = self.ahead.borrow_mut();
+        let last = self.head.pages.saturating_sub(1);
+        if length > SEVERAL || ahead.get(self.head.page_offset(last)).is_some() {
+            return;
+        }
+        let mut bytes = vec![0; length];
+        // Where this fails, reading a page says so.
+        if let Ok(read) = self.file.read_at(&mut bytes, self.head.area) {
+            bytes.truncate(read);
+            *ahead = Ahead { from: self.head.area, bytes };
+        }
     }
 
     /// The frames to which `key` leads.
@@ -169,8 +239,11 @@ impl Index {
             hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             hash_map::Entry::Vacant(entry) => {
                 let mut bytes = Box::new([0; PAGE]);
-                let read = self.file.read_at(&mut *bytes, self.head.page_offset(number))?;
-                scan(&bytes[..read], self.head.generation, number).ok_or(Unfit)?;
+                match self.ahead.borrow().get(self.head.page_offset(number)) {
+                    Some(ahead) => *bytes = *ahead,
+                    None => drop(self.file.read_at(&mut *bytes, self.head.page_offset(number))?),
+                }
+                scan(&*bytes, self.head.generation, number).ok_or(Unfit)?;
                 Ok(entry.insert(bytes))
             }
         }
@@ -219,15 +292,49 @@ impl Index {
         write_head(&*self.file, begun)?;
         self.head = begun;
         self.settled = false;
-        for (number, page) in pages {
-            let bytes = page.encode(done.generation, number);
-            self.known.get_mut().remove(&number);
-            self.file.write_at(&bytes, done.page_offset(number))?;
-            self.known.get_mut().insert(number, Box::new(bytes));
+        *self.ahead.get_mut() = Ahead::default();
+        let written = self.write_changed(&pages);
+        if written.is_err() {
+            self.known.get_mut().clear();
         }
+        written?;
         write_head(&*self.file, done)?;
         self.head = done;
         self.settled = true;
+        Ok(())
+    }
+
+    /// Writes pages in their places, with as few calls as possible: what stands between two of them is written again
+    /// as it is, if it is known and not much.
+    fn write_changed(&mut self, pages: &[(u32, Page)]) -> Result<(), Trouble> {
+        let generation = self.head.generation;
+        let known = self.known.get_mut();
+        let mut run: Vec<u8> = Vec::new();
+        let mut first = 0;
+        let mut next = 0;
+        for (number, page) in pages {
+            let between = (next..*number).map(|between| known.get(&between));
+            let filling: Option<Vec<_>> = if between.len() <= GAP { between.collect() } else { None };
+            match filling {
+                Some(filling) if !run.is_empty() => {
+                    filling.into_iter().for_each(|page| run.extend_from_slice(&page[..]));
+                }
+                _ => {
+                    if !run.is_empty() {
+                        self.file.write_at(&run, self.head.page_offset(first))?;
+                        run.clear();
+                    }
+                    first = *number;
+                }
+            }
+            let bytes = page.encode(generation, *number);
+            run.extend_from_slice(&bytes);
+            known.insert(*number, Box::new(bytes));
+            next = number + 1;
+        }
+        if !run.is_empty() {
+            self.file.write_at(&run, self.head.page_offset(first))?;
+        }
         Ok(())
     }
 
@@ -237,6 +344,7 @@ impl Index {
         let head = new_head(self.head.log_chain, self.head.salt, area, serial, &entries, link, live);
         write_pages(&*self.file, &head, entries)?;
         self.head = write_both(&*self.file, head)?;
+        *self.ahead.get_mut() = Ahead::default();
         self.known.get_mut().clear();
         self.settled = true;
         Ok(())

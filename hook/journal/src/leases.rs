@@ -3,6 +3,7 @@
 //! A checkpoint only says where in the log to look; what stands there is read from the log and proves itself.
 //! Whatever does not fit, the log is folded from its beginning, which finds damage where it is.
 
+mod change;
 mod compare;
 
 use crate::codec::FRAME;
@@ -12,7 +13,6 @@ use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::disk::Stat;
 use crate::error::JournalError;
-use crate::index::Edit;
 use crate::index::Index;
 use crate::index::Top;
 use crate::index::Trouble;
@@ -31,6 +31,7 @@ use crate::pages::Kind;
 use crate::tail::Framed;
 use crate::tail::Standing;
 use crate::tail::Tail;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use volhook_core::lease::Grant;
@@ -53,6 +54,8 @@ pub(crate) struct Leases {
     tail: Tail,
     /// Offset in the log where `tail` begins.
     tail_from: u64,
+    /// Grants that were read by one look and not yet by the next, as they stand in the log, by their offsets.
+    parsed: RefCell<HashMap<u64, Grant>>,
 }
 
 enum Checkpoint {
@@ -83,12 +86,16 @@ impl From<Unfit> for Miss {
 }
 
 impl Leases {
+    fn new(log: Log, checkpoint: Checkpoint, tail: Tail, tail_from: u64) -> Self {
+        Self { log, checkpoint, tail, tail_from, parsed: RefCell::default() }
+    }
+
     /// Opens the file called `name` and folds what stands behind its checkpoint.
     pub(crate) fn load(disk: &dyn Disk, name: &str, write: bool) -> Result<Option<Self>, JournalError> {
         // The noted end is read before it is known how long the log is, so that an append in between does not look
         // like a loss.
         let file = disk.open(&index_name(name), write).ok().flatten();
-        let top = file.as_deref().and_then(Top::read);
+        let top = file.as_deref().and_then(Top::read_ahead);
         let Some(mut log) = Log::open(disk, name, FileKind::Leases, write)? else {
             return Ok(None);
         };
@@ -97,29 +104,29 @@ impl Leases {
         let file = file.filter(|_| !log.newer());
         log.space = Some(stat.space);
         let head = log.header.zip(top.as_ref()).and_then(|(header, top)| top.head(header.chain));
-        let leases = match (file, head) {
-            (Some(file), Some((head, settled))) => {
+        let noted = top.as_ref().and_then(|top| top.noted_end(&log));
+        let leases = match (file, head, top) {
+            (Some(file), Some((head, settled)), Some(top)) => {
                 let mut tail = Tail::new(false, log.newer());
                 if replay_behind(disk, &mut log, head.link, stat.size, &mut tail)? {
-                    let checkpoint = Checkpoint::Fit(Index::new(file, head, settled));
-                    Self { log, checkpoint, tail, tail_from: head.link.end }
+                    let checkpoint = Checkpoint::Fit(Index::with_top(file, head, settled, top));
+                    Self::new(log, checkpoint, tail, head.link.end)
                 } else {
                     Self::fold(disk, log, Checkpoint::Unfit(file))?
                 }
             }
-            (Some(file), None) => Self::fold(disk, log, Checkpoint::Unfit(file))?,
-            (None, _) => Self::fold(disk, log, Checkpoint::Missing)?,
+            (Some(file), _, _) => Self::fold(disk, log, Checkpoint::Unfit(file))?,
+            (None, _, _) => Self::fold(disk, log, Checkpoint::Missing)?,
         };
-        let noted = top.and_then(|top| top.noted_end(&leases.log));
         leases.log.refuse_cut(disk, noted)?;
         Ok(Some(leases))
     }
 
-    /// What was learnt earlier, and what is new since. For the holder of the lock, who knows that `now` is the file of
-    /// that name. `None` where what was learnt does not fit what is there: then it has to be loaded anew.
+    /// What was learnt earlier, and what is new since. For the holder of the lock, who knows that the file still has its
+    /// name; `now` is its state. `None` where what was learnt does not fit what is there: then it has to be loaded anew.
     pub(crate) fn resume(mut self, disk: &dyn Disk, now: Stat) -> Option<Self> {
         let header = self.log.header?;
-        if !self.log.writable || self.log.newer() || self.log.file.identity() != now.identity {
+        if !self.log.writable || self.log.newer() {
             return None;
         }
         let file = match &self.checkpoint {
@@ -145,7 +152,15 @@ impl Leases {
             }
         }
         self.log.space = Some(now.space);
-        let resumed = replay_behind(disk, &mut self.log, link, now.size, &mut self.tail);
+        // Whoever appended last noted the end and the chain there: nobody did since.
+        if link == self.log.link && now.size == link.end && top.notes(header.chain, link) {
+            self.log.ends_here();
+            return Some(self);
+        }
+        let name = self.log.name.clone();
+        let resumed = self.log.replay_on(disk, link, now.size, |_, offset, payload| {
+            add(disk, &name, &mut self.tail, offset, payload)
+        });
         let cut = self.log.cut_at(top.noted_end(&self.log)).is_some();
         (matches!(resumed, Ok(true)) && !cut).then_some(self)
     }
@@ -176,14 +191,14 @@ impl Leases {
         log.replay(disk, link, |_, offset, payload| {
             if offset >= end { Ok(Next::Stop) } else { add(disk, &name, &mut tail, offset, payload) }
         })?;
-        Ok(Self { log, checkpoint, tail, tail_from: link.end })
+        Ok(Self::new(log, checkpoint, tail, link.end))
     }
 
     /// A new, still empty file.
     pub(crate) fn create(disk: &dyn Disk, name: &str) -> Result<Self, JournalError> {
         let log = Log::open_or_create(disk, name, FileKind::Leases)?;
         let tail_from = log.link.end;
-        Ok(Self { log, checkpoint: Checkpoint::Missing, tail: Tail::new(true, false), tail_from })
+        Ok(Self::new(log, Checkpoint::Missing, Tail::new(true, false), tail_from))
     }
 
     fn index(&self) -> Option<&Index> {
@@ -275,13 +290,8 @@ impl Leases {
                 None => self.all_in_index(index)?,
             });
         }
-        let mut table = LeaseTable::default();
-        for live in found {
-            if interest.is_none_or(|interest| interest.covers(&live.grant)) {
-                table.apply(&LeaseRecord::Granted(live.grant));
-            }
-        }
-        Ok(table)
+        let grants = found.into_iter().map(|live| live.grant);
+        Ok(grants.filter(|grant| interest.is_none_or(|interest| interest.covers(grant))).collect())
     }
 
     /// All live grants.
@@ -303,7 +313,7 @@ impl Leases {
                     if interest.volumes.is_empty() && interest.container.is_none() {
                         return Ok(None);
                     }
-                    let keys = read_at::<GrantKeys<'_>>(grant)?;
+                    let keys = grant_keys(grant)?;
                     let container = match bound {
                         Some(bound) => read_at::<BoundKeys<'_>>(bound)?.container,
                         None => keys.container.clone(),
@@ -312,7 +322,8 @@ impl Leases {
                         return Ok(None);
                     }
                 }
-                let mut live = Live { offset: grant.offset, bound: None, grant: read_at::<Grant>(grant)? };
+                let mut live =
+                    Live { offset: grant.offset, bound: None, grant: self.grant(grant, interest)? };
                 if let Some(bound) = bound {
                     live.bind(bound)?;
                 }
@@ -332,6 +343,9 @@ impl Leases {
     /// The grants made before the tail that `interest` could cover.
     fn in_index(&self, index: &Index, interest: &Interest<'_>) -> Result<Vec<Live>, Miss> {
         let salt = index.head.salt;
+        if interest.volumes.len() > 3 {
+            index.expect_several();
+        }
         let volumes = interest.volumes.iter();
         let keys = volumes
             .map(|id| Key::volume(salt, id.tenant.as_str(), id.name.as_str()))
@@ -353,8 +367,7 @@ impl Leases {
         }
         let mut found = Vec::new();
         for offset in offsets {
-            let payload = self.log.payload_at(offset).ok_or(Miss::Unfit)?;
-            let grant: Grant = serde_json::from_slice(&payload).map_err(|_| Miss::Unfit)?;
+            let grant = self.grant_at(offset).ok_or(Miss::Unfit)?;
             let key = Key::attempt(salt, &grant.attempt);
             if self.decided_in_tail(&grant.attempt) {
                 continue;
@@ -366,6 +379,37 @@ impl Leases {
             found.push(self.complete(Live { offset, bound: None, grant }, bound)?);
         }
         Ok(found)
+    }
+
+    /// The grant whose record stands in the log at `offset`.
+    fn grant_at(&self, offset: u64) -> Option<Grant> {
+        if let Some(grant) = self.parsed.borrow_mut().remove(&offset) {
+            return Some(grant);
+        }
+        let payload = self.log.payload_at(offset)?;
+        let grant: Grant = serde_json::from_slice(&payload).ok()?;
+        // Behind the end known, another writer's unfinished append may be cut and written over.
+        if offset < self.log.link.end {
+            self.parsed.borrow_mut().insert(offset, grant.clone());
+        }
+        Some(grant)
+    }
+
+    /// The grant whose record this is. Who asks for some is likely to ask for them again.
+    fn grant(
+        &self,
+        framed: &Framed,
+        interest: Option<&Interest<'_>>,
+    ) -> Result<Grant, (u64, serde_json::Error)> {
+        if interest.is_none() {
+            return read_at(framed);
+        }
+        if let Some(grant) = self.parsed.borrow_mut().remove(&framed.offset) {
+            return Ok(grant);
+        }
+        let grant: Grant = read_at(framed)?;
+        self.parsed.borrow_mut().insert(framed.offset, grant.clone());
+        Ok(grant)
     }
 
     /// All grants made before the tail.
@@ -478,83 +522,6 @@ impl Leases {
             Err(_) => Checkpoint::Missing,
         }
     }
-
-    /// Changes what the tail changes.
-    fn update(&self, index: &mut Index, link: Link) -> Result<(), Trouble> {
-        if !index.settled {
-            return Err(Trouble::Unfit);
-        }
-        let mut edit = index.edit();
-        for (attempt, standing) in &self.tail.attempts {
-            match standing {
-                Standing::Granted { grant, bound } => {
-                    self.forget(&mut edit, attempt)?;
-                    let keys = read_at::<GrantKeys<'_>>(grant).map_err(|_| Unfit)?;
-                    let bound = bound.as_ref();
-                    let container = bound.map(read_at::<BoundKeys<'_>>).transpose().map_err(|_| Unfit)?;
-                    let container = container.map_or_else(|| keys.container.clone(), |keys| keys.container);
-                    let bound = bound.map(|bound| bound.offset);
-                    for entry in entries(edit.salt(), grant.offset, &keys, &container, bound) {
-                        edit.insert(entry)?;
-                    }
-                    edit.count(1)?;
-                }
-                Standing::Bound(bound) => self.rebind(&mut edit, attempt, bound)?,
-                Standing::Released => self.forget(&mut edit, attempt)?,
-            }
-        }
-        let edited = edit.done();
-        index.commit(edited, link)
-    }
-
-    /// Removes a grant that is given back or replaced.
-    fn forget(&self, edit: &mut Edit<'_>, attempt: &str) -> Result<(), Unfit> {
-        let Some((grant, bound)) = places(edit, attempt)? else { return Ok(()) };
-        let payload = self.log.payload_at(grant).ok_or(Unfit)?;
-        let keys: GrantKeys<'_> = serde_json::from_slice(&payload).map_err(|_| Unfit)?;
-        let container = match bound {
-            Some(bound) => self.bound_container(bound, attempt)?,
-            None => keys.container.clone().into_owned(),
-        };
-        if keys.attempt != attempt {
-            return Err(Unfit);
-        }
-        for entry in entries(edit.salt(), grant, &keys, &container, bound) {
-            edit.remove(entry)?;
-        }
-        edit.count(-1)
-    }
-
-    /// Moves a grant to the container of its newest binding.
-    fn rebind(&self, edit: &mut Edit<'_>, attempt: &str, bound: &Framed) -> Result<(), Unfit> {
-        let Some((grant, before)) = places(edit, attempt)? else { return Ok(()) };
-        let container = match before {
-            Some(before) => self.bound_container(before, attempt)?,
-            None => {
-                let payload = self.log.payload_at(grant).ok_or(Unfit)?;
-                let keys: GrantKeys<'_> = serde_json::from_slice(&payload).map_err(|_| Unfit)?;
-                if keys.attempt != attempt {
-                    return Err(Unfit);
-                }
-                keys.container.into_owned()
-            }
-        };
-        let now = read_at::<BoundKeys<'_>>(bound).map_err(|_| Unfit)?;
-        let salt = edit.salt();
-        let key = Key::bound(salt, attempt);
-        if let Some(offset) = before {
-            edit.remove(Entry { key, offset })?;
-        }
-        edit.remove(Entry { key: Key::container(salt, &container), offset: grant })?;
-        edit.insert(Entry { key, offset: bound.offset })?;
-        edit.insert(Entry { key: Key::container(salt, &now.container), offset: grant })
-    }
-
-    fn bound_container(&self, offset: u64, attempt: &str) -> Result<String, Unfit> {
-        let payload = self.log.payload_at(offset).ok_or(Unfit)?;
-        let keys: BoundKeys<'_> = serde_json::from_slice(&payload).map_err(|_| Unfit)?;
-        if keys.attempt == attempt { Ok(keys.container.into_owned()) } else { Err(Unfit) }
-    }
 }
 
 impl Live {
@@ -592,20 +559,12 @@ fn entries(salt: u64, offset: u64, keys: &GrantKeys<'_>, container: &str, bound:
     entries
 }
 
-/// Where an attempt's grant and its newest binding stand in the log.
-fn places(edit: &mut Edit<'_>, attempt: &str) -> Result<Option<(u64, Option<u64>)>, Unfit> {
-    let key = Key::attempt(edit.salt(), attempt);
-    let (grants, bound) = (edit.find(key)?, edit.find(key.to_bound())?);
-    match (&grants[..], &bound[..]) {
-        ([], []) => Ok(None),
-        ([grant], []) => Ok(Some((*grant, None))),
-        ([grant], [bound]) => Ok(Some((*grant, Some(*bound)))),
-        _ => Err(Unfit),
-    }
-}
-
 fn read_at<'a, T: serde::Deserialize<'a>>(framed: &'a Framed) -> Result<T, (u64, serde_json::Error)> {
     serde_json::from_slice(&framed.payload).map_err(|source| (framed.offset, source))
+}
+
+fn grant_keys(framed: &Framed) -> Result<GrantKeys<'_>, (u64, serde_json::Error)> {
+    GrantKeys::read(&framed.payload).map_err(|source| (framed.offset, source))
 }
 
 pub(crate) fn frame_size(payload: &[u8]) -> u64 {

@@ -12,8 +12,10 @@
 //! | `<file>.rebuilding` | a new file that will take the damaged one's place | synced before it does |
 //!
 //! Writers hold the lock for one look and one append. A handle keeps its files open, and what it learnt from them: the next
-//! look under the lock goes on from there, if the file still has its name and the last frame known still stands in it,
-//! and otherwise begins anew. Readers take no lock: a frame that is still being written
+//! look under the lock goes on from there, if the file was not replaced or removed and goes on from the last frame known,
+//! and otherwise begins anew. That it does is said by the next frame's link to it, by the note of the log's end where
+//! there is no next frame, or else by the frame itself. Names change under the lock only, and a file that lost its name
+//! has no link (`st_nlink`) any more. Readers take no lock: a frame that is still being written
 //! looks like a torn tail, and is not there yet.
 //!
 //! # Layout
@@ -60,7 +62,7 @@
 //! |---|---|---|
 //! | 0 | 128 | header with an even serial number |
 //! | 128 | 128 | header with an odd serial number; the higher of the two counts |
-//! | 256 | 32 | how far the log went at its last append: offset (8), sequence number (8), the log header's checksum (4), 0 (8), CRC32C (4) |
+//! | 256 | 32 | how far the log went at its last append: offset (8), sequence number (8), the log header's checksum (4), the last frame's chain value (4), 0 (4), CRC32C (4) |
 //! | area | 1024 each | pages, see below |
 //!
 //! A header:
@@ -306,7 +308,7 @@ impl Journal {
     /// names under the lock only, which is held.
     fn resumed(&self) -> Option<Leases> {
         let kept = self.kept().take()?;
-        let now = self.disk.stat(&self.leases_name).ok()??;
+        let now = self.disk.stat_of(&self.leases_name, &*kept.log.file).ok()??;
         kept.resume(&*self.disk, now)
     }
 
@@ -561,12 +563,16 @@ impl Locked<'_> {
     }
 }
 
+/// Room for most records, so that they are encoded without moving what there is.
+const USUAL_PAYLOAD: usize = 2 << 10;
+
 fn encode<T: Serialize>(kind: FileKind, records: &[T]) -> Result<Vec<Vec<u8>>, JournalError> {
     let limit = kind.max_payload();
     records
         .iter()
         .map(|record| {
-            let payload = serde_json::to_vec(record).map_err(|source| JournalError::Encode { source })?;
+            let mut payload = Vec::with_capacity(USUAL_PAYLOAD);
+            serde_json::to_writer(&mut payload, record).map_err(|source| JournalError::Encode { source })?;
             let size = payload.len();
             if size <= limit { Ok(payload) } else { Err(JournalError::RecordTooLarge { size, limit }) }
         })

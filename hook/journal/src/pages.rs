@@ -187,22 +187,39 @@ impl Head {
     }
 }
 
-/// How far the log went at its last append, for those who look for damage.
+/// How far the log went at its last append, for those who look for damage, or for something new.
 pub(crate) fn encode_seen(log_chain: u32, link: Link) -> [u8; SEEN] {
     let mut bytes = [0; SEEN];
     bytes[0..8].copy_from_slice(&link.end.to_le_bytes());
     bytes[8..16].copy_from_slice(&link.sequence.to_le_bytes());
     bytes[16..20].copy_from_slice(&log_chain.to_le_bytes());
+    bytes[20..24].copy_from_slice(&link.chain.to_le_bytes());
     let sum = crc32c::crc32c(&bytes[..SEEN - 4]);
     bytes[SEEN - 4..].copy_from_slice(&sum.to_le_bytes());
     bytes
 }
 
-/// The checksum of a log's header, and that log's end, as [`encode_seen`] wrote them.
-pub(crate) fn decode_seen(bytes: &[u8]) -> Option<(u32, u64)> {
+/// A log's end after an append, and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) end: u64,
+    pub(crate) sequence: u64,
+    /// Checksum of the log's header.
+    pub(crate) log_chain: u32,
+    /// Chain value of the last frame.
+    pub(crate) chain: u32,
+}
+
+/// What [`encode_seen`] wrote.
+pub(crate) fn decode_seen(bytes: &[u8]) -> Option<Seen> {
     let bytes = bytes.first_chunk::<SEEN>()?;
     let whole = le_u32(bytes, SEEN - 4) == crc32c::crc32c(&bytes[..SEEN - 4]);
-    whole.then(|| (le_u32(bytes, 16), le_u64(bytes, 0)))
+    whole.then(|| Seen {
+        end: le_u64(bytes, 0),
+        sequence: le_u64(bytes, 8),
+        log_chain: le_u32(bytes, 16),
+        chain: le_u32(bytes, 20),
+    })
 }
 
 /// A page of the table.

@@ -78,9 +78,9 @@ impl<'a> Glance<'a> {
 }
 
 /// The JSON string at the start of `json`, if nothing in it is escaped, and what follows it.
-fn plain_text(json: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn plain_text(json: &[u8]) -> Option<(&str, &[u8])> {
     let text = json.strip_prefix(b"\"")?;
-    let end = text.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+    let end = memchr::memchr2(b'"', b'\\', text)?;
     let (text, rest) = text.split_at(end);
     Some((std::str::from_utf8(text).ok()?, rest.strip_prefix(b"\"")?))
 }
