@@ -5,6 +5,7 @@
 mod claims;
 mod crashes;
 mod filesystems;
+mod full_disk;
 mod leases;
 mod live;
 mod manage;
