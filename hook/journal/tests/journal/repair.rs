@@ -6,6 +6,7 @@ use crate::damage::sample;
 use crate::disk::Left;
 use crate::disk::Simulated;
 use crate::fold::held;
+use crate::records::BOOT;
 use crate::records::at;
 use crate::records::container;
 use crate::records::created;
@@ -169,6 +170,28 @@ fn a_handle_notices_that_the_file_was_replaced() {
     drop(locked);
     assert_eq!(held(&other.read().unwrap()).keys().collect::<Vec<_>>(), ["b", "c"]);
     assert_eq!(state(&other, &leases()), FileState::Sound);
+}
+
+#[test]
+fn a_handle_on_a_real_folder_notices_that_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = || Journal::open(folder.path(), BOOT).unwrap();
+    let (mine, other) = (journal(), journal());
+    mine.lock(soon()).unwrap().append(at(0), &[granted("a", &["one"]), granted("b", &["two"])]).unwrap();
+    let file = folder.path().join(leases());
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let salvaged = other.salvage().unwrap().unwrap();
+    other.rebuild(soon(), at(9), &salvaged, &salvaged.grants).unwrap().unwrap();
+    mine.lock(soon()).unwrap().append(at(10), &[granted("c", &["one"])]).unwrap();
+    assert_eq!(held(&journal().read().unwrap()).keys().collect::<Vec<_>>(), ["b", "c"]);
+
+    // Somebody began the journal anew.
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    mine.lock(soon()).unwrap().append(at(11), &[granted("d", &["one"])]).unwrap();
+    assert_eq!(held(&journal().read().unwrap()).keys().collect::<Vec<_>>(), ["d"]);
+    assert!(journal().check().unwrap().is_sound());
 }
 
 #[test]
