@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use uuid::Uuid;
@@ -64,6 +65,24 @@ pub(crate) fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 pub(crate) fn folder_on_same_mount(folder: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | SAME_MOUNT;
     opened(|| rustix::fs::openat2(folder.as_fd(), name, READ_FOLDER, Mode::empty(), resolve))
+}
+
+/// Opens the entry `name` of `folder` as a mere handle (`O_PATH`): nothing is done to a FIFO or a device, and a symlink
+/// is itself. [`Errno::XDEV`] if something is mounted on it.
+pub(crate) fn entry_on_same_mount(folder: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | SAME_MOUNT;
+    opened(|| rustix::fs::openat2(folder.as_fd(), name, flags, Mode::empty(), resolve))
+}
+
+/// The path by which the kernel gives what is open: for calls that take no handle (`O_PATH`).
+pub(crate) fn link_to(opened: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", opened.as_fd().as_raw_fd())
+}
+
+/// A path for one line of text: hostile names are escaped, and deep ones cut.
+pub(crate) fn shown(path: &Path) -> String {
+    volhook_core::names::shorten(&format!("{path:?}"))
 }
 
 /// Tries again what openat2(2) refuses because somebody moves what is being opened out of the folder at that instant:

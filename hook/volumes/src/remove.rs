@@ -1,6 +1,7 @@
 //! Deleting what is in a folder, whatever a container made of it.
 
 use crate::files;
+use crate::files::shown;
 use rustix::fs::AtFlags;
 use rustix::fs::Dir;
 use rustix::fs::FileType;
@@ -41,11 +42,6 @@ pub(crate) enum Obstacle {
     Moved(PathBuf),
     #[error("cannot {step} {}: {source}", shown(path))]
     Failed { step: &'static str, path: PathBuf, source: io::Error },
-}
-
-/// A path for one line of text: hostile names are escaped, and deep ones cut.
-fn shown(path: &Path) -> String {
-    volhook_core::names::shorten(&format!("{path:?}"))
 }
 
 /// A folder that is being emptied.

@@ -1,13 +1,16 @@
-//! The volume store from outside: what it makes, what it finds, races, leftovers and hostile content, and the
-//! trash.
+//! The volume store from outside: what it makes, what it finds, races, leftovers and hostile content, the
+//! trash, and copies.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
 mod adopt;
+mod copy;
+mod copy_hostile;
 mod create;
 mod empty;
 mod find;
 mod fixture;
+mod listing;
 mod races;
 mod rename;
 mod sizes;
