@@ -47,7 +47,7 @@ impl Changing<'_> {
             // Mounting replays the journal. Whether that works is what the check is about to find out.
             let _ = source::mount_image(&path, &image, ImageUse::Exclusive);
         }
-        let _locked = self.lock_soon(&path)?;
+        let _locked = lock_soon(&path).map_err(self.image_failed())?;
         match image.filesystem {
             Filesystem::Ext4 => self.check_ext4(&path, repair, deadline),
             Filesystem::Xfs => self.check_xfs(&path, repair, deadline),
@@ -82,17 +82,6 @@ impl Changing<'_> {
 
     fn program_of(&self, name: &'static str, package: &'static str) -> Result<Program<'_>, StoreError> {
         Program::find(self.work, &self.volume.id, name, package)
-    }
-
-    /// Takes the image's lock once the kernel has let go of a mount that is no more.
-    fn lock_soon(&self, path: &Path) -> Result<LockedImage, StoreError> {
-        let patience = Instant::now() + UNMOUNTING;
-        loop {
-            match source::lock_image(path) {
-                Err(volhook_mounts::Error::ImageBusy { .. }) if Instant::now() < patience => {}
-                locked => return locked.map_err(self.image_failed()),
-            }
-        }
     }
 
     fn check_xfs(&self, path: &Path, repair: bool, deadline: Instant) -> Result<Checked, StoreError> {
@@ -132,6 +121,17 @@ impl Changing<'_> {
             Some(CORRECTED | CORRECTED_REBOOT) => Checked::Repaired(said),
             _ => Checked::Damaged(said),
         })
+    }
+}
+
+/// Takes an image's lock once the kernel has let go of a mount that is no more.
+pub(crate) fn lock_soon(path: &Path) -> Result<LockedImage, volhook_mounts::Error> {
+    let patience = Instant::now() + UNMOUNTING;
+    loop {
+        match source::lock_image(path) {
+            Err(volhook_mounts::Error::ImageBusy { .. }) if Instant::now() < patience => {}
+            locked => return locked,
+        }
     }
 }
 

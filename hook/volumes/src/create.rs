@@ -3,12 +3,14 @@
 use crate::error::StoreError;
 use crate::files;
 use crate::image;
+use crate::remove;
 use crate::store::DATA;
 use crate::store::IMAGE;
 use crate::store::SIDECAR;
 use crate::store::SIDECAR_LIMIT;
 use crate::store::Store;
 use crate::store::VOLUMES;
+use rustix::fs::AtFlags;
 use rustix::fs::FlockOperation;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
@@ -38,6 +40,10 @@ const MODE_BITS: u32 = 0o7777;
 /// How often somebody else may come in between before we give up.
 pub(crate) const ATTEMPTS: u32 = 100;
 pub(crate) const PAUSE: Duration = Duration::from_millis(1);
+/// How long the removal of a volume may take that was not finished.
+const REMOVING: Duration = Duration::from_secs(600);
+/// How long a creator spends on what others left: a container may wait for its volume.
+const CLEANING: Duration = Duration::from_millis(500);
 
 /// Whose volume it became.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +86,7 @@ impl Store {
             return Ok(Created::Existing(existing));
         }
         let places = self.make_places(volume)?;
-        clean(&places.staging, &self.root.join(STAGING));
+        clean(&places.staging, Instant::now() + CLEANING);
         let mut stage = Stage::begin(self, volume, &places.staging)?;
         stage.build(make)?;
         for _ in 0..ATTEMPTS {
@@ -139,14 +145,16 @@ impl Store {
         Ok(Places { staging, tenant })
     }
 
-    /// Removes what creators that died left in the staging folder. [`create`](Self::create) does it on its way.
+    /// Removes what creators that died left in the staging folder. [`create`](Self::create) does it on its way, as far
+    /// as it gets in half a second.
     ///
     /// # Errors
-    /// [`StoreError::List`] when the staging folder cannot be opened. What cannot be removed stays for the next.
-    pub fn clean_staging(&self) -> Result<(), StoreError> {
+    /// [`StoreError::List`] when the staging folder cannot be opened. What cannot be removed until `deadline` stays
+    /// for the next.
+    pub fn clean_staging(&self, deadline: Instant) -> Result<(), StoreError> {
         let path = self.root.join(STAGING);
         match files::open_folder(&path) {
-            Ok(staging) => clean(&staging, &path),
+            Ok(staging) => clean(&staging, deadline),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(StoreError::List { path, source }),
         }
@@ -199,29 +207,30 @@ pub(crate) type Content = (OwnedFd, &'static str);
 
 /// A volume under construction. Dropping it before it is done removes it, the lock still held.
 pub(crate) struct Stage<'a> {
-    volume: &'a Volume,
-    path: PathBuf,
-    folder: OwnedFd,
+    pub(crate) volume: &'a Volume,
+    staging: &'a OwnedFd,
+    pub(crate) path: PathBuf,
+    pub(crate) folder: OwnedFd,
     done: bool,
 }
 
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
         if !self.done {
-            remove(&self.path);
+            remove(self.staging, &self.volume.uuid, &self.folder, Instant::now() + REMOVING);
         }
     }
 }
 
 impl<'a> Stage<'a> {
     /// Makes the folder and locks it, so that it is not taken for a dead creator's.
-    fn begin(store: &Store, volume: &'a Volume, staging: &OwnedFd) -> Result<Self, StoreError> {
+    fn begin(store: &Store, volume: &'a Volume, staging: &'a OwnedFd) -> Result<Self, StoreError> {
         let path = store.root.join(STAGING).join(&volume.uuid);
         for _ in 0..ATTEMPTS {
             match rustix::fs::mkdirat(staging, &volume.uuid, files::PRIVATE) {
                 Ok(()) => {
                     if let Some(folder) = lock(staging, &volume.uuid) {
-                        return Ok(Self { volume, path, folder, done: false });
+                        return Ok(Self { volume, staging, path, folder, done: false });
                     }
                 }
                 Err(Errno::EXIST) => {}
@@ -233,7 +242,7 @@ impl<'a> Stage<'a> {
         Err(failed(volume, "lock", path)(Errno::EXIST.into()))
     }
 
-    fn failed(&self, step: &'static str, part: &str) -> impl FnOnce(Errno) -> StoreError {
+    pub(crate) fn failed(&self, step: &'static str, part: &str) -> impl FnOnce(Errno) -> StoreError {
         let failed = failed(self.volume, step, self.path.join(part));
         move |errno| failed(errno.into())
     }
@@ -266,14 +275,19 @@ impl<'a> Stage<'a> {
     }
 
     pub(crate) fn make_directory(&self, directory: &Directory) -> Result<OwnedFd, StoreError> {
-        rustix::fs::mkdirat(&self.folder, DATA, files::PRIVATE).map_err(self.failed("make", DATA))?;
-        let data = files::folder_below(&self.folder, Path::new(DATA)).map_err(self.failed("open", DATA))?;
+        let data = self.new_data()?;
         let (uid, gid) = (Uid::from_raw(directory.uid), Gid::from_raw(directory.gid));
         rustix::fs::fchown(&data, Some(uid), Some(gid)).map_err(self.failed("change the owner of", DATA))?;
         // After the owner: changing that clears the set-id bits.
         rustix::fs::fchmod(&data, Mode::from_raw_mode(directory.mode))
             .map_err(self.failed("change the mode of", DATA))?;
         Ok(data)
+    }
+
+    /// The directory of a directory volume, so far root's own.
+    pub(crate) fn new_data(&self) -> Result<OwnedFd, StoreError> {
+        rustix::fs::mkdirat(&self.folder, DATA, files::PRIVATE).map_err(self.failed("make", DATA))?;
+        files::folder_below(&self.folder, Path::new(DATA)).map_err(self.failed("open", DATA))
     }
 
     fn write_sidecar(&self) -> Result<File, StoreError> {
@@ -305,18 +319,22 @@ fn lock(staging: &OwnedFd, name: &str) -> Option<OwnedFd> {
 }
 
 /// Removes the folders in `staging` whose creators are gone. What cannot be removed is the next one's to try.
-fn clean(staging: &OwnedFd, path: &Path) {
+fn clean(staging: &OwnedFd, deadline: Instant) {
     for name in files::names(staging).unwrap_or_default() {
         if Uuid::parse_str(&name).is_err() {
             continue;
         }
-        if let Some(_held) = lock(staging, &name) {
-            remove(&path.join(&name));
+        if let Some(held) = lock(staging, &name) {
+            remove(staging, &name, &held, deadline);
         }
     }
 }
 
-/// Removes a tree of ours, as far as it goes: it is not a volume, and the next creator tries again.
-fn remove(path: &Path) {
-    let _ = std::fs::remove_dir_all(path);
+/// Removes what is left of a volume, as far as it goes: the next creator tries again. It may be a half copy of what a
+/// container made, of any depth.
+fn remove(staging: &OwnedFd, name: &str, folder: &OwnedFd, deadline: Instant) {
+    let content = files::folder_on_same_mount(folder, c".");
+    if content.is_ok_and(|content| remove::remove_content(content, &[], deadline, &mut 0).is_ok()) {
+        let _ = rustix::fs::unlinkat(staging, name, AtFlags::REMOVEDIR);
+    }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with the volume store, named after what was being done.
 
+use crate::copy::CopyError;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -184,6 +185,14 @@ pub enum StoreError {
         path: PathBuf,
         /// The failure.
         source: io::Error,
+    },
+    /// The content of a volume could not be copied.
+    #[error("cannot clone volume \"{volume}\"")]
+    Copy {
+        /// The volume.
+        volume: VolumeId,
+        /// The failure; paths are told from the volume's root.
+        source: CopyError,
     },
     /// A program is not installed.
     #[error(

@@ -35,6 +35,7 @@
 mod adopt;
 mod change;
 mod check;
+mod clone;
 mod copy;
 mod create;
 mod empty;
@@ -53,6 +54,7 @@ mod trash;
 pub use adopt::Adoptable;
 pub use change::Changing;
 pub use check::Checked;
+pub use clone::Cloning;
 pub use copy::Copied;
 pub use copy::CopyError;
 pub use copy::How;

@@ -164,7 +164,7 @@ pub(crate) fn gc(context: &Context, dry_run: bool) -> Result<(), Failure> {
         record::remove_all(context, &attempt)?;
     }
     dead.iter().try_for_each(told)?;
-    context.store.clean_staging().map_err(Failure::new)?;
+    context.store.clean_staging(context.long_deadline()).map_err(Failure::new)?;
     removal::delete_expired(context)?;
     context.trim_history()?.iter().try_for_each(|removed| out(&format!("history {}\n", removed.name)))
 }

@@ -322,7 +322,7 @@ fn killed_while_emptying_the_rest_is_still_known_as_discarded() {
         }
         let emptied = store.empty_trash(at(1), soon()).unwrap();
         assert_eq!(emptied.kept, []);
-        store.clean_staging().unwrap();
+        store.clean_staging(soon()).unwrap();
         assert_nothing_left(&folder);
     }
     assert!(partly > 0, "no process was killed in the middle");

@@ -1,9 +1,10 @@
 //! The volume store from outside: what it makes, what it finds, races, leftovers and hostile content, the
-//! trash, and copies.
+//! trash, and copies of trees and of volumes.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
 mod adopt;
+mod clone;
 mod copy;
 mod copy_hostile;
 mod create;

@@ -114,7 +114,7 @@ fn privileged_what_killed_creators_left_is_removed_and_no_volume_is_half() {
         store.create(&fresh(directory(&format!("after-{round}"))), soon()).unwrap();
         while std::fs::read_dir(&staging).unwrap().count() > 0 {
             assert!(Instant::now() < end, "left: {:?}", tree(&staging));
-            store.clean_staging().unwrap();
+            store.clean_staging(soon()).unwrap();
         }
     }
     assert!(leftovers > 0, "no creator was killed in the middle");
@@ -134,7 +134,7 @@ fn what_is_not_a_creators_stays_in_staging() {
     std::os::unix::fs::symlink("/etc", staging.join(Uuid::new_v4().to_string())).unwrap();
     let dead = staging.join(Uuid::new_v4().to_string());
     std::fs::create_dir_all(dead.join("data/sub")).unwrap();
-    store.clean_staging().unwrap();
+    store.clean_staging(soon()).unwrap();
     assert!(!dead.exists());
     assert_eq!(tree(&staging).len(), 2);
     assert!(Path::new("/etc/passwd").exists());

@@ -62,7 +62,7 @@ fn a_discarded_volume_is_whole_in_the_trash_and_no_volume_any_more() {
     assert_eq!(store.usage(&Tenant::default()).unwrap(), Usage::default());
     let trash = store.trash().unwrap();
     assert_eq!((trash.volumes, trash.others), (vec![discarded.clone()], vec![]));
-    store.clean_staging().unwrap();
+    store.clean_staging(soon()).unwrap();
 
     assert_eq!(store.restore(&discarded).unwrap(), volume);
     assert_eq!(store.list().unwrap().volumes, std::slice::from_ref(&volume));
@@ -341,7 +341,7 @@ fn killed_anywhere_every_volume_is_live_or_discarded_and_whole_or_being_deleted(
     assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
     let emptied = store.empty_trash(at(1000), soon()).unwrap();
     assert_eq!(emptied.kept, []);
-    store.clean_staging().unwrap();
+    store.clean_staging(soon()).unwrap();
     assert_eq!(tree(&root.join("trash")), Vec::<String>::new());
     assert_eq!(tree(&root.join("staging")), Vec::<String>::new());
 }
