@@ -135,15 +135,34 @@ pub fn copy_entry(
     how: How,
     watch: &Watch<'_>,
 ) -> Result<Copied, CopyError> {
-    let component = |name: &OsStr| match CString::new(name.as_bytes()) {
+    let (name, new_name) = (component(name)?, component(new_name)?);
+    let engine = Engine::new(how, watch, [from.as_fd(), to.as_fd()]);
+    engine.run(|queue| walk::entry(&engine, queue, from, &name, to, &new_name))
+}
+
+/// Copies the folder `from` with all that is in it into the folder `to` as `new_name`, a single component.
+///
+/// # Errors
+/// [`CopyError`].
+pub fn copy_directory(
+    from: OwnedFd,
+    to: OwnedFd,
+    new_name: &OsStr,
+    how: How,
+    watch: &Watch<'_>,
+) -> Result<Copied, CopyError> {
+    let new_name = component(new_name)?;
+    let engine = Engine::new(how, watch, [from.as_fd(), to.as_fd()]);
+    engine.run(|queue| walk::directory(&engine, queue, from, to, &new_name))
+}
+
+fn component(name: &OsStr) -> Result<CString, CopyError> {
+    match CString::new(name.as_bytes()) {
         Ok(text) if !matches!(name.as_bytes(), b"" | b"." | b"..") && !name.as_bytes().contains(&b'/') => {
             Ok(text)
         }
         _ => Err(CopyError::failed("copy", PathBuf::from(name))(Errno::INVAL)),
-    };
-    let (name, new_name) = (component(name)?, component(new_name)?);
-    let engine = Engine::new(how, watch, [from.as_fd(), to.as_fd()]);
-    engine.run(|queue| walk::entry(&engine, queue, from, &name, to, &new_name))
+    }
 }
 
 /// Copies the content of one regular file into another, which is empty: holes stay holes, and where the filesystem can

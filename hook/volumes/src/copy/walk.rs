@@ -8,6 +8,7 @@ use super::Folder;
 use super::Place;
 use super::Task;
 use super::entry::ATTEMPTS;
+use super::entry::Original;
 use super::links::Links;
 use super::links::PlaceId;
 use super::links::TOP;
@@ -17,6 +18,7 @@ use rustix::fs::AtFlags;
 use rustix::fs::Dir;
 use rustix::fs::FileType;
 use rustix::fs::Mode;
+use rustix::fs::OFlags;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -54,6 +56,22 @@ pub(super) fn tree(
     walk.walk()
 }
 
+/// Copies `from` itself.
+pub(super) fn directory(
+    engine: &Engine<'_>,
+    queue: &dyn Fn(Task),
+    from: OwnedFd,
+    to: OwnedFd,
+    new_name: &CStr,
+) -> Result<(), CopyError> {
+    let mut walk = Walk::new(engine, queue);
+    let inherits = metadata::gives_access_lists(to.as_fd());
+    let itself = rustix::io::fcntl_dupfd_cloexec(&from, 0).map_err(engine.failed("open", &from, c"."))?;
+    let above = Folder { from: itself, to, inherits, finish: Arc::new(Finish { original: None }) };
+    walk.enter_opened(&above, c".", new_name, from)?;
+    walk.walk()
+}
+
 /// Copies one entry.
 pub(super) fn entry(
     engine: &Engine<'_>,
@@ -63,20 +81,23 @@ pub(super) fn entry(
     to: OwnedFd,
     new_name: &CStr,
 ) -> Result<(), CopyError> {
-    let mut walk = Walk::new(engine, queue);
-    let original = engine.original(&from, name)?;
-    let original = original.ok_or_else(|| engine.failed("find", &from, name)(Errno::NOENT))?;
+    let failed = |step| engine.failed(step, &from, name);
+    // What the caller named may be a mount; what is below it may not.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(&from, name, flags, Mode::empty()).map_err(failed("find"))?;
+    let stat = rustix::fs::fstat(&fd).map_err(failed("examine"))?;
+    let original = Original { fd, stat };
     let inherits = metadata::gives_access_lists(to.as_fd());
-    let above = Arc::new(Folder { from, to, inherits, finish: Arc::new(Finish { original: None }) });
     if original.kind() == FileType::Directory {
-        drop(original);
-        if !walk.enter_below(&above, name, new_name)? {
-            return Err(engine.failed("find", &above.from, name)(Errno::NOENT));
-        }
-        drop(above);
-        return walk.walk();
+        let folder = files::folder_on_same_mount(&original.fd, c".").map_err(failed("open"))?;
+        return directory(engine, queue, folder, to, new_name);
     }
-    let entry = Entry { name: name.to_owned(), new_name: new_name.to_owned(), begun: None };
+    let above = Arc::new(Folder { from, to, inherits, finish: Arc::new(Finish { original: None }) });
+    if original.kind() != FileType::RegularFile {
+        return engine.copy_special(&above, name, new_name, &original).map(drop);
+    }
+    let begun = Some(engine.begin(&above, new_name, original)?);
+    let entry = Entry { name: name.to_owned(), new_name: new_name.to_owned(), begun };
     queue(Task { folder: above, entries: vec![entry] });
     Ok(())
 }
@@ -145,6 +166,19 @@ impl<'a> Walk<'a> {
             }
             Err(errno) => return Err(engine.failed("open", &above.from, name)(errno)),
         };
+        self.enter_opened(above, name, new_name, from)?;
+        Ok(true)
+    }
+
+    /// Goes into the folder `from`, which is `name` in `above`.
+    fn enter_opened(
+        &mut self,
+        above: &Folder,
+        name: &CStr,
+        new_name: &CStr,
+        from: OwnedFd,
+    ) -> Result<(), CopyError> {
+        let engine = self.engine;
         let original = rustix::fs::fstat(&from).map_err(engine.failed("examine", &above.from, name))?;
         let (to, is_new) = self.make_folder(above, new_name)?;
         let inherits = match (is_new, above.inherits) {
@@ -163,8 +197,7 @@ impl<'a> Walk<'a> {
         if !self.levels.is_empty() {
             engine.count(&engine.counters.directories, 1);
         }
-        self.enter(name.to_owned(), new_name.to_owned(), from, to, inherits, finish)?;
-        Ok(true)
+        self.enter(name.to_owned(), new_name.to_owned(), from, to, inherits, finish)
     }
 
     /// Makes a folder of the copy; `false` if it was there.

@@ -11,6 +11,7 @@ mod create;
 mod empty;
 mod find;
 mod fixture;
+mod inside;
 mod listing;
 mod races;
 mod rename;
