@@ -14,14 +14,23 @@ use std::process::Command;
 type ImportRule = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// The import table of `hook/docs/architecture.md`.
-const IMPORTS: [ImportRule; 13] = [
+const IMPORTS: [ImportRule; 17] = [
     ("hook/core", &[], &[]),
     ("hook/journal", &["volhook-core"], &[]),
     // Its tests compare what a plugin decides in the sandbox with what the same code decides outside.
     (
         "hook/plugin-host",
         &["volhook-core"],
-        &["volhook-plugin", "volhook-local", "volhook-block", "volhook-universal"],
+        &[
+            "volhook-plugin",
+            "volhook-local",
+            "volhook-block",
+            "volhook-tmpfs",
+            "volhook-host",
+            "volhook-device",
+            "volhook-universal",
+            "volhook-rules",
+        ],
     ),
     ("hook/mounts", &["volhook-core"], &[]),
     ("hook/volumes", &["volhook-core", "volhook-mounts"], &[]),
@@ -42,7 +51,11 @@ const IMPORTS: [ImportRule; 13] = [
     ("plugins/kit", &[], &[]),
     ("plugins/local", &["volhook-plugin"], &[]),
     ("plugins/block", &["volhook-plugin"], &[]),
+    ("plugins/tmpfs", &["volhook-plugin"], &[]),
+    ("plugins/host", &["volhook-plugin"], &[]),
+    ("plugins/device", &["volhook-plugin"], &[]),
     ("plugins/universal", &["volhook-plugin"], &[]),
+    ("plugins/rules", &["volhook-plugin"], &[]),
     ("tests", &[], &["volhook-core", "volhook-harness"]),
 ];
 

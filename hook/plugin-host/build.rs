@@ -23,8 +23,15 @@ use std::process::Command;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The built-in plugins, by name: the order in which they are listed.
-const PLUGINS: [(&str, Interface); 3] =
-    [("block", Interface::Driver), ("local", Interface::Driver), ("universal", Interface::Policy)];
+const PLUGINS: [(&str, Interface); 7] = [
+    ("block", Interface::Driver),
+    ("device", Interface::Driver),
+    ("host", Interface::Driver),
+    ("local", Interface::Driver),
+    ("rules", Interface::Policy),
+    ("tmpfs", Interface::Driver),
+    ("universal", Interface::Policy),
+];
 
 /// Counts the changes of engine settings. wasmtime refuses code that was compiled with other settings than it runs
 /// with, but does not notice another optimisation level or NaN canonicalisation: raise this with every change in

@@ -52,9 +52,18 @@ fn attach_request(access: Access, holders: Vec<core::HolderInfo>) -> core::Attac
 fn they_are_listed_by_name() {
     let entries = host().list().unwrap();
     let seen: Vec<(&str, PluginKind)> = entries.iter().map(|e| (e.name.as_str(), e.kind)).collect();
+    let (driver, policy) = (PluginKind::Driver, PluginKind::Policy);
     assert_eq!(
         seen,
-        [("block", PluginKind::Driver), ("local", PluginKind::Driver), ("universal", PluginKind::Policy)]
+        [
+            ("block", driver),
+            ("device", driver),
+            ("host", driver),
+            ("local", driver),
+            ("rules", policy),
+            ("tmpfs", driver),
+            ("universal", policy)
+        ]
     );
     for entry in entries {
         assert_eq!((entry.source, entry.api_version.as_str()), (PluginSource::Builtin, "0.1.0"));
@@ -67,9 +76,12 @@ fn unknown_ones_are_named_beside_those_there_are() {
     let host = host();
     assert_eq!(
         host.driver("nfs").unwrap_err().to_string(),
-        "unknown driver \"nfs\"; installed: block, local"
+        "unknown driver \"nfs\"; installed: block, device, host, local, tmpfs"
     );
-    assert_eq!(host.policy("nfs").unwrap_err().to_string(), "unknown policy \"nfs\"; installed: universal");
+    assert_eq!(
+        host.policy("nfs").unwrap_err().to_string(),
+        "unknown policy \"nfs\"; installed: rules, universal"
+    );
     for name in ["universal", "", "../local", "/etc", "local\n", &"x".repeat(100_000)] {
         let error = host.driver(name).unwrap_err();
         assert!(matches!(error, PluginError::Unknown { .. }) && error.to_string().len() < 1000, "{error}");
@@ -77,13 +89,19 @@ fn unknown_ones_are_named_beside_those_there_are() {
 }
 
 #[test]
-fn block_is_exclusive_and_local_is_shared() {
+fn who_shares_and_who_does_not() {
     let host = host();
     for access in [Access::ReadOnly, Access::ReadWrite] {
-        for (name, sharing) in [("block", Sharing::Exclusive), ("local", Sharing::Shared)] {
+        for (name, sharing) in [
+            ("block", Sharing::Exclusive),
+            ("device", Sharing::Exclusive),
+            ("host", Sharing::Shared),
+            ("local", Sharing::Shared),
+            ("tmpfs", Sharing::Shared),
+        ] {
             let driver = host.driver(name).unwrap();
             let attachment = driver.attach(&attach_request(access, Vec::new())).unwrap().unwrap();
-            assert_eq!((attachment.access, attachment.sharing), (access, sharing));
+            assert_eq!((attachment.access, attachment.sharing), (access, sharing), "{name}");
             assert_eq!(attachment.flags, core::MountFlags::default());
         }
     }
@@ -92,17 +110,23 @@ fn block_is_exclusive_and_local_is_shared() {
 #[test]
 fn descriptions_are_the_native_ones() {
     let host = host();
-    let described = [
-        (host.driver("block").unwrap().describe().unwrap(), driver_info(volhook_block::Block::describe())),
-        (host.driver("local").unwrap().describe().unwrap(), driver_info(volhook_local::Local::describe())),
-    ];
-    for (sandboxed, native) in described {
-        assert_eq!(sandboxed, native);
+    for (name, native) in [
+        ("block", volhook_block::Block::describe()),
+        ("device", volhook_device::Device::describe()),
+        ("host", volhook_host::Host::describe()),
+        ("local", volhook_local::Local::describe()),
+        ("tmpfs", volhook_tmpfs::Memory::describe()),
+    ] {
+        assert_eq!(host.driver(name).unwrap().describe().unwrap(), driver_info(native));
     }
-    let universal = host.policy("universal").unwrap().describe().unwrap();
-    let names: Vec<String> = universal.options.into_iter().map(|option| option.name).collect();
-    let native = volhook_universal::Universal::describe().options;
-    assert_eq!(names, native.into_iter().map(|option| option.name).collect::<Vec<_>>());
+    for (name, native) in
+        [("rules", volhook_rules::Rules::describe()), ("universal", volhook_universal::Universal::describe())]
+    {
+        let sandboxed = host.policy(name).unwrap().describe().unwrap();
+        assert_eq!((sandboxed.name, sandboxed.about), (native.name, native.about));
+        let names: Vec<String> = sandboxed.options.into_iter().map(|option| option.name).collect();
+        assert_eq!(names, native.options.into_iter().map(|option| option.name).collect::<Vec<_>>());
+    }
 }
 
 fn driver_info(info: driver::Info) -> core::PluginInfo {
@@ -182,7 +206,7 @@ fn backing(native: driver::Backing) -> Backing {
     }
 }
 
-fn native_claims(request: &core::ClaimsRequest) -> Result<Vec<core::PolicyClaim>, core::Refusal> {
+fn native_claims<P: Policy>(request: &core::ClaimsRequest) -> Result<Vec<core::PolicyClaim>, core::Refusal> {
     let request = policy::ClaimsRequest {
         container: policy::ContainerInfo {
             id: request.container.id.clone(),
@@ -194,7 +218,7 @@ fn native_claims(request: &core::ClaimsRequest) -> Result<Vec<core::PolicyClaim>
         settings: request.settings.clone(),
         more: Vec::new(),
     };
-    match volhook_universal::Universal::claims(request) {
+    match P::claims(request) {
         Ok(claims) => Ok(claims
             .into_iter()
             .map(|claim| core::PolicyClaim {
@@ -204,7 +228,10 @@ fn native_claims(request: &core::ClaimsRequest) -> Result<Vec<core::PolicyClaim>
                 driver: claim.driver,
                 options: claim.options,
                 labels: claim.labels,
-                access: Access::ReadWrite,
+                access: match claim.access {
+                    policy::Access::ReadOnly => Access::ReadOnly,
+                    policy::Access::ReadWrite => Access::ReadWrite,
+                },
                 subpath: claim.subpath,
                 no_copy: claim.no_copy,
             })
@@ -217,20 +244,55 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn block_creates_as_it_does_natively(
-        size in prop_oneof!["[0-9]{1,9}[kKMGT]?", "\\PC{0,12}"],
-        fs in prop::option::of(prop_oneof!["ext4", "[a-z0-9]{0,6}"]),
+    fn drivers_create_as_they_do_natively(
+        driver in 0_usize..5,
+        size in prop::option::of(prop_oneof!["[0-9]{1,9}[kKMGT]?", "\\PC{0,12}"]),
+        fs in prop::option::of(prop_oneof!["ext4|xfs|btrfs", "[a-z0-9]{0,6}"]),
+        path in prop::option::of(prop_oneof!["(/[a-z]{1,9}){1,4}", "/?[a-z./]{0,12}"]),
+        mode in prop::option::of(prop_oneof!["[0-7]{1,4}", "[a-z0-9]{0,6}"]),
+        mkfs in prop::option::of(prop_oneof!["label=[a-z]{1,9}", "[a-z=,]{0,12}"]),
+        discard in prop::option::of("true|false"),
         usage in any::<(u64, u64)>(),
     ) {
-        let mut options = vec![("size".to_owned(), size)];
-        options.extend(fs.map(|fs| ("fs".to_owned(), fs)));
+        let options = [("size", size), ("fs", fs), ("path", path), ("mode", mode), ("mkfs", mkfs), ("discard", discard)];
+        let options = options.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
         let mut request = create_request(options);
         request.usage = core::Usage { volumes: usage.0, bytes: usage.1 };
-        let sandboxed = host().driver("block").unwrap().create(&request).unwrap();
-        match (sandboxed, native_create::<volhook_block::Block>(&request)) {
+        let natively = [
+            native_create::<volhook_block::Block>,
+            native_create::<volhook_device::Device>,
+            native_create::<volhook_host::Host>,
+            native_create::<volhook_local::Local>,
+            native_create::<volhook_tmpfs::Memory>,
+        ];
+        let name = ["block", "device", "host", "local", "tmpfs"][driver];
+        let sandboxed = host().driver(name).unwrap().create(&request).unwrap();
+        match (sandboxed, natively[driver](&request)) {
             // What a refusal quotes of the input is made printable on the way.
             (Err(sandboxed), Err(native)) => prop_assert_eq!(sandboxed.hint, native.hint),
             (sandboxed, native) => prop_assert_eq!(sandboxed, native),
+        }
+    }
+
+    #[test]
+    fn rules_claim_as_they_do_natively(
+        volume in "[a-z][a-z0-9]{0,9}",
+        rest in prop_oneof![
+            "target=(/[a-z]{1,9}){1,3}(,ro)?(,volume-subpath=[a-z]{1,5})?(,volume-label=[a-z]=[a-z])?",
+            "[a-z=,/\"]{0,30}",
+        ],
+    ) {
+        let request = core::ClaimsRequest {
+            container: container(None),
+            rootfs: Vec::new(),
+            settings: vec![("claims.one".to_owned(), format!("source={volume},{rest}"))],
+        };
+        let native = native_claims::<volhook_rules::Rules>(&request);
+        match (host().policy("rules").unwrap().claims(&request), native) {
+            (Ok(Err(sandboxed)), Err(native)) => prop_assert_eq!(sandboxed.hint, native.hint),
+            (Ok(sandboxed), native) => prop_assert_eq!(sandboxed, native),
+            // A name or path that volhook has a grammar for is the host's to refuse.
+            (Err(error), _) => prop_assert!(error.to_string().contains("rules"), "{}", error),
         }
     }
 
@@ -268,6 +330,6 @@ proptest! {
             settings: prefix.map(|prefix| ("prefix".to_owned(), prefix)).into_iter().collect(),
         };
         let sandboxed = host().policy("universal").unwrap().claims(&request).unwrap();
-        prop_assert_eq!(sandboxed, native_claims(&request));
+        prop_assert_eq!(sandboxed, native_claims::<volhook_universal::Universal>(&request));
     }
 }

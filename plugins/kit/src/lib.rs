@@ -38,6 +38,9 @@
 //! plugin's fault; a decision against is a [`Refusal`](driver::Refusal).
 
 mod generated;
+pub mod image;
+pub mod path;
+pub mod root;
 pub mod size;
 pub mod testing;
 mod words;
