@@ -5,12 +5,16 @@ use crate::error::Failure;
 use crate::repair;
 use jiff::Timestamp;
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_core::claims;
+use volhook_core::claims::Wishes;
 use volhook_core::config::Config;
+use volhook_core::config::PolicyRule;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::VolumeRecord;
 use volhook_journal::Interest;
@@ -81,6 +85,20 @@ impl Context {
 
     pub(crate) fn config(&self) -> Result<&Config, Failure> {
         get_or_try_init(&self.config, || read_config(&self.paths.config))
+    }
+
+    /// What a container with these annotations wants and gets. A configuration that is not usable is in nobody's way
+    /// whose annotations say nothing, unless a rule can still be read in it that is for this container.
+    pub(crate) fn wishes(&self, annotations: &BTreeMap<String, String>) -> Result<Wishes, Failure> {
+        match self.config() {
+            Ok(config) => Ok(claims::wishes(annotations, config)?),
+            Err(failure) => {
+                let rules = rules_in_broken_config(&self.paths.config);
+                let may_claim =
+                    claims::could_be_claims(annotations) || rules.iter().any(|rule| rule.is_for(annotations));
+                if may_claim { Err(failure) } else { Ok(Wishes::default()) }
+            }
+        }
     }
 
     pub(crate) fn host(&self) -> Result<&HostIdentity, Failure> {
@@ -159,6 +177,18 @@ fn get_or_try_init<T>(cell: &OnceCell<T>, init: impl FnOnce() -> Result<T, Failu
     }
     let value = init()?;
     Ok(cell.get_or_init(|| value))
+}
+
+/// The rules that can still be read in a configuration that is not usable as a whole.
+fn rules_in_broken_config(path: &Path) -> Vec<PolicyRule> {
+    #[derive(serde::Deserialize)]
+    struct Rules {
+        #[serde(default)]
+        policies: Vec<serde_json::Value>,
+    }
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let rules = toml::from_str(&text).map_or_else(|_| Vec::new(), |rules: Rules| rules.policies);
+    rules.into_iter().filter_map(|rule| serde_json::from_value(rule).ok()).collect()
 }
 
 fn read_config(path: &Path) -> Result<Config, Failure> {

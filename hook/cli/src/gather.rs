@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use volhook_core::claims;
 use volhook_core::claims::Claim;
+use volhook_core::claims::PolicyRequest;
 use volhook_core::claims::SteppedBack;
 use volhook_core::claims::Wishes;
 use volhook_core::decision::AttachRequest;
@@ -97,7 +98,7 @@ pub(crate) fn claim(
 ) -> Result<Claimed, Failure> {
     let mut explicit = subject.wishes.claims.clone();
     explicit.extend(claims::from_spec_mounts(&subject.mounts)?);
-    let by_policy = ask_policy(context, subject, rootfs)?;
+    let by_policy = ask_policies(context, subject, rootfs)?;
     timings.lap("plugins");
     let targets = explicit.iter().chain(&by_policy).map(|claim| claim.target.clone());
     let resolved = resolve(rootfs, targets, &subject.mounts);
@@ -132,11 +133,23 @@ fn container_info(subject: &Subject) -> ContainerInfo {
 }
 
 fn pod(subject: &Subject) -> Option<&Pod> {
-    subject.wishes.policy.as_ref().and_then(|policy| policy.pod.as_ref())
+    subject.wishes.pod()
 }
 
-fn ask_policy(context: &Context, subject: &Subject, rootfs: &Rootfs) -> Result<Vec<Claim>, Failure> {
-    let Some(request) = &subject.wishes.policy else { return Ok(Vec::new()) };
+fn ask_policies(context: &Context, subject: &Subject, rootfs: &Rootfs) -> Result<Vec<Claim>, Failure> {
+    let mut claims = Vec::new();
+    for request in &subject.wishes.policies {
+        claims.extend(ask_policy(context, subject, request, rootfs)?);
+    }
+    Ok(claims)
+}
+
+fn ask_policy(
+    context: &Context,
+    subject: &Subject,
+    request: &PolicyRequest,
+    rootfs: &Rootfs,
+) -> Result<Vec<Claim>, Failure> {
     let config = context.config()?;
     let name = request.plugin.as_deref().unwrap_or(&config.policy);
     let policy = context.plugins.policy(name).map_err(|error| plugin_failure(error, None))?;

@@ -250,12 +250,7 @@ fn wishes(context: &Context, state: &State, bundle: &Path) -> Result<Option<(Spe
         Err(failure) => return Err(failure),
     };
     let annotations = spec.annotations()?;
-    let config = match context.config() {
-        Ok(config) => config,
-        Err(_) if !claims::could_be_claims(&annotations) => return Ok(None),
-        Err(failure) => return Err(failure),
-    };
-    let wishes = claims::from_annotations(&annotations, &config.annotation_prefix)?;
+    let wishes = context.wishes(&annotations)?;
     Ok((!wishes.is_empty()).then_some((spec, wishes)))
 }
 

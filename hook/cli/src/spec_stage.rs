@@ -16,7 +16,6 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use volhook_core::claims;
-use volhook_core::claims::Wishes;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
 use volhook_core::plan::Stage;
@@ -106,15 +105,10 @@ fn container_id(spec: &Spec, attempt: &str) -> Result<ContainerId, Failure> {
     Ok(ContainerId::new(id.unwrap_or_else(|| format!("unnamed-{attempt}")))?)
 }
 
-/// Whether a spec may ask for volumes; with an unreadable configuration, whether it could under any.
+/// Whether a spec may ask for volumes, or gets some without asking.
 pub(crate) fn could_claim(context: &Context, spec: &Spec) -> Result<bool, Failure> {
-    let annotations = spec.annotations()?;
     let has_our_mounts = spec.mounts()?.iter().any(|mount| mount.kind == VOLHOOK_TYPE);
-    Ok(has_our_mounts
-        || match context.config() {
-            Ok(config) => !claims::from_annotations(&annotations, &config.annotation_prefix)?.is_empty(),
-            Err(_) => claims::could_be_claims(&annotations),
-        })
+    Ok(has_our_mounts || !context.wishes(&spec.annotations()?)?.is_empty())
 }
 
 /// The spec with its volumes, leases taken; `None` when it is to stay as it is.
@@ -134,7 +128,7 @@ pub(crate) fn rewritten(
     let stripped = rewrite::strip(&mut spec, prefix, &|source| context.is_volume_source(source))?.is_some();
     let annotations = spec.annotations()?;
     let mounts = spec.mounts()?;
-    let wishes: Wishes = claims::from_annotations(&annotations, prefix)?;
+    let wishes = claims::wishes(&annotations, config)?;
     if wishes.is_empty() && !mounts.iter().any(|mount| mount.kind == VOLHOOK_TYPE) {
         return Ok(stripped.then_some(spec));
     }

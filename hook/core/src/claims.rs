@@ -3,6 +3,8 @@
 //! They come from annotations in Docker's `--mount` grammar, from spec mounts of type `volhook`, and from a
 //! policy plugin. Environment and labels come from images and are never a source.
 
+use crate::config::Config;
+use crate::config::SettingError;
 use crate::decision::Access;
 use crate::decision::MountFlags;
 use crate::decision::Pairs;
@@ -96,8 +98,8 @@ pub struct PolicyRequest {
 pub struct Wishes {
     /// Claims made by name.
     pub claims: Vec<Claim>,
-    /// The policy to ask, if one is to be asked.
-    pub policy: Option<PolicyRequest>,
+    /// The policies to ask, in this order.
+    pub policies: Vec<PolicyRequest>,
     /// What an earlier planning of this very spec noted ([`crate::rewrite`]).
     pub planned: Option<String>,
 }
@@ -106,7 +108,13 @@ impl Wishes {
     /// Whether the container asks for nothing: it then starts untouched, whatever state volhook is in.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.claims.is_empty() && self.policy.is_none() && self.planned.is_none()
+        self.claims.is_empty() && self.policies.is_empty() && self.planned.is_none()
+    }
+
+    /// The pod that the container belongs to.
+    #[must_use]
+    pub fn pod(&self) -> Option<&Pod> {
+        self.policies.iter().find_map(|policy| policy.pod.as_ref())
     }
 }
 
@@ -167,6 +175,9 @@ pub enum ClaimError {
         /// What is wrong.
         reason: String,
     },
+    /// A rule of the configuration that has unusable settings.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// A mount of type `volhook` reached the live stage.
     #[error("the spec mounts type \"volhook\" on {destination:?}, which only the spec stage can rewrite")]
     LiveSpecMount {
@@ -189,7 +200,7 @@ impl ClaimError {
                 "use `volhook runtime` or the precreate hook, or claim the volume with an annotation"
                     .to_owned(),
             ),
-            Self::Grammar { .. } | Self::Annotation { .. } | Self::Policy { .. } => None,
+            Self::Grammar { .. } | Self::Annotation { .. } | Self::Policy { .. } | Self::Setting(_) => None,
         }
     }
 }
@@ -236,7 +247,23 @@ pub fn from_annotations(annotations: &BTreeMap<String, String>, prefix: &str) ->
     if pod.is_some() || policy.is_some() {
         let (plugin, settings) =
             policy.map_or((None, Vec::new()), |(plugin, settings)| (Some(plugin), settings));
-        wishes.policy = Some(PolicyRequest { plugin, settings, pod });
+        wishes.policies.push(PolicyRequest { plugin, settings, pod });
+    }
+    Ok(wishes)
+}
+
+/// What a container with these annotations wants and gets under `config`: what it asks for itself, and where it names
+/// neither a pod nor a policy, what the rules of the configuration say.
+///
+/// # Errors
+/// As [`from_annotations`], and [`ClaimError::Setting`] for a rule that is for this container.
+pub fn wishes(annotations: &BTreeMap<String, String>, config: &Config) -> Result<Wishes, ClaimError> {
+    let mut wishes = from_annotations(annotations, &config.annotation_prefix)?;
+    if wishes.policies.is_empty() {
+        for rule in config.policies.iter().filter(|rule| rule.is_for(annotations)) {
+            let (plugin, settings) = (Some(rule.policy.clone()), rule.settings()?);
+            wishes.policies.push(PolicyRequest { plugin, settings, pod: None });
+        }
     }
     Ok(wishes)
 }

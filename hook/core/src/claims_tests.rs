@@ -87,10 +87,10 @@ fn pods_and_policies() {
         "dev.volhook",
     )
     .unwrap();
-    let policy = wishes.policy.unwrap();
+    let policy = &wishes.policies[0];
     assert_eq!(policy.plugin.as_deref(), Some("universal"));
     assert_eq!(policy.settings, [("set".to_owned(), "eight".to_owned())]);
-    assert_eq!(policy.pod.unwrap().as_str(), "p1");
+    assert_eq!(policy.pod.as_ref().unwrap().as_str(), "p1");
     for bad in ["", "..", "a/b", "-x"] {
         assert!(
             from_annotations(&annotations(&[("dev.volhook.pod", bad)]), "dev.volhook").is_err(),
@@ -230,4 +230,23 @@ proptest! {
             prop_assert!(!["proc", "sys", "dev"].contains(&parts[0]));
         }
     }
+}
+
+#[test]
+fn rules_are_for_containers_that_name_no_policy() {
+    let config: Config = toml::from_str(
+        "[[policies]]\npolicy = \"rules\"\nmatch = { annotation = \"dev\" }\nsettings = { claims = { a = \"x\" } }\n\
+         [[policies]]\npolicy = \"rules\"\nmatch = { annotation = \"bad\" }\nsettings = { list = [1] }\n",
+    )
+    .unwrap();
+    let asked = |pairs: &[(&str, &str)]| {
+        let wishes = wishes(&annotations(pairs), &config)?;
+        Ok(wishes.policies.into_iter().map(|policy| (policy.plugin, policy.settings)).collect::<Vec<_>>())
+    };
+    let rule = (Some("rules".to_owned()), vec![("claims.a".to_owned(), "x".to_owned())]);
+    assert_eq!(asked(&[]), Ok(vec![]));
+    assert_eq!(asked(&[("dev", "")]), Ok(vec![rule.clone()]));
+    assert_eq!(asked(&[("dev", ""), ("dev.volhook.mount.x", "source=v,target=/x")]), Ok(vec![rule]));
+    assert_eq!(asked(&[("dev", ""), ("dev.volhook.pod", "p1")]), Ok(vec![(None, vec![])]));
+    assert!(matches!(asked(&[("bad", "")]), Err(ClaimError::Setting(_))));
 }

@@ -18,6 +18,8 @@ pub struct Config {
     pub default_driver: String,
     /// The policy plugin that is asked for containers with a pod annotation.
     pub policy: String,
+    /// The policies that are asked for containers whose annotations name neither a pod nor a policy.
+    pub policies: Vec<PolicyRule>,
     /// The OCI runtime behind `volhook runtime`: a path, or a name to be found in PATH.
     pub runtime: Option<String>,
     /// How much history is kept.
@@ -28,6 +30,69 @@ pub struct Config {
     pub grants: Grants,
     /// Settings of plugins, by plugin name. Values are texts, whole numbers, booleans or tables of these.
     pub plugins: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
+}
+
+/// `[[policies]]`: a policy for containers that did not ask for one.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRule {
+    /// The plugin.
+    pub policy: String,
+    /// The containers.
+    #[serde(rename = "match")]
+    pub containers: Containers,
+    /// Settings that take the place of those in `[plugins.NAME]`.
+    #[serde(default)]
+    pub settings: BTreeMap<String, serde_json::Value>,
+}
+
+/// Which containers a rule is for: `"all"`, or `{ annotation = …, value = … }`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Containers {
+    /// Every one.
+    All(All),
+    /// Those with an annotation.
+    Annotated(Annotated),
+}
+
+/// The word `all`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum All {
+    /// It.
+    All,
+}
+
+/// Containers with an annotation.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Annotated {
+    /// Its key.
+    pub annotation: String,
+    /// Its value; any when there is none.
+    pub value: Option<String>,
+}
+
+impl PolicyRule {
+    /// Whether the rule is for a container with these annotations.
+    #[must_use]
+    pub fn is_for(&self, annotations: &BTreeMap<String, String>) -> bool {
+        match &self.containers {
+            Containers::All(All::All) => true,
+            Containers::Annotated(Annotated { annotation, value }) => {
+                annotations.get(annotation).is_some_and(|has| value.as_ref().is_none_or(|value| value == has))
+            }
+        }
+    }
+
+    /// Its settings as texts.
+    ///
+    /// # Errors
+    /// [`SettingError`].
+    pub fn settings(&self) -> Result<Pairs, SettingError> {
+        flat(&self.policy, &self.settings)
+    }
 }
 
 /// `[history]`: how long what happened in earlier boots is remembered. This boot's events are always kept.
@@ -81,6 +146,7 @@ impl Default for Config {
             tenant_annotation: None,
             default_driver: "local".to_owned(),
             policy: "universal".to_owned(),
+            policies: Vec::new(),
             runtime: None,
             history: History::default(),
             trash: Trash::default(),
@@ -108,23 +174,26 @@ impl Config {
     /// # Errors
     /// [`SettingError`] for a value that is a list, a fraction or a table in a table.
     pub fn settings(&self, plugin: &str) -> Result<Pairs, SettingError> {
-        let mut pairs = Pairs::new();
-        for (name, value) in self.plugins.get(plugin).into_iter().flatten() {
-            let fail =
-                |setting: &str| SettingError { plugin: plugin.to_owned(), setting: setting.to_owned() };
-            match value {
-                serde_json::Value::Object(table) => {
-                    for (key, value) in table {
-                        let name = format!("{name}.{key}");
-                        let text = text(value).ok_or_else(|| fail(&name))?;
-                        pairs.push((name, text));
-                    }
-                }
-                value => pairs.push((name.clone(), text(value).ok_or_else(|| fail(name))?)),
-            }
-        }
-        Ok(pairs)
+        self.plugins.get(plugin).map_or(Ok(Pairs::new()), |settings| flat(plugin, settings))
     }
+}
+
+fn flat(plugin: &str, settings: &BTreeMap<String, serde_json::Value>) -> Result<Pairs, SettingError> {
+    let mut pairs = Pairs::new();
+    for (name, value) in settings {
+        let fail = |setting: &str| SettingError { plugin: plugin.to_owned(), setting: setting.to_owned() };
+        match value {
+            serde_json::Value::Object(table) => {
+                for (key, value) in table {
+                    let name = format!("{name}.{key}");
+                    let text = text(value).ok_or_else(|| fail(&name))?;
+                    pairs.push((name, text));
+                }
+            }
+            value => pairs.push((name.clone(), text(value).ok_or_else(|| fail(name))?)),
+        }
+    }
+    Ok(pairs)
 }
 
 fn text(value: &serde_json::Value) -> Option<String> {
@@ -133,5 +202,58 @@ fn text(value: &serde_json::Value) -> Option<String> {
         serde_json::Value::Bool(yes) => Some(yes.to_string()),
         serde_json::Value::Number(number) if !number.is_f64() => Some(number.to_string()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn tables_of_settings_become_names_with_a_dot() {
+        let config = config(
+            "[plugins.rules]\nplain = 5\n[plugins.rules.claims]\nb = \"source=b,target=/b\"\na = \"source=a,target=/a\"\n\
+             [plugins.bad.table]\nlist = [1]\n[plugins.worse.table.table]\nx = 1",
+        );
+        let mut settings = config.settings("rules").unwrap();
+        settings.sort();
+        let names: Vec<&str> = settings.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["claims.a", "claims.b", "plain"]);
+        assert_eq!(config.settings("other").unwrap(), []);
+        assert_eq!(config.settings("bad").unwrap_err().setting, "table.list");
+        assert_eq!(config.settings("worse").unwrap_err().setting, "table.table");
+    }
+
+    #[test]
+    fn a_rule_says_whom_it_is_for() {
+        let config = config(
+            "[[policies]]\npolicy = \"rules\"\nmatch = \"all\"\n\
+             [[policies]]\npolicy = \"rules\"\nmatch = { annotation = \"dev\" }\n\
+             [[policies]]\npolicy = \"rules\"\nmatch = { annotation = \"dev\", value = \"yes\" }\n",
+        );
+        let matching = |pairs: &[(&str, &str)]| -> Vec<bool> {
+            let annotations = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            config.policies.iter().map(|rule| rule.is_for(&annotations)).collect()
+        };
+        assert_eq!(matching(&[]), [true, false, false]);
+        assert_eq!(matching(&[("dev", "no")]), [true, true, false]);
+        assert_eq!(matching(&[("dev", "yes"), ("other", "")]), [true, true, true]);
+    }
+
+    #[test]
+    fn a_rule_for_nobody_in_particular_is_a_mistake() {
+        for text in [
+            "[[policies]]\npolicy = \"rules\"",
+            "[[policies]]\npolicy = \"rules\"\nmatch = \"some\"",
+            "[[policies]]\npolicy = \"rules\"\nmatch = {}",
+            "[[policies]]\npolicy = \"rules\"\nmatch = { annotation = \"a\", values = \"x\" }",
+            "[[policies]]\nmatch = \"all\"",
+        ] {
+            assert!(toml::from_str::<Config>(text).is_err(), "{text}");
+        }
     }
 }

@@ -161,7 +161,7 @@ impl Values {
 
     fn describe(&self) -> String {
         match self {
-            Self::Power(least, most) => format!("{least}..{most}, a power of two"),
+            Self::Power(least, most) => format!("{least}..{most} (a power of two)"),
             Self::Number(least, most) => format!("{least}..{most}"),
             Self::Mebibytes(least, most, _) => format!("{least}M..{most}M"),
             Self::Label(longest) => format!("up to {longest} letters, digits, _ . -"),
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(error.to_string(), "mkfs setting \"label\" for ext4: it stands twice");
         let error = arguments(Filesystem::Xfs, &given(&[("inode-size", "256")])).unwrap_err();
         let wanted =
-            "mkfs setting \"inode-size\" for xfs: \"256\" is not acceptable, 512..2048, a power of two is";
+            "mkfs setting \"inode-size\" for xfs: \"256\" is not acceptable, 512..2048 (a power of two) is";
         assert_eq!(error.to_string(), wanted);
     }
 

@@ -54,7 +54,7 @@ pub(crate) fn plan(context: &Context, bundle: &Path, id: Option<&str>, as_json: 
         stage,
         container: ContainerId::new(id.unwrap_or("planned")).map_err(Failure::usage)?,
         tenant: claims::tenant(&annotations, config.tenant_annotation.as_deref())?,
-        wishes: claims::from_annotations(&annotations, &config.annotation_prefix)?,
+        wishes: claims::wishes(&annotations, config)?,
         mounts,
         user_namespace: spec.has_user_namespace(),
     };
