@@ -96,6 +96,9 @@ enum Command {
     /// Look at the journal's files, and rebuild what is damaged.
     #[command(subcommand)]
     Journal(Journal),
+    /// See which drivers there are, and their options.
+    #[command(subcommand)]
+    Driver(Driver),
     /// Manage plugins.
     #[command(subcommand)]
     Plugin(Plugin),
@@ -162,7 +165,7 @@ enum Volume {
         /// The driver that decides how it is backed and who may hold it.
         #[arg(short, long)]
         driver: Option<String>,
-        /// An option of the driver.
+        /// An option of the driver; `volhook driver inspect DRIVER` lists them.
         #[arg(short, long = "opt", value_name = "KEY=VALUE")]
         options: Vec<String>,
         /// A label.
@@ -374,6 +377,22 @@ enum Journal {
 }
 
 #[derive(Subcommand)]
+enum Driver {
+    /// List drivers.
+    Ls {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show a driver's options: their types, defaults and what they mean.
+    Inspect {
+        /// The driver.
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Subcommand)]
 enum Plugin {
     /// List plugins.
     Ls {
@@ -475,6 +494,10 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Journal(Journal::Check { output }) => commands::journal::check(&context, output.json),
         Command::Journal(Journal::Rebuild { dry_run }) => commands::journal::rebuild(&context, dry_run),
+        Command::Driver(Driver::Ls { output }) => commands::driver::ls(&context, output.json),
+        Command::Driver(Driver::Inspect { name, output }) => {
+            commands::driver::inspect(&context, &name, output.json)
+        }
         Command::Plugin(Plugin::Ls { output }) => commands::plugin::ls(&context, output.json),
         Command::Plugin(Plugin::Install { file }) => commands::plugin::install(&context, &file),
         Command::Plugin(Plugin::Compile) => commands::plugin::compile(),

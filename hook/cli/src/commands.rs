@@ -2,6 +2,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod bundle;
+pub(crate) mod driver;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod filesystem;
