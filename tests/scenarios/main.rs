@@ -4,12 +4,14 @@
 
 mod claims;
 mod crashes;
+mod drivers;
 mod filesystems;
 mod full_disk;
 mod leases;
 mod live;
 mod manage;
 mod plugins;
+mod rules;
 mod spec_stage;
 mod state;
 mod targets;
