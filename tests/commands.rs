@@ -1,4 +1,4 @@
-//! Commands as people type them: whole outputs of a hermetic state, without any privilege of the kernel's.
+//! Commands as people type them: whole outputs of a hermetic state. Only those that make images need root.
 
 use anyhow::Result;
 use volhook_harness::BundleBuilder;
@@ -34,8 +34,61 @@ fn the_built_in_plugins_are_listed() -> Result<()> {
     let built_in = |name, kind| (Some(name), Some(kind), Some("builtin"), Some("0.1.0"));
     assert_eq!(
         names,
-        [built_in("block", "driver"), built_in("local", "driver"), built_in("universal", "policy")]
+        [
+            built_in("block", "driver"),
+            built_in("device", "driver"),
+            built_in("host", "driver"),
+            built_in("local", "driver"),
+            built_in("rules", "policy"),
+            built_in("tmpfs", "driver"),
+            built_in("universal", "policy")
+        ]
     );
+    Ok(())
+}
+
+#[test]
+fn drivers_show_their_options() -> Result<()> {
+    let volhook = Volhook::new()?;
+    insta::assert_snapshot!(volhook.run(&["driver", "ls"])?, @r"
+    NAME     OPTIONS                                      ABOUT
+    block    size,fs,mkfs,discard,prealloc,uid,gid,mode   A filesystem in an image file, exclusive to one container
+    device   path,fs                                      A block device of the host, which [grants] of the configuration must name; exclusive
+    host     path                                         A directory of the host, which [grants] of the configuration must name; shared
+    local    size,path,uid,gid,mode                       A directory, shared by any number of containers
+    tmpfs    size,inodes,uid,gid,mode                     Memory: an empty filesystem for each container that claims it, gone with the container
+    ");
+    insta::assert_snapshot!(volhook.run(&["driver", "inspect", "tmpfs"])?, @r"
+    tmpfs: Memory: an empty filesystem for each container that claims it, gone with the container
+    OPTION   TYPE      DEFAULT   ABOUT
+    size     size      -         The most that one container can put into it; half of the host's memory where nothing is said
+    inodes   integer   -         The most files, directories and links in it
+    uid      integer   0         The user that the top directory belongs to, as the container sees it
+    gid      integer   0         The group that the top directory belongs to, as the container sees it
+    mode     text      1777      The top directory's permissions, in octal
+    ");
+    let block = volhook.json(&["driver", "inspect", "block"])?;
+    let option = |name: &str| {
+        let mut options = block["options"].as_array().into_iter().flatten();
+        options.find(|option| option["name"] == name).cloned().unwrap_or_default()
+    };
+    let fs = option("fs");
+    assert_eq!((fs["type"].as_str(), fs["default"].as_str()), (Some("choice"), Some("ext4")));
+    assert_eq!(fs["choices"], serde_json::json!(["ext4", "xfs", "btrfs"]));
+    assert_eq!(option("size")["type"], "size");
+    assert_eq!(option("mkfs")["default"], serde_json::Value::Null);
+    let listed = volhook.json(&["driver", "ls"])?;
+    let names: Vec<_> =
+        listed.as_array().into_iter().flatten().map(|driver| driver["name"].as_str()).collect();
+    assert_eq!(names, ["block", "device", "host", "local", "tmpfs"].map(Some));
+    assert!(listed.as_array().into_iter().flatten().any(|driver| *driver == block));
+
+    let unknown = volhook.run(&["driver", "inspect", "universal"])?;
+    assert_eq!(unknown.code(), Some(1));
+    insta::assert_snapshot!(unknown.stderr, @r#"Error: unknown driver "universal"; installed: block, device, host, local, tmpfs"#);
+    let help = volhook.run(&["volume", "create", "--help"])?.success();
+    assert!(help.contains("`volhook driver inspect DRIVER`"), "{help}");
+    assert!(!volhook.root().exists(), "looking made something");
     Ok(())
 }
 
@@ -122,7 +175,7 @@ fn wrong_usage_and_failures_have_their_exit_codes() -> Result<()> {
     let output = volhook.run(&["plan", &bundle.path().to_string_lossy()])?;
     insta::assert_snapshot!(in_snapshot(&volhook, &output), @r"
     ------- stderr -------
-    Error: the configuration [FOLDER]/config.toml line 1 is not usable: unknown field `default_drivers`, expected one of `annotation_prefix`, `tenant_annotation`, `default_driver`, `policy`, `runtime`, `history`, `trash`, `grants`, `plugins`
+    Error: the configuration [FOLDER]/config.toml line 1 is not usable: unknown field `default_drivers`, expected one of `annotation_prefix`, `tenant_annotation`, `default_driver`, `policy`, `policies`, `runtime`, `history`, `trash`, `grants`, `plugins`
     [exit status: 1]
     ");
     let verbose = volhook.run(&["-v", "plan", &missing.to_string_lossy()])?;
@@ -157,16 +210,16 @@ fn privileged_volumes_are_created_as_docker_s_users_expect() -> Result<()> {
     hint: choose another name, or ask for what it has
     [exit status: 1]
     "#);
-    insta::assert_snapshot!(volhook.run(&["volume", "create", "x", "-o", "size=1G"])?, @r#"
+    insta::assert_snapshot!(volhook.run(&["volume", "create", "x", "-o", "colour=red"])?, @r#"
     ------- stderr -------
-    Error: option "size" of driver local for volume "x": there is no such option
-    hint: driver local has no options
+    Error: option "colour" of driver local for volume "x": there is no such option
+    hint: options of driver local: size=SIZE, path=TEXT, uid=NUMBER (default 0), gid=NUMBER (default 0), mode=TEXT (default 0755)
     [exit status: 1]
     "#);
     insta::assert_snapshot!(volhook.run(&["volume", "create", "x", "-d", "nfs"])?, @r#"
     ------- stderr -------
     Error: unknown driver "nfs" for volume "x"
-    hint: installed: block, local
+    hint: installed: block, device, host, local, tmpfs
     [exit status: 1]
     "#);
     insta::assert_snapshot!(volhook.run(&["volume", "create", "../x"])?, @r#"
