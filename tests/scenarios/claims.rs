@@ -45,11 +45,11 @@ fn privileged_bad_claims_are_refused(kind: RuntimeKind) -> Result<()> {
         ("dev.volhook.mount.x", "source=v,target=/proc/sys", "belong to the kernel"),
         ("dev.volhook.mount.x", "source=../v,target=/d", "invalid volume name \"../v\""),
         ("dev.volhook.pod", "../../etc", "invalid pod"),
-        ("dev.volhook.policy", "nobody", "unknown policy \"nobody\"; installed: universal"),
+        ("dev.volhook.policy", "nobody", "unknown policy \"nobody\"; installed: rules, universal"),
         (
             "dev.volhook.mount.x",
             "source=x,target=/d,volume-driver=nfs",
-            "unknown driver \"nfs\" for volume \"x\"; installed: block, local",
+            "unknown driver \"nfs\" for volume \"x\"; installed: block, device, host, local, tmpfs",
         ),
         (
             "dev.volhook.mount.x",
@@ -67,7 +67,7 @@ fn privileged_bad_claims_are_refused(kind: RuntimeKind) -> Result<()> {
             "source=x,target=/d,volume-driver=block,volume-opt=fs=ntfs",
             "\"ntfs\" is not one of ext4",
         ),
-        ("dev.volhook.mount.x", "source=x,target=/d,volume-opt=size=1G", "driver local"),
+        ("dev.volhook.mount.x", "source=x,target=/d,volume-opt=colour=red", "driver local"),
     ] {
         assert_contains(&refusal(&volhook, &runtime, key, value)?, part);
     }

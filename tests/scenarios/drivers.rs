@@ -140,6 +140,11 @@ fn privileged_every_filesystem_of_block(kind: RuntimeKind) -> Result<()> {
         runtime.kill("c2", "KILL")?.success();
         runtime.wait_for("c2", "stopped")?;
         runtime.delete("c2")?.success();
+        assert_eq!(volhook.run(&["volume", "resize", fs, "400M"])?.success(), format!("{fs} 400M\n"));
+        let df = bundle(&volhook, Some("df -m /data | tail -n 1"), &claim)?;
+        let df = runtime.run(&df, "c4")?.success();
+        let size = df.split_whitespace().nth(1).and_then(|size| size.parse::<u64>().ok());
+        assert!(size.is_some_and(|size| (300..=400).contains(&size)), "{fs}: {df}");
         assert_eq!(volhook.run(&["volume", "fsck", fs])?.success(), format!("{fs}: clean\n"));
     }
     before.assert_restored(&[volhook.folder()])?;
@@ -216,6 +221,9 @@ fn privileged_a_disk_too_small_gets_no_volume(kind: RuntimeKind) -> Result<()> {
     create("whole", "32M", "full")?.success();
     let image = root.join("volumes/default/whole/volume.img");
     assert!(fs::metadata(&image)?.blocks() * 512 >= 32 * M, "mkfs has left holes");
+    volhook.run(&["volume", "resize", "whole", "36M"])?.success();
+    assert!(fs::metadata(&image)?.blocks() * 512 >= 36 * M, "what was added is sparse");
+    assert_contains(&volhook.run(&["volume", "resize", "whole", "63M"])?.failure(), "cannot allocate");
     assert_contains(&create("second", "48M", "full")?.failure(), "more than are free");
     assert_contains(&create("second", "65M", "none")?.failure(), "more than the filesystem of");
     create("sparse", "48M", "none")?.success();

@@ -15,6 +15,9 @@ use std::path::Path;
 const BTRFS_IOC_FS_INFO: u32 = 0x8400_941f;
 const BTRFS_IOC_DEV_INFO: u32 = 0xd000_941e;
 
+/// `BTRFS_SUPER_MAGIC` of linux/magic.h.
+const MAGIC: u64 = 0x9123_683e;
+
 /// The most devices that are looked at.
 const MAX_DEVICES: u64 = 64;
 
@@ -31,6 +34,14 @@ struct DeviceInfo {
     devid: u64,
     rest: [u64; 383],
     path: [u8; 1024],
+}
+
+/// Whether what is `opened` lies on a btrfs.
+pub(crate) fn is_it(opened: BorrowedFd<'_>) -> sys::Result<bool> {
+    match rustix::fs::fstatfs(opened) {
+        Ok(stat) => Ok(u64::try_from(stat.f_type) == Ok(MAGIC)),
+        Err(errno) => Err(SyscallError::new("fstatfs", errno)),
+    }
 }
 
 /// Whether `device`, as (major, minor), is one of those of the btrfs that `mount` shows.

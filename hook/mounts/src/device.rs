@@ -67,7 +67,7 @@ pub fn mount_device(path: &Path, filesystem: Filesystem) -> Result<Detached, Err
         }
     })?;
     let number = sys::status(device.as_fd()).map_err(opened)?.stands_for;
-    if !is_on(mount.as_fd(), filesystem, number).map_err(failed(String::new()))? {
+    if !is_on(mount.as_fd(), number).map_err(failed(String::new()))? {
         let source =
             SyscallError::new(format!("fsmount of {real:?}: another device was mounted"), Errno::STALE);
         return Err(failed(String::new())(source));

@@ -41,10 +41,13 @@ pub fn detach(image: &Path, directory: &Path) -> Result<bool, Error> {
         Err(error) if error.is(rustix::io::Errno::NOENT) => return Ok(false),
         opened => opened.map_err(failed)?,
     };
-    let mounted = sys::status(place.as_fd()).map_err(failed)?.device;
+    let is_here = |device: &loop_device::LoopDevice| {
+        let number = sys::status(device.fd.as_fd())?.stands_for;
+        source::is_on(place.as_fd(), number)
+    };
+    let here = devices.iter().any(|device| is_here(device).unwrap_or(false));
     drop(place);
-    let stands_for = |device: &loop_device::LoopDevice| sys::status(device.fd.as_fd()).map(|s| s.stands_for);
-    if !devices.iter().any(|device| stands_for(device).is_ok_and(|number| number == mounted)) {
+    if !here {
         return Ok(false);
     }
     // The devices let go of the file with their last user.

@@ -287,7 +287,7 @@ fn mount_device(
     let wanted = Wanted { kind: filesystem.as_str(), source: &device.path, options, exclusive };
     let mount = superblock::mount(&wanted).map_err(|Failed { source, log }| failed(log, source))?;
     let number = sys::status(device.fd.as_fd()).map_err(examined)?.stands_for;
-    if !is_on(mount.as_fd(), filesystem, number).map_err(examined)? {
+    if !is_on(mount.as_fd(), number).map_err(examined)? {
         return Err(Error::ImageElsewhere { image: image.to_owned(), device: device.path.clone() });
     }
     let flags = rustix::fs::fstatvfs(&mount)
@@ -301,11 +301,8 @@ fn mount_device(
 
 /// Whether `mount` shows the filesystem on `device`, as (major, minor): between the path of a device and the kernel's
 /// looking it up somebody might change what it stands for.
-pub(crate) fn is_on(mount: BorrowedFd<'_>, filesystem: Filesystem, device: (u32, u32)) -> sys::Result<bool> {
-    match filesystem {
-        Filesystem::Btrfs => btrfs::is_on(mount, device),
-        Filesystem::Ext4 | Filesystem::Xfs => Ok(sys::status(mount)?.device == device),
-    }
+pub(crate) fn is_on(mount: BorrowedFd<'_>, device: (u32, u32)) -> sys::Result<bool> {
+    if btrfs::is_it(mount)? { btrfs::is_on(mount, device) } else { Ok(sys::status(mount)?.device == device) }
 }
 
 impl Detached {

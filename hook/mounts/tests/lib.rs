@@ -4,6 +4,7 @@
 
 mod child;
 mod container;
+mod device;
 mod inject;
 mod mountinfo;
 mod process;

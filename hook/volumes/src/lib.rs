@@ -9,6 +9,8 @@
 //! <root>/trash/<uuid>/                          a removed volume, whole, with `trashed.json` beside `volume.json`
 //! ```
 //!
+//! A volume that is memory, or a directory or device of the host, has only its `volume.json` here.
+//!
 //! A volume is built in `staging`, synced, and renamed to its place without replacing anything: whatever stands
 //! under `volumes` is complete. Of two creators of one name one wins and the other uses the winner's. What a dead
 //! creator left in `staging` is removed by the next one, which knows by the lock.

@@ -8,6 +8,7 @@ use crate::change::Changing;
 use crate::check::Checked;
 use crate::error::StoreError;
 use crate::store::IMAGE;
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::path::Path;
 use std::time::Instant;
@@ -25,6 +26,8 @@ use volhook_mounts::source::LockedImage;
 const SIZE: &str = "size";
 /// The unit that resize2fs(8) calls `s`.
 const SECTOR: u64 = 512;
+/// The smallest size in bytes that the kernel gives a btrfs that exists (`btrfs_ioctl_resize` in fs/btrfs/ioctl.c).
+const LEAST_BTRFS: u64 = 256 << 20;
 
 impl Changing<'_> {
     /// Makes the image larger. With `mounted` it grows under the containers that have it mounted; an ext4 filesystem does
@@ -35,6 +38,9 @@ impl Changing<'_> {
     /// and those of programs.
     pub fn grow(&mut self, size: u64, mounted: bool, deadline: Instant) -> Result<(), StoreError> {
         let image = self.image()?;
+        if image.filesystem == Filesystem::Btrfs && size < LEAST_BTRFS {
+            return Err(self.impossible(format!("a btrfs grows to {} or more", size::format(LEAST_BTRFS))));
+        }
         let path = self.store.image_path(&self.volume);
         let locked = if mounted { None } else { Some(self.lock_image(&path)?) };
         let file = self.store.open_image(&self.volume)?;
@@ -50,6 +56,10 @@ impl Changing<'_> {
         let stat = rustix::fs::fstat(&file).map_err(|errno| self.failed("examine", IMAGE)(errno.into()))?;
         if stat.st_size.unsigned_abs() < size {
             rustix::fs::ftruncate(&file, size).map_err(|errno| self.failed("extend", IMAGE)(errno.into()))?;
+        }
+        if image.preallocated {
+            rustix::io::retry_on_intr(|| rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size))
+                .map_err(|errno| self.failed("allocate", IMAGE)(errno.into()))?;
         }
         match image.filesystem {
             Filesystem::Ext4 if !mounted => self.resize_ext4(size, deadline)?,

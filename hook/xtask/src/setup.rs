@@ -18,11 +18,13 @@ const WASM: &str = "wasm32-unknown-unknown";
 const MUSL_COMPILER: &str = "musl-gcc";
 
 /// Programs that the containers of demo, tests and benchmarks need, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 8] = [
     ("runc", "runc"),
     ("crun", "crun"),
     ("busybox", "busybox-static"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
     ("losetup", "mount"),
     ("unshare", "util-linux"),
 ];

@@ -48,12 +48,15 @@ pub(crate) fn resize(context: &Context, tenant: &str, name: &str, wanted: &str) 
     let size = size::parse(wanted).map_err(Failure::usage)?;
     let size = size.checked_next_multiple_of(BLOCK).unwrap_or(size);
     let mut changing = context.store.change("resize", &volume).map_err(Failure::new)?;
+    let what = match &changing.volume().backing {
+        Backing::Image(_) => "an image",
+        Backing::Directory(_) | Backing::HostPath(_) => "a directory",
+        Backing::Tmpfs(_) => "memory",
+        Backing::Device(_) => "a device",
+    };
     let Backing::Image(image) = &changing.volume().backing else {
-        return Err(Failure::new(format!(
-            "volume {:?} is a directory and has no size of its own",
-            volume.id
-        ))
-        .hint("`volhook volume create -o size=SIZE` makes volumes with a limit"));
+        return Err(Failure::new(format!("volume {:?} is {what} and has no size of its own", volume.id))
+            .hint("`volhook volume create -o size=SIZE` makes volumes with a limit"));
     };
     let before = image.size;
     let hold = Hold::take(context, Command::Resize, &[Need::alone(&volume)]);

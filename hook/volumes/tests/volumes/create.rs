@@ -1,8 +1,11 @@
 //! What a creation makes, and that a failed one leaves nothing.
 
 use crate::fixture::UUID;
+use crate::fixture::at;
 use crate::fixture::directory;
+use crate::fixture::fresh;
 use crate::fixture::image;
+use crate::fixture::image as image_volume;
 use crate::fixture::root;
 use crate::fixture::soon;
 use crate::fixture::store;
@@ -11,6 +14,14 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::Instant;
 use volhook_core::decision::Backing;
+use volhook_core::decision::Device;
+use volhook_core::decision::Directory;
+use volhook_core::decision::Filesystem;
+use volhook_core::decision::HostPath;
+use volhook_core::decision::Image;
+use volhook_core::decision::Tmpfs;
+use volhook_core::names::AbsolutePath;
+use volhook_core::volume::Volume;
 use volhook_volumes::Created;
 use volhook_volumes::Store;
 use volhook_volumes::StoreError;
@@ -90,6 +101,71 @@ fn privileged_an_image_volume_is_a_sparse_ext4_with_blocks_of_4096_bytes_and_emp
     let listing = said("/usr/sbin/debugfs", &["-R", "ls -p /"]);
     let names: Vec<_> = listing.lines().filter_map(|line| line.split('/').nth(5)).collect();
     assert_eq!(names, [".", ".."], "a new volume is empty");
+}
+
+#[test]
+fn privileged_every_filesystem_gets_its_uuid_owner_and_settings() {
+    for (filesystem, size) in
+        [(Filesystem::Ext4, 8 << 20), (Filesystem::Xfs, 300 << 20), (Filesystem::Btrfs, 109 << 20)]
+    {
+        let (_folder, store) = store();
+        let root = Directory { mode: 0o2750, uid: 1000, gid: 2000 };
+        let mkfs = vec![("label".to_owned(), "mine".to_owned())];
+        let image = Image { root, mkfs, ..Image::new(size, filesystem) };
+        let volume = Volume { backing: Backing::Image(image.clone()), ..image_volume("v1", size) };
+        store.create(&volume, soon()).unwrap();
+        let path = store.image_path(&volume);
+        let said = Command::new("blkid").args(["-p", "-o", "export"]).arg(&path).output().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        for line in [format!("UUID={UUID}"), "LABEL=mine".to_owned(), format!("TYPE={}", filesystem.as_str())]
+        {
+            assert!(said.lines().any(|said| said == line), "no {line} in {said}");
+        }
+        let mount =
+            volhook_mounts::source::mount_image(&path, &image, volhook_mounts::source::ImageUse::Exclusive)
+                .unwrap();
+        let stat = rustix::fs::fstat(&mount).unwrap();
+        assert_eq!((stat.st_mode & 0o7777, stat.st_uid, stat.st_gid), (0o2750, 1000, 2000));
+    }
+}
+
+#[test]
+fn privileged_a_preallocated_image_has_no_holes() {
+    for filesystem in [Filesystem::Ext4, Filesystem::Btrfs] {
+        let (_folder, store) = store();
+        let size = 120 << 20;
+        let image = Image { preallocated: true, ..Image::new(size, filesystem) };
+        let volume = Volume { backing: Backing::Image(image), ..image_volume("v1", size) };
+        store.create(&volume, soon()).unwrap();
+        assert!(store.size(&volume).unwrap() >= size);
+    }
+}
+
+#[test]
+fn what_is_not_the_stores_has_only_a_record() {
+    let (folder, store) = store();
+    let host = folder.path().join("host");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("file"), "the host's").unwrap();
+    let path = AbsolutePath::new(host.to_str().unwrap()).unwrap();
+    for (name, backing) in [
+        ("memory", Backing::Tmpfs(Tmpfs { size: Some(1), inodes: None, root: Directory::default() })),
+        ("path", Backing::HostPath(HostPath { path: path.clone() })),
+        ("device", Backing::Device(Device { path, filesystem: Filesystem::Xfs })),
+    ] {
+        let volume = fresh(Volume { backing, ..directory(name) });
+        store.create(&volume, soon()).unwrap();
+        assert_eq!(store.find(&volume.id).unwrap(), Some(volume.clone()));
+        assert_eq!(store.size(&volume).unwrap(), 0);
+        assert!(matches!(store.open_directory(&volume), Err(StoreError::OtherBacking { .. })));
+        assert!(matches!(store.open_image(&volume), Err(StoreError::OtherBacking { .. })));
+        let volumes = root(&folder).join("volumes/default");
+        assert_eq!(tree(&volumes.join(name)), ["volume.json"]);
+        store.discard(&volume, at(0)).unwrap();
+    }
+    store.empty_trash(at(1), soon()).unwrap();
+    assert!(store.trash().unwrap().volumes.is_empty());
+    assert_eq!(std::fs::read_to_string(host.join("file")).unwrap(), "the host's");
 }
 
 #[test]
