@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::context::Paths;
 use crate::error::Failure;
 use crate::hook;
+use crate::output::complain;
 use crate::spec_stage;
 use crate::wrapper;
 use clap::Args;
@@ -17,6 +18,7 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -427,7 +429,10 @@ pub(crate) fn run() -> ExitCode {
         return be_hook(&Context::new(paths_from_environment()), stage, attempt.as_deref());
     }
     let (own, of_runtime) = split_at_runtime(std::env::args_os().collect());
-    let cli = Cli::parse_from(own);
+    let cli = match Cli::try_parse_from(own) {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     let Places { root, run_dir, config } = cli.places;
     let context = Context::new(Paths { root, run_dir, config });
     let result = match cli.command {
@@ -545,8 +550,21 @@ fn split_at_runtime(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
     (args, rest)
 }
 
+/// Prints what the parser says, which may be the help that was asked for.
+fn misused(error: &clap::Error) -> ExitCode {
+    let code = u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+    let text = error.render().ansi().to_string();
+    // Where nobody reads any more nobody can be told.
+    let _ = if error.use_stderr() {
+        write!(anstream::stderr(), "{}", text.replacen("error:", "Error:", 1))
+    } else {
+        write!(anstream::stdout(), "{text}")
+    };
+    code
+}
+
 fn report(failure: &Failure, verbose: bool) -> ExitCode {
-    eprintln!("Error: {}", failure.for_people(verbose));
+    complain(failure, verbose);
     failure.kind.exit_code()
 }
 

@@ -101,18 +101,16 @@ impl Failure {
         line
     }
 
-    /// For a terminal: the cause, the chain behind it when `verbose`, then the hints.
-    pub(crate) fn for_people(&self, verbose: bool) -> String {
-        let mut text = if verbose { self.cause.to_string() } else { self.cause_line() };
-        if verbose {
-            let mut source = self.cause.source();
-            while let Some(error) = source {
-                let _ = write!(text, "\n  caused by: {error}");
-                source = error.source();
-            }
+    /// For people: the cause in one line, or when `verbose` the chain behind it line by line.
+    pub(crate) fn causes(&self, verbose: bool) -> String {
+        if !verbose {
+            return self.cause_line();
         }
-        for hint in &self.hints {
-            let _ = write!(text, "\nhint: {hint}");
+        let mut text = self.cause.to_string();
+        let mut source = self.cause.source();
+        while let Some(error) = source {
+            let _ = write!(text, "\n  caused by: {error}");
+            source = error.source();
         }
         text
     }

@@ -7,6 +7,7 @@ use crate::evidence;
 use crate::evidence::Over;
 use crate::execute;
 use crate::execute::DYING_PATIENCE;
+use crate::output::warn;
 use jiff::Timestamp;
 use std::thread;
 use std::time::Duration;
@@ -169,7 +170,7 @@ impl Drop for Hold<'_> {
         let evidence = "it is done".to_owned();
         if let Err(failure) = execute::release(self.context, &self.grant, ReleaseReason::Done, evidence) {
             // Whoever needs the volume next finds this process dead.
-            eprintln!("Warning: {}", failure.cause_line());
+            warn(&failure.cause_line());
         }
     }
 }

@@ -1,12 +1,22 @@
 //! How commands print: data goes to standard output, everything else to standard error.
 
 use crate::error::Failure;
+use anstream::AutoStream;
+use anstream::ColorChoice;
+use anstyle::AnsiColor;
+use anstyle::Style;
+use comfy_table::Attribute;
+use comfy_table::Cell;
+use comfy_table::Color;
+use comfy_table::ColumnConstraint;
 use comfy_table::ContentArrangement;
 use comfy_table::Table;
+use comfy_table::Width::Fixed;
 use comfy_table::presets;
 use serde_json::Value;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
+use terminal_size::Width;
 use volhook_core::decision::Pairs;
 
 /// Writes to standard output; a reader that has gone away is no error.
@@ -25,18 +35,137 @@ pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
     out(&format!("{value:#}\n"))
 }
 
-/// A table with one line for each row, as docker prints them.
-pub(crate) fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
+/// How something is to be seen on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Doubtful,
+    /// Wrong, or refused.
+    Bad,
+}
+
+impl Tone {
+    /// The style for text outside tables.
+    pub(crate) fn style(self) -> Style {
+        let colour = match self {
+            Self::Good => AnsiColor::Green,
+            Self::Doubtful => AnsiColor::Yellow,
+            Self::Bad => AnsiColor::Red,
+        };
+        colour.on_default().bold()
+    }
+}
+
+/// A cell of a table.
+pub(crate) struct Shown {
+    text: String,
+    tone: Option<Tone>,
+}
+
+impl Shown {
+    pub(crate) fn new(text: impl Into<String>, tone: Option<Tone>) -> Self {
+        Self { text: text.into(), tone }
+    }
+}
+
+impl From<String> for Shown {
+    fn from(text: String) -> Self {
+        Self { text, tone: None }
+    }
+}
+
+impl From<Shown> for Cell {
+    fn from(shown: Shown) -> Self {
+        let cell = Self::new_owned(shown.text);
+        match shown.tone {
+            None => cell,
+            Some(Tone::Good) => cell.fg(Color::Green),
+            Some(Tone::Doubtful) => cell.fg(Color::Yellow),
+            Some(Tone::Bad) => cell.fg(Color::Red),
+        }
+    }
+}
+
+/// No column is cut to less than this: it would hold no word.
+const LEAST: u16 = 6;
+
+/// What is left blank before and behind each column but the first.
+fn padding(column: usize) -> (u16, u16) {
+    (if column == 0 { 0 } else { 1 }, 2)
+}
+
+/// What all columns together leave blank; behind the last one there is nothing.
+fn gaps(columns: usize) -> u16 {
+    let all: u16 = (0..columns).map(padding).map(|(left, right)| left + right).sum();
+    all.saturating_sub(2)
+}
+
+/// Widths for columns of such `natural` widths that together have `room`: the widest are cut first, and none to less than
+/// its title or [`LEAST`]. `None` where nothing needs to be cut, or where cutting does not help.
+fn fitted(natural: &[u16], titles: &[u16], room: u16) -> Option<Vec<u16>> {
+    let cut = |to: u16| -> Vec<u16> {
+        natural.iter().zip(titles).map(|(&width, &title)| width.min(to.max(title))).collect()
+    };
+    let fits = |widths: &[u16]| widths.iter().map(|&width| u32::from(width)).sum::<u32>() <= room.into();
+    let widest = natural.iter().copied().max()?;
+    if fits(natural) {
+        return None;
+    }
+    (LEAST..widest).rev().map(cut).find(|widths| fits(widths))
+}
+
+/// A table with one line for each row, as docker prints them. On a terminal that is too narrow for it, long cells go on in
+/// the next line; a pipe or file gets everything in one.
+pub(crate) fn print_table<C: Into<Shown>>(header: &[&str], rows: Vec<Vec<C>>) -> Result<(), Failure> {
+    let stdout = std::io::stdout();
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.iter().map(|title| title.to_uppercase()).collect::<Vec<_>>());
+    table.load_style(presets::NOTHING).force_no_tty().set_content_arrangement(ContentArrangement::Disabled);
+    if AutoStream::choice(&stdout) != ColorChoice::Never {
+        table.enforce_styling().style_text_only();
+    }
+    table.set_header(
+        header.iter().map(|title| Cell::new(title.to_uppercase()).add_attribute(Attribute::Bold)),
+    );
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.into_iter().map(|cell| Cell::from(cell.into())));
+    }
+    let terminal = terminal_size::terminal_size_of(&stdout);
+    let titles: Vec<u16> = header.iter().map(|title| title.len().try_into().unwrap_or(u16::MAX)).collect();
+    let widths = terminal.and_then(|(Width(width), _)| {
+        fitted(&table.column_max_content_widths(), &titles, width.checked_sub(gaps(header.len()))?)
+    });
+    if widths.is_some() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((if i == 0 { 0 } else { 1 }, 2));
+        column.set_padding(padding(i));
+        if let Some(width) = widths.as_ref().and_then(|widths| widths.get(i)) {
+            let (left, right) = padding(i);
+            column.set_constraint(ColumnConstraint::Absolute(Fixed(left + width + right)));
+        }
     }
     out(&format!("{}\n", table.trim_fmt()))
+}
+
+/// Says on standard error what does not keep the command from its work.
+pub(crate) fn warn(text: &str) {
+    say("Warning", Tone::Doubtful, text);
+}
+
+/// Says on standard error why the command failed, and what helps. With `verbose`, the whole chain of causes.
+pub(crate) fn complain(failure: &Failure, verbose: bool) {
+    say("Error", Tone::Bad, &failure.causes(verbose));
+    for hint in &failure.hints {
+        say("hint", Tone::Good, hint);
+    }
+}
+
+fn say(label: &str, tone: Tone, text: &str) {
+    let style = tone.style();
+    // Where standard error is gone nobody can be told.
+    let _ = writeln!(anstream::stderr(), "{style}{label}:{style:#} {text}");
 }
 
 /// Names and values as a JSON object.
@@ -76,4 +205,18 @@ pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<Pairs, Failure> {
             _ => Err(Failure::usage(format!("{flag} {text:?} is not KEY=VALUE"))),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitted;
+
+    #[test]
+    fn the_widest_columns_give_way() {
+        assert_eq!(fitted(&[10, 10], &[4, 4], 20), None, "what fits stays");
+        assert_eq!(fitted(&[10, 40], &[4, 4], 30), Some(vec![10, 20]));
+        assert_eq!(fitted(&[50, 40, 5], &[4, 4, 5], 65), Some(vec![30, 30, 5]));
+        assert_eq!(fitted(&[36, 16, 3], &[20, 4, 3], 36), Some(vec![20, 13, 3]), "titles stay whole");
+        assert_eq!(fitted(&[40, 40], &[4, 4], 11), None, "too narrow for anything readable");
+    }
 }

@@ -2,6 +2,8 @@
 
 use crate::context::Context;
 use crate::error::Failure;
+use crate::output::Shown;
+use crate::output::Tone;
 use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
@@ -28,7 +30,7 @@ pub(crate) fn events(context: &Context, follow: bool, as_json: bool) -> Result<(
         return if as_json {
             print_json(&lines.iter().map(Line::json).collect::<Vec<_>>().into())
         } else {
-            let rows = lines.iter().map(Line::row).collect();
+            let rows = lines.iter().map(Line::cells).collect();
             print_table(&["time", "kind", "container", "volume", "what"], rows)
         };
     }
@@ -63,6 +65,22 @@ impl Line {
             "container": self.container.as_ref().map(ContainerId::as_str),
             "what": self.what,
         })
+    }
+
+    /// The kind as a cell: what went wrong is to be seen at once.
+    pub(crate) fn kind_cell(&self) -> Shown {
+        let tone = match self.kind {
+            "refused" | "fault" => Some(Tone::Bad),
+            "broken" | "rebuilt" => Some(Tone::Doubtful),
+            _ => None,
+        };
+        Shown::new(self.kind, tone)
+    }
+
+    fn cells(&self) -> Vec<Shown> {
+        let mut cells: Vec<Shown> = self.row().into_iter().map(Shown::from).collect();
+        cells[1] = self.kind_cell();
+        cells
     }
 
     fn row(&self) -> Vec<String> {

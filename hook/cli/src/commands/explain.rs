@@ -45,10 +45,10 @@ pub(crate) fn explain(context: &Context, id: &str, as_json: bool) -> Result<(), 
     let row = |line: &Line| {
         let time = line.time.strftime("%Y-%m-%d %H:%M:%S").to_string();
         vec![
-            time,
-            line.kind.to_owned(),
-            dash(line.volume.as_ref().map(ToString::to_string)),
-            line.what.clone(),
+            time.into(),
+            line.kind_cell(),
+            dash(line.volume.as_ref().map(ToString::to_string)).into(),
+            line.what.clone().into(),
         ]
     };
     print_table(&["time", "kind", "volume", "what"], story.iter().map(row).collect())?;

@@ -2,6 +2,8 @@
 
 use crate::context::Context;
 use crate::error::Failure;
+use crate::output::Shown;
+use crate::output::Tone;
 use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
@@ -52,7 +54,7 @@ pub(crate) fn check(context: &Context, as_json: bool) -> Result<(), Failure> {
     })
 }
 
-fn row(file: &FileReport) -> Vec<String> {
+fn row(file: &FileReport) -> Vec<Shown> {
     let what = match file.kind {
         Content::ThisBoot => "leases of this boot",
         Content::EarlierBoot => "leases of an earlier boot",
@@ -68,14 +70,21 @@ fn row(file: &FileReport) -> Vec<String> {
             format!("holds a record at offset {offset} that is not understood: {error}")
         }
     };
+    let tone = match &file.state {
+        FileState::Sound => Tone::Good,
+        FileState::TornTail { .. } | FileState::NewerFormat => Tone::Doubtful,
+        FileState::Damaged { .. } | FileState::Unreadable { .. } | FileState::UnknownRecord { .. } => {
+            Tone::Bad
+        }
+    };
     vec![
-        file.name.clone(),
-        what.to_owned(),
-        dash(file.format.map(|format| format.to_string())),
-        file.frames.to_string(),
-        file.records.to_string(),
-        file.bytes.to_string(),
-        state,
+        file.name.clone().into(),
+        what.to_owned().into(),
+        dash(file.format.map(|format| format.to_string())).into(),
+        file.frames.to_string().into(),
+        file.records.to_string().into(),
+        file.bytes.to_string().into(),
+        Shown::new(state, Some(tone)),
     ]
 }
 

@@ -6,6 +6,8 @@ use crate::error::Failure;
 use crate::evidence;
 use crate::evidence::Over;
 use crate::guard;
+use crate::output::Shown;
+use crate::output::Tone;
 use crate::output::confirm;
 use crate::output::dash;
 use crate::output::out;
@@ -57,7 +59,7 @@ pub(crate) fn ls(context: &Context, wide: bool, as_json: bool) -> Result<(), Fai
         return print_json(&documents.collect::<Vec<_>>().into());
     }
     let rows = leases.iter().map(|(lease, grant)| {
-        let mut row = vec![
+        let row = vec![
             lease.volume.to_string(),
             grant.container.to_string(),
             lease.driver.clone(),
@@ -66,8 +68,10 @@ pub(crate) fn ls(context: &Context, wide: bool, as_json: bool) -> Result<(), Fai
             grant.holder.as_ref().map_or("pending".to_owned(), |holder| holder.pid.to_string()),
             grant.since.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         ];
+        let mut row: Vec<Shown> = row.into_iter().map(Shown::from).collect();
         if let Some((state, evidence)) = standing.get(grant.attempt.as_str()) {
-            row.extend([(*state).to_owned(), evidence.clone()]);
+            let tone = if *state == "held" { Tone::Good } else { Tone::Doubtful };
+            row.extend([Shown::new(*state, Some(tone)), evidence.clone().into()]);
         }
         row
     });

@@ -8,6 +8,7 @@ use crate::output::object;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
+use crate::output::warn;
 use crate::template::Template;
 use jiff::SignedDuration;
 use jiff::Timestamp;
@@ -53,7 +54,7 @@ pub(crate) fn ls(context: &Context, how: &Listed<'_>) -> Result<(), Failure> {
         .filter(|(volume, holders)| filter.matches(volume, !holders.is_empty()))
         .collect();
     for other in &listing.others {
-        eprintln!("Warning: {} is no usable volume: {}", other.path.display(), other.reason);
+        warn(&format!("{} is no usable volume: {}", other.path.display(), other.reason));
     }
     if how.quiet {
         return meant.iter().try_for_each(|(volume, _)| out(&format!("{}\n", volume.id)));
@@ -114,7 +115,7 @@ fn sizes(
     let told = context.store.sizes(volumes, now, age, deadline).into_iter();
     told.map(|size| {
         size.unwrap_or_else(|error| {
-            eprintln!("Warning: {}", Failure::new(error).cause_line());
+            warn(&Failure::new(error).cause_line());
             None
         })
     })

@@ -6,6 +6,7 @@ use crate::hook::read_limited;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
+use crate::output::warn;
 use serde_json::json;
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +18,7 @@ use volhook_plugin_host::PluginSource;
 pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
     let plugins = context.plugins.list().map_err(Failure::new)?;
     for problem in context.plugins.unusable().map_err(Failure::new)? {
-        eprintln!("Warning: {}", Failure::new(problem).cause_line());
+        warn(&Failure::new(problem).cause_line());
     }
     if as_json {
         let documents = plugins.iter().map(|plugin| {

@@ -5,10 +5,12 @@ use crate::error::Failure;
 use crate::error::Kind;
 use crate::filter::Filter;
 use crate::guard;
+use crate::output::complain;
 use crate::output::confirm;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
+use crate::output::warn;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -147,7 +149,7 @@ fn all(context: &Context, tenant: &Tenant, filter: &[String]) -> Result<Vec<Volu
 fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
     let Some(last) = failures.pop() else { return Ok(()) };
     for failure in failures {
-        eprintln!("Error: {}", failure.for_people(false));
+        complain(&failure, false);
     }
     Err(last)
 }
@@ -181,7 +183,7 @@ fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> {
 pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
     let trash = context.store.trash().map_err(Failure::new)?;
     for other in &trash.others {
-        eprintln!("Warning: {} is no removed volume: {}", other.path.display(), other.reason);
+        warn(&format!("{} is no removed volume: {}", other.path.display(), other.reason));
     }
     let until = |discarded: &Discarded| -> Result<Timestamp, Failure> {
         Ok(discarded.since.checked_add(grace(context)?).unwrap_or(Timestamp::MAX))
