@@ -119,6 +119,12 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Check whether this host can do what volhook needs, and what is left lying about. Changes nothing; fails if there is a
+    /// problem.
+    Doctor {
+        #[command(flatten)]
+        output: Output,
+    },
     /// Give back the leases of containers that are provably dead, and what else is left of them.
     Gc {
         /// Only show what would be given back.
@@ -510,6 +516,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Explain { container, output } => {
             commands::explain::explain(&context, &container, output.json)
         }
+        Command::Doctor { output } => commands::doctor::doctor(&context, output.json),
         Command::Gc { dry_run } => commands::lease::gc(&context, dry_run),
     };
     match result {

@@ -2,6 +2,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod bundle;
+pub(crate) mod doctor;
 pub(crate) mod driver;
 pub(crate) mod events;
 pub(crate) mod explain;

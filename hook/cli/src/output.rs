@@ -21,7 +21,15 @@ use volhook_core::decision::Pairs;
 
 /// Writes to standard output; a reader that has gone away is no error.
 pub(crate) fn out(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
+    write_to(std::io::stdout().lock(), text)
+}
+
+/// Writes text with styles in it, which stay only on a terminal that wants them.
+pub(crate) fn out_styled(text: &str) -> Result<(), Failure> {
+    write_to(anstream::stdout().lock(), text)
+}
+
+fn write_to(mut out: impl std::io::Write, text: &str) -> Result<(), Failure> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::context("cannot write to standard output", error))

@@ -44,6 +44,8 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(1);
 const REMOVING: Duration = Duration::from_secs(600);
 /// How long a creator spends on what others left: a container may wait for its volume.
 const CLEANING: Duration = Duration::from_millis(500);
+/// A creator that lives has locked its folder by then.
+const LOCKED_BY_THEN: Duration = Duration::from_secs(60);
 
 /// Whose volume it became.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +161,32 @@ impl Store {
             Err(source) => return Err(StoreError::List { path, source }),
         }
         Ok(())
+    }
+}
+
+impl Store {
+    /// What has stood in the staging folder for a minute and nobody is working on, by path: what creators that died left
+    /// there, which [`clean_staging`](Self::clean_staging) removes. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`StoreError::List`] when the staging folder cannot be opened or read.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let path = self.root.join(STAGING);
+        let failed = |source| StoreError::List { path: path.clone(), source };
+        let staging = match files::open_folder(&path) {
+            Ok(staging) => staging,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut names = files::names(&staging).map_err(failed)?;
+        // A creator makes its folder and then locks it; who locks it in between, and does not remove it, is in its way.
+        let old = |name: &String| {
+            let stat = std::fs::symlink_metadata(path.join(name)).and_then(|data| data.modified());
+            stat.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > LOCKED_BY_THEN))
+        };
+        names.retain(|name| Uuid::parse_str(name).is_ok() && old(name) && lock(&staging, name).is_some());
+        names.sort();
+        Ok(names.into_iter().map(|name| path.join(name)).collect())
     }
 }
 

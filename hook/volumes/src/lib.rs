@@ -74,6 +74,7 @@ pub use error::StoreError;
 pub use inside::Found;
 pub use inside::Inside;
 pub use inside::LookupError;
+pub use program::find_program;
 pub use sizes::Size;
 pub use store::Listing;
 pub use store::Other;

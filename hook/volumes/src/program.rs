@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 use std::time::Instant;
@@ -9,6 +10,13 @@ use volhook_core::names::VolumeId;
 
 /// What is being done to a volume, for messages: `create`, `check`, `resize`.
 pub(crate) type Work = &'static str;
+
+/// Where a program for filesystems is, in the places where it is looked for: a hook has no PATH to rely on.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let places = ["/usr/sbin", "/sbin", "/usr/bin"].iter().map(|folder| Path::new(folder).join(name));
+    places.into_iter().find(|path| path.is_file())
+}
 
 /// A program on its way to be run for a volume.
 pub(crate) struct Program<'a> {
@@ -19,25 +27,16 @@ pub(crate) struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    /// Looks for the program in fixed places, because a hook has no PATH to rely on. `package` is the Debian package
-    /// that has it.
+    /// Looks for the program; `package` is the Debian package that has it.
     pub(crate) fn find(
         work: Work,
         volume: &'a VolumeId,
         name: &'static str,
         package: &'static str,
     ) -> Result<Self, StoreError> {
-        ["/usr/sbin", "/sbin", "/usr/bin"]
-            .iter()
-            .map(|folder| Path::new(folder).join(name))
-            .find(|path| path.is_file())
-            .map(|path| Self { work, volume, name, command: Command::new(path) })
-            .ok_or_else(|| StoreError::ProgramMissing {
-                work,
-                volume: volume.clone(),
-                program: name,
-                package,
-            })
+        find_program(name).map(|path| Self { work, volume, name, command: Command::new(path) }).ok_or_else(
+            || StoreError::ProgramMissing { work, volume: volume.clone(), program: name, package },
+        )
     }
 
     /// Adds arguments.

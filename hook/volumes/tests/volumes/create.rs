@@ -288,3 +288,26 @@ fn privileged_a_full_disk_leaves_nothing_behind() {
     assert_eq!(tree_before(), Vec::<String>::new());
     println!("both failed as they should");
 }
+
+#[test]
+fn leftovers_are_what_is_old_and_nobody_locks() {
+    let (folder, store) = store();
+    assert_eq!(store.leftovers().unwrap(), Vec::<std::path::PathBuf>::new());
+    store.create(&directory("v1"), soon()).unwrap();
+    let staging = root(&folder).join("staging");
+    let names = ["11111111", "22222222", "33333333"].map(|start| format!("{start}{}", &UUID[8..]));
+    for name in names.iter().map(String::as_str).chain(["notes"]) {
+        std::fs::create_dir(staging.join(name)).unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let opened = names.clone().map(|name| std::fs::File::open(staging.join(name)).unwrap());
+    // The third is young: its creator may be about to lock it.
+    opened[0].set_modified(long_ago).unwrap();
+    opened[1].set_modified(long_ago).unwrap();
+    opened[1].lock().unwrap();
+    let before = tree(&root(&folder));
+    assert_eq!(store.leftovers().unwrap(), [staging.join(&names[0])]);
+    assert_eq!(tree(&root(&folder)), before, "looking changes nothing");
+    store.clean_staging(soon()).unwrap();
+    assert_eq!(store.leftovers().unwrap(), Vec::<std::path::PathBuf>::new());
+}
