@@ -5,6 +5,7 @@ use crate::commands::adopt::Adoption;
 use crate::commands::listing::Listed;
 use crate::commands::removal::Pruning;
 use crate::commands::removal::Removal;
+use crate::commands::shell::Shell;
 use crate::commands::volume::Asked;
 use crate::context::Context;
 use crate::context::Paths;
@@ -14,6 +15,7 @@ use crate::output::complain;
 use crate::spec_stage;
 use crate::wrapper;
 use clap::Args;
+use clap::CommandFactory as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
@@ -124,6 +126,20 @@ enum Command {
     Doctor {
         #[command(flatten)]
         output: Output,
+    },
+    /// Print the code by which a shell completes volhook's command line, with the names of volumes, drivers and containers.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print a manual page.
+    Man {
+        /// The words of a command, such as `volume create`; without them the page of volhook.
+        #[arg(value_name = "COMMAND")]
+        words: Vec<String>,
+        /// Instead, write the pages of the command and of all commands below it as files to this folder.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Give back the leases of containers that are provably dead, and what else is left of them.
     Gc {
@@ -435,6 +451,9 @@ pub(crate) fn run() -> ExitCode {
         return be_hook(&Context::new(paths_from_environment()), stage, attempt.as_deref());
     }
     let (own, of_runtime) = split_at_runtime(std::env::args_os().collect());
+    if commands::shell::answered(&own, Cli::command, || Context::new(paths_from_environment())) {
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::try_parse_from(own) {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
@@ -517,6 +536,8 @@ pub(crate) fn run() -> ExitCode {
             commands::explain::explain(&context, &container, output.json)
         }
         Command::Doctor { output } => commands::doctor::doctor(&context, output.json),
+        Command::Completions { shell } => commands::shell::completions(shell),
+        Command::Man { words, out } => commands::shell::man(Cli::command(), &words, out.as_deref()),
         Command::Gc { dry_run } => commands::lease::gc(&context, dry_run),
     };
     match result {
@@ -588,7 +609,6 @@ fn paths_from_environment() -> Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_sound() {

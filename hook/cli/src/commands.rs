@@ -13,4 +13,5 @@ pub(crate) mod listing;
 pub(crate) mod mount;
 pub(crate) mod plugin;
 pub(crate) mod removal;
+pub(crate) mod shell;
 pub(crate) mod volume;

@@ -1,4 +1,5 @@
-//! `cargo xtask install`: the release binary, and the names under which it is an OCI runtime.
+//! `cargo xtask install`: the release binary, the names under which it is an OCI runtime, and what shells and man(1) are to
+//! know of it.
 
 use crate::process;
 use crate::setup;
@@ -8,9 +9,17 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 /// Called by one of these names, the binary wraps the runtime that the name ends with.
 const WRAPPERS: [&str; 2] = ["volhook-runc", "volhook-crun"];
+
+/// Where each shell looks for completions, below the prefix.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "share/bash-completion/completions/volhook"),
+    ("zsh", "share/zsh/site-functions/_volhook"),
+    ("fish", "share/fish/vendor_completions.d/volhook.fish"),
+];
 
 /// Builds and installs below `prefix`. Each file is put in place by a rename, so that a hook that starts
 /// meanwhile finds either the old one or the new one.
@@ -31,6 +40,18 @@ pub(crate) fn run(prefix: &Path) -> Result<()> {
         put(&path, |new| symlink("volhook", new))?;
         println!("{} -> volhook", path.display());
     }
+    for (shell, path) in COMPLETIONS {
+        let path = prefix.join(path);
+        let code = process::ask(Command::new(&binary).args(["completions", shell]))?;
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        put(&path, |new| fs::write(new, &code))?;
+        println!("{}", path.display());
+    }
+    let manuals = prefix.join("share/man/man8");
+    process::ask(Command::new(&binary).args(["man", "--out"]).arg(&manuals))?;
+    println!("{}/volhook*.8", manuals.display());
     Ok(())
 }
 

@@ -43,9 +43,9 @@ enum Command {
         #[arg(long, default_value = "runc")]
         runtime: Runtime,
     },
-    /// Build for release and install `volhook`, `volhook-runc` and `volhook-crun`
+    /// Build for release and install `volhook`, `volhook-runc` and `volhook-crun`, with completions and manual pages
     Install {
-        /// They go to `bin` below this
+        /// They go to `bin` and `share` below this
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },
