@@ -40,6 +40,7 @@ fn bash_completes_what_is_there() -> Result<()> {
     assert_eq!(offered(&volhook, &["volume", "inspect", ""])?, set(&["mydb", "myweb", "theirs"]));
     assert_eq!(offered(&volhook, &["volume", "rm", "mydb", "myw"])?, set(&["myweb"]));
     assert_eq!(offered(&volhook, &["lease", "break", "myd"])?, set(&["mydb"]));
+    assert_eq!(offered(&volhook, &["volume", "rename", "myd"])?, set(&["mydb"]));
     assert_eq!(offered(&volhook, &["trash", "restore", ""])?, set(&["other"]));
     assert_eq!(offered(&volhook, &["volume", "create", "x", "-d", ""])?, set(&["block", "local"]));
     assert_eq!(offered(&volhook, &["volume", "create", "x", "-o", "s"])?, set(&["size="]));

@@ -79,7 +79,7 @@ type Names = fn(&Context) -> Option<Vec<String>>;
 /// Where the values of the argument `id` of the command `path` come from.
 fn candidates(path: &str, id: &str) -> Option<Names> {
     let names: Names = match (path, id) {
-        (" volhook volume create", "name") => return None,
+        (" volhook volume create" | " volhook volume adopt", "name") => return None,
         (" volhook trash restore", "name") => |context| {
             let trash = context.store.trash().ok()?.volumes;
             Some(trash.into_iter().map(|removed| removed.volume.id.name.to_string()).collect())
@@ -115,7 +115,7 @@ fn candidates(path: &str, id: &str) -> Option<Names> {
         (_, "filter") => {
             |_| Some(["driver=", "label=", "dangling=", "name=", "pod="].map(str::to_owned).into())
         }
-        (path, "name" | "names" | "volume")
+        (path, "name" | "names" | "old" | "volume")
             if path.starts_with(" volhook volume") || path.starts_with(" volhook lease") =>
         {
             |context| {
