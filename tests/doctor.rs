@@ -97,7 +97,7 @@ fn what_is_sound_is_told_and_nothing_is_changed() -> Result<()> {
     insta::assert_snapshot!(of_the_state.join("\n"), @r"
     ok: there is no [FOLDER]/config.toml, and none is needed
     ok: [FOLDER]/root/journal is sound
-    ok: block, local, universal can be used
+    ok: block, device, host, local, rules, tmpfs, universal can be used
     ok: 0 volumes are held, none by the dead
     ok: 1 volume
     ok: nothing is left over
@@ -113,11 +113,11 @@ fn configurations_that_cannot_be_used() -> Result<()> {
         ("# a comment\ndefault_drivers = \"local\"\n", "line 2 is not usable: unknown field"),
         (
             "default_driver = \"nfs\"\n",
-            "default_driver in [FOLDER]/config.toml: unknown driver \"nfs\"; installed: block, local",
+            "default_driver in [FOLDER]/config.toml: unknown driver \"nfs\"; installed: block, device, host, local, tmpfs",
         ),
         (
             "policy = \"block\"\n",
-            "policy in [FOLDER]/config.toml: unknown policy \"block\"; installed: universal",
+            "policy in [FOLDER]/config.toml: unknown policy \"block\"; installed: rules, universal",
         ),
         ("[plugins.local]\nx = [1]\n", "setting \"x\" of [plugins.local] must be"),
     ] {
@@ -360,7 +360,7 @@ fn privileged_a_bare_host_is_described_as_a_whole() -> Result<()> {
         ok       free-space     [FREE] are free on the filesystem of [FOLDER]/root
         ok       run-directory  [FOLDER]/run will be made when it is needed
         ok       journal        [FOLDER]/root/journal is sound
-        ok       plugins        block, local, universal can be used
+        ok       plugins        block, device, host, local, rules, tmpfs, universal can be used
         ok       leases         0 volumes are held, none by the dead
         ok       volumes        0 volumes
         ok       staging        nothing is left over
@@ -394,7 +394,7 @@ fn privileged_a_bare_host_is_described_as_a_whole() -> Result<()> {
         ok       free-space     [FREE] are free on the filesystem of [FOLDER]/root
         ok       run-directory  [FOLDER]/run will be made when it is needed
         ok       journal        [FOLDER]/root/journal is sound
-        ok       plugins        block, local, universal can be used
+        ok       plugins        block, device, host, local, rules, tmpfs, universal can be used
         ok       leases         0 volumes are held, none by the dead
         ok       volumes        0 volumes
         ok       staging        nothing is left over

@@ -140,6 +140,8 @@ fn every_key_of_json_is_as_documented() -> Result<()> {
         ("volhook lease ls", vec!["lease", "ls", "--json"]),
         ("volhook events", vec!["events", "--json"]),
         ("volhook explain", vec!["explain", CONTAINER, "--json"]),
+        ("volhook driver ls", vec!["driver", "ls", "--json"]),
+        ("volhook driver inspect", vec!["driver", "inspect", "block", "--json"]),
         ("volhook plugin ls", vec!["plugin", "ls", "--json"]),
         ("volhook plan", vec!["plan", &path, "--json"]),
         ("volhook journal check", vec!["journal", "check", "--json"]),

@@ -42,7 +42,10 @@ fn bash_completes_what_is_there() -> Result<()> {
     assert_eq!(offered(&volhook, &["lease", "break", "myd"])?, set(&["mydb"]));
     assert_eq!(offered(&volhook, &["volume", "rename", "myd"])?, set(&["mydb"]));
     assert_eq!(offered(&volhook, &["trash", "restore", ""])?, set(&["other"]));
-    assert_eq!(offered(&volhook, &["volume", "create", "x", "-d", ""])?, set(&["block", "local"]));
+    assert_eq!(
+        offered(&volhook, &["volume", "create", "x", "-d", ""])?,
+        set(&["block", "device", "host", "local", "tmpfs"])
+    );
     assert_eq!(offered(&volhook, &["volume", "create", "x", "-o", "s"])?, set(&["size="]));
     assert_eq!(offered(&volhook, &["volume", "ls", "--tenant", ""])?, set(&[]), "ls has no tenant");
     assert_eq!(offered(&volhook, &["volume", "rm", "--tenant", "t"])?, set(&["team-b"]));
