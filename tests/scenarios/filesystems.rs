@@ -14,7 +14,11 @@ use volhook_harness::Runtime;
 use volhook_harness::RuntimeKind;
 use volhook_harness::Volhook;
 
-on_both_runtimes!(privileged_an_image_gets_another_size, privileged_a_held_image_only_grows,);
+on_both_runtimes!(
+    privileged_an_image_gets_another_size,
+    privileged_a_held_image_only_grows,
+    privileged_xfs_and_btrfs_grow_under_their_container,
+);
 
 const BLOCK: &str = "source=mydb,target=/data,volume-driver=block,volume-opt=size=16M";
 const M: u64 = 1 << 20;
@@ -109,6 +113,43 @@ fn privileged_a_held_image_only_grows(kind: RuntimeKind) -> Result<()> {
     assert_eq!(volhook.run(&["volume", "fsck", "mydb"])?.success(), "mydb: clean\n");
     bundle.set_shell("cat /data/note")?;
     assert_eq!(runtime.run(&bundle, "c2")?.success(), "written\n");
+    Ok(())
+}
+
+fn privileged_xfs_and_btrfs_grow_under_their_container(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    for (fs, size, larger) in [("xfs", "320M", "640M"), ("btrfs", "300M", "640M")] {
+        let claim =
+            format!("source={fs},target=/data,volume-driver=block,volume-opt=size={size},volume-opt=fs={fs}");
+        let bundle = BundleBuilder::new().sleeping().annotation("dev.volhook.mount.x", &claim).build()?;
+        volhook.install(&bundle)?.success();
+        runtime.run_detached(&bundle, "c1")?.success();
+        runtime.exec("c1", &["/bin/sh", "-c", "echo kept > /data/note"])?.success();
+        let before = kilobytes_inside(&runtime, "c1")?;
+        assert_eq!(volhook.run(&["volume", "resize", fs, larger])?.success(), format!("{fs} {larger}\n"));
+        let after = kilobytes_inside(&runtime, "c1")?;
+        assert!(after > before * 3 / 2, "{fs}: {before} KiB, then {after} KiB");
+        runtime.delete_force("c1")?.success();
+
+        assert_eq!(volhook.run(&["volume", "fsck", fs])?.success(), format!("{fs}: clean\n"));
+        let smaller = volhook.run(&["volume", "resize", fs, size])?;
+        if fs == "xfs" {
+            assert_contains(&smaller.stderr, "an XFS filesystem cannot be made smaller");
+        } else {
+            assert_eq!(smaller.success(), format!("{fs} {size}\n"));
+            let least = volhook.run(&["volume", "resize", fs, "128M"])?;
+            assert_contains(&least.stderr, "cannot be made smaller than 256M");
+            assert_eq!(volhook.run(&["volume", "fsck", fs])?.success(), format!("{fs}: clean\n"));
+            assert_contains(
+                &volhook.run(&["volume", "fsck", "--repair", fs])?.stderr,
+                "makers of btrfs warn",
+            );
+        }
+        bundle.set_shell("cat /data/note")?;
+        assert_eq!(runtime.run(&bundle, "c2")?.success(), "kept\n");
+    }
+    assert_eq!(leases(&volhook)?, []);
     Ok(())
 }
 

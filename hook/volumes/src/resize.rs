@@ -85,6 +85,12 @@ impl Changing<'_> {
         let file = self.store.open_image(&self.volume)?;
         match image.filesystem {
             Filesystem::Ext4 => self.resize_ext4(size, deadline)?,
+            Filesystem::Btrfs if size < LEAST_BTRFS => {
+                let least = size::format(LEAST_BTRFS);
+                return Err(
+                    self.impossible(format!("a btrfs filesystem cannot be made smaller than {least}"))
+                );
+            }
             Filesystem::Btrfs => {
                 drop(locked);
                 grow::shrink_btrfs(&path, size).map_err(self.image_failed())?;

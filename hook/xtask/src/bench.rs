@@ -5,6 +5,9 @@
 
 use crate::Runtime;
 use crate::bundle;
+use crate::figures::quartiles;
+use crate::figures::shuffle;
+use crate::figures::warn_of_load;
 use crate::process;
 use crate::setup;
 use anyhow::Context;
@@ -15,8 +18,6 @@ use serde_json::json;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::hash::BuildHasher;
-use std::hash::RandomState;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -59,16 +60,6 @@ pub(crate) fn run(rounds: usize, runtimes: &[Runtime]) -> Result<()> {
         bench.flushes()?;
     }
     Ok(())
-}
-
-/// Says so when other programs take the processors that the containers need.
-fn warn_of_load() {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: f64 = text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();
-    if load > cores as f64 / 2.0 {
-        println!("The machine is busy (load average {load} on {cores} processors): expect noise.");
-    }
 }
 
 struct Bench {
@@ -307,45 +298,4 @@ fn time_program(command: &mut Command) -> Result<f64> {
         ensure!(status.success(), "failed ({status}): {}", process::line(command));
     }
     Ok(quartiles(times)[1])
-}
-
-/// The 25th, 50th and 75th percentile, by the nearest value.
-fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    let at = |quarter: usize| values.get((values.len().saturating_sub(1) * quarter).div_ceil(4)).copied();
-    [1, 2, 3].map(|quarter| at(quarter).unwrap_or(f64::NAN))
-}
-
-/// Puts the items in a random order (Fisher and Yates).
-fn shuffle(items: &mut [usize]) {
-    for last in (1..items.len()).rev() {
-        // Each RandomState has keys of its own.
-        let random = RandomState::new().hash_one(last) as usize;
-        items.swap(last, random % (last + 1));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quartiles_of_few_values() {
-        assert_eq!(quartiles(vec![5.0, 1.0, 3.0, 2.0, 4.0]), [2.0, 3.0, 4.0]);
-        assert_eq!(quartiles(vec![7.0]), [7.0, 7.0, 7.0]);
-    }
-
-    #[test]
-    fn shuffling_keeps_all_and_reaches_every_order() {
-        let mut seen = std::collections::BTreeSet::new();
-        for _ in 0..2000 {
-            let mut items = [0, 1, 2, 3];
-            shuffle(&mut items);
-            let mut sorted = items;
-            sorted.sort_unstable();
-            assert_eq!(sorted, [0, 1, 2, 3]);
-            seen.insert(items);
-        }
-        assert_eq!(seen.len(), 24);
-    }
 }

@@ -2,8 +2,10 @@
 
 mod bench;
 mod bench_journal;
+mod bench_volumes;
 mod bundle;
 mod demo;
+mod figures;
 mod fuzz;
 mod install;
 mod process;
@@ -82,6 +84,18 @@ enum Bench {
         #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(50..))]
         time: u32,
     },
+    /// Listing, creating and removing volumes, beside docker, podman, mkfs and rm
+    Volumes {
+        /// How often each is measured
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(3..))]
+        rounds: u32,
+        /// How many volumes are listed
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        volumes: u32,
+        /// How many files they have together
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+        files: u32,
+    },
 }
 
 /// An OCI runtime.
@@ -142,6 +156,9 @@ fn run(command: Command) -> Result<()> {
             },
         ),
         Command::Bench(Bench::Journal { rounds, time }) => bench_journal::run(rounds, time),
+        Command::Bench(Bench::Volumes { rounds, volumes, files }) => {
+            bench_volumes::run(rounds as usize, volumes as usize, files as usize)
+        }
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Ci => process::run(&mut process::command(".ci/run")),
     }
