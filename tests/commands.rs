@@ -225,11 +225,13 @@ fn privileged_volumes_are_created_as_docker_s_users_expect() -> Result<()> {
     insta::assert_snapshot!(volhook.run(&["volume", "create", "../x"])?, @r#"
     ------- stderr -------
     Error: invalid volume name "../x": must match [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}
+    hint: a volume name is 1 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter or digit
     [exit status: 2]
     "#);
     insta::assert_snapshot!(volhook.run(&["volume", "create", "x", "--label", "=a"])?, @r#"
     ------- stderr -------
     Error: --label "=a" is not KEY=VALUE
+    hint: an example: --label team=a
     [exit status: 2]
     "#);
 

@@ -2,9 +2,11 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use volhook_core::claims::Claim;
 use volhook_core::claims::ClaimError;
+use volhook_core::names::NameError;
 use volhook_core::names::VolumeId;
 use volhook_core::plan::PlanError;
 use volhook_mounts::OLDEST_KERNEL;
@@ -49,7 +51,8 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let cause = cause.into();
-        let hints = old_kernel(&*cause).into_iter().collect();
+        let hint = old_kernel(&*cause).or_else(|| of_a_name(&*cause)).or_else(|| of_the_place(&*cause));
+        let hints = hint.into_iter().collect();
         Self { kind: Kind::Failed, cause, hints, volume: None, asked: Vec::new() }
     }
 
@@ -64,6 +67,12 @@ impl Failure {
     /// A failed intention with the error behind it.
     pub(crate) fn context(intention: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
         Self::new(Context { intention: intention.into(), source: Box::new(source) })
+    }
+
+    /// The same with what was intended before it, for a step that does not know why it is made.
+    pub(crate) fn during(mut self, intention: impl Into<String>) -> Self {
+        self.cause = Box::new(Context { intention: intention.into(), source: self.cause });
+        self
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -127,6 +136,35 @@ fn old_kernel(cause: &(dyn Error + 'static)) -> Option<String> {
     Some(format!(
         "volumes need Linux {OLDEST_KERNEL} or later and its mount calls allowed; this is Linux {release}"
     ))
+}
+
+/// The hint for a name that cannot be one: the error has the grammar, which not everybody reads.
+fn of_a_name(cause: &(dyn Error + 'static)) -> Option<String> {
+    let NameError::Name { what, .. } = cause.downcast_ref::<NameError>()? else { return None };
+    Some(format!("a {what} is 1 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter or digit"))
+}
+
+/// The hint for an error behind which is that something cannot be read or written where it is.
+fn of_the_place(cause: &(dyn Error + 'static)) -> Option<String> {
+    let mut error = cause;
+    let kind = loop {
+        match error.downcast_ref::<std::io::Error>() {
+            Some(error) => break error.kind(),
+            None => error = error.source()?,
+        }
+    };
+    match kind {
+        ErrorKind::PermissionDenied if !rustix::process::geteuid().is_root() => {
+            Some("what volhook keeps is root's: run this as root".to_owned())
+        }
+        ErrorKind::ReadOnlyFilesystem => Some(
+            "the filesystem is mounted read-only: remount it, or name another place with --root".to_owned(),
+        ),
+        ErrorKind::NotADirectory => {
+            Some("a part of that path is a file: --root and --run-dir name folders".to_owned())
+        }
+        _ => None,
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -52,7 +52,8 @@ pub(crate) fn existing(context: &Context, id: &VolumeId) -> Result<Volume, Failu
 
 /// The error for a volume that is not there, with its own exit code.
 pub(crate) fn no_such(id: &VolumeId) -> Failure {
-    Failure { kind: Kind::NoSuchVolume, ..Failure::new(format!("no such volume: {id:?}")) }
+    let failure = Failure::new(format!("no such volume: {id:?}"));
+    Failure { kind: Kind::NoSuchVolume, ..failure.hint("`volhook volume ls` shows which there are") }
 }
 
 /// The journal under its lock, with the leases on `volumes` that are not provably dead; those that are have been given
@@ -137,7 +138,10 @@ impl<'a> Hold<'a> {
             leases,
             since: Timestamp::now(),
         };
-        let (mut locked, table) = lock(context, &volumes)?;
+        let (mut locked, table) = lock(context, &volumes).map_err(|failure| {
+            let names: Vec<String> = volumes.iter().map(|id| format!("{id:?}")).collect();
+            failure.during(format!("cannot hold volume {} for this command", names.join(" and ")))
+        })?;
         for lease in &grant.leases {
             if plan::conflicts(lease, &table).next().is_some() {
                 refuse_held(&table, &lease.volume)?;

@@ -193,7 +193,7 @@ pub(crate) fn dash(text: Option<String>) -> String {
 /// Asks a question that only a plain yes answers. Without a terminal nobody could answer it.
 pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new("this asks a question, and there is no terminal to answer it")
+        return Err(Failure::new(format!("cannot ask {question:?}: there is no terminal to answer it"))
             .hint("--force does it without asking"));
     }
     eprint!("{question} [y/N] ");
@@ -210,7 +210,11 @@ pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<Pairs, Failure> {
         .iter()
         .map(|text| match text.split_once('=') {
             Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            _ => Err(Failure::usage(format!("{flag} {text:?} is not KEY=VALUE"))),
+            _ => {
+                let example = if flag == "-o" { "-o size=10G" } else { "--label team=a" };
+                Err(Failure::usage(format!("{flag} {text:?} is not KEY=VALUE"))
+                    .hint(format!("an example: {example}")))
+            }
         })
         .collect()
 }

@@ -130,8 +130,10 @@ pub enum StoreError {
     },
     /// An image can never be filled on this filesystem.
     #[error(
-        "cannot create volume \"{volume}\": {size} bytes are more than the filesystem of {} has ({capacity} bytes)",
-        path.display()
+        "cannot create volume \"{volume}\": {} is more than the whole filesystem of {} has ({})",
+        volhook_core::size::format(*size),
+        path.display(),
+        volhook_core::size::format(*capacity)
     )]
     LargerThanFilesystem {
         /// The volume.

@@ -45,7 +45,9 @@ pub(crate) fn fsck(context: &Context, tenant: &str, name: &str, repair: bool) ->
 /// `volhook volume resize NAME SIZE`: an image grows also while containers use it, and shrinks while nobody does.
 pub(crate) fn resize(context: &Context, tenant: &str, name: &str, wanted: &str) -> Result<(), Failure> {
     let volume = guard::existing(context, &guard::volume_id(tenant, name)?)?;
-    let size = size::parse(wanted).map_err(Failure::usage)?;
+    let size = size::parse(wanted).map_err(|error| {
+        Failure::usage(error).during(format!("cannot resize volume {:?} to {wanted:?}", volume.id))
+    })?;
     let size = size.checked_next_multiple_of(BLOCK).unwrap_or(size);
     let mut changing = context.store.change("resize", &volume).map_err(Failure::new)?;
     let what = match &changing.volume().backing {
@@ -71,6 +73,9 @@ pub(crate) fn resize(context: &Context, tenant: &str, name: &str, wanted: &str) 
             let grown = changing.grow(size, mounted, context.long_deadline());
             grown.map_err(|error| match error {
                 StoreError::Image { .. } if mounted => Failure::new(error).hint(ONLINE),
+                StoreError::Find { .. } => {
+                    Failure::new(error).during(format!("cannot resize volume {:?}", volume.id))
+                }
                 error => Failure::new(error),
             })?;
         }

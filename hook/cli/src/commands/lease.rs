@@ -155,7 +155,9 @@ pub(crate) fn gc(context: &Context, dry_run: bool) -> Result<(), Failure> {
     if dry_run {
         return dead.iter().try_for_each(told);
     }
-    let mut locked = context.lock(context.deadline)?;
+    let mut locked = context
+        .lock(context.deadline)
+        .map_err(|failure| failure.during("cannot give back the leases of the dead"))?;
     let now = locked.table().map_err(Failure::new)?;
     let dead: Vec<Over> = dead.into_iter().filter(|over| over.stands_in(&now)).collect();
     let records: Vec<LeaseRecord> = dead.iter().map(|over| over.record.clone()).collect();

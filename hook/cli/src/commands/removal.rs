@@ -157,7 +157,8 @@ fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
 /// Moves one volume to the trash, unless somebody holds it. Under the lock, so that nobody takes a lease meanwhile.
 fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> {
     let id = &volume.id;
-    let (mut locked, table) = guard::lock(context, std::slice::from_ref(id))?;
+    let (mut locked, table) = guard::lock(context, std::slice::from_ref(id))
+        .map_err(|failure| failure.during(format!("cannot remove volume {id:?}")))?;
     guard::refuse_held(&table, id)?;
     // Whatever the leases say: what the kernel has mounted stays.
     let _locked = match volume.backing {
@@ -235,7 +236,9 @@ pub(crate) fn restore(context: &Context, tenant: &str, name: &str) -> Result<(),
             ..failure.hint("`volhook trash ls` shows which there are")
         });
     };
-    let mut locked = context.lock(context.deadline)?;
+    let mut locked = context
+        .lock(context.deadline)
+        .map_err(|failure| failure.during(format!("cannot restore volume {:?}", discarded.volume.id)))?;
     let volume = context.store.restore(discarded).map_err(Failure::new)?;
     let restored = VolumeRecord::Restored { volume: volume.id.clone(), uuid: volume.uuid };
     locked.append_volumes(Timestamp::now(), &[restored]).map_err(Failure::new)?;
@@ -279,7 +282,9 @@ fn delete_before(context: &Context, before: Timestamp) -> Result<(), Failure> {
     let gone: Vec<&Volume> = gone.map(|discarded| &discarded.volume).collect();
     let deleted =
         |volume: &&Volume| VolumeRecord::Deleted { volume: volume.id.clone(), uuid: volume.uuid.clone() };
-    context.append_volumes(&gone.iter().map(deleted).collect::<Vec<_>>())?;
+    if !gone.is_empty() {
+        context.append_volumes(&gone.iter().map(deleted).collect::<Vec<_>>())?;
+    }
     for volume in gone {
         out(&format!("deleted {}\n", volume.id))?;
     }

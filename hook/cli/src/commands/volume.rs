@@ -25,6 +25,7 @@ use volhook_core::size;
 use volhook_core::volume::Volume;
 use volhook_volumes::Created;
 use volhook_volumes::Size;
+use volhook_volumes::StoreError;
 
 /// What `volhook volume create` is told.
 pub(crate) struct Asked<'a> {
@@ -59,8 +60,13 @@ pub(crate) fn create(context: &Context, asked: &Asked<'_>) -> Result<(), Failure
             }
             Ok(Created::Existing(existing)) => Some(existing),
             Err(error) => {
-                let intention = format!("cannot create volume {id:?}");
-                return Err(Failure::context(intention, error).about(id.clone()));
+                let is_too_large = matches!(error, StoreError::LargerThanFilesystem { .. });
+                let failure = Failure::new(error).about(id.clone());
+                return Err(if is_too_large {
+                    failure.hint("ask for less, or put the state root on a larger filesystem")
+                } else {
+                    failure
+                });
             }
         },
     };
