@@ -85,6 +85,27 @@ fn privileged_what_was_made_before_is_adopted(kind: RuntimeKind) -> Result<()> {
     assert_contains(&last_refusal(&volhook)?, "volume \"v-legacy\" is held exclusively by container \"c4\"");
     runtime.delete_force("c4")?.success();
 
+    // In place: a granted directory, and an image with two names.
+    fs::create_dir(old("srv"))?;
+    fs::write(old("srv").join("note"), "here\n")?;
+    ext4(&old("stays.img"), "4096")?;
+    let in_place = |path: &str, name: &str| {
+        volhook.command(&["volume", "adopt", "--in-place"]).arg(old(path)).arg(name).run()
+    };
+    assert_contains(&in_place("srv", "srv")?.stderr, "is not granted");
+    volhook.configure(&format!("[grants]\npaths = [{:?}]\n", old("srv")))?;
+    assert_eq!(in_place("srv", "srv")?.success(), "srv\n");
+    assert_eq!(in_place("stays.img", "stays")?.success(), "stays\n");
+    let srv = claiming(&volhook, "source=srv,target=/data", "cat /data/note; echo seen > /data/note")?;
+    assert_eq!(runtime.run(&srv, "c6")?.success(), "here\n");
+    assert_eq!(fs::read_to_string(old("srv").join("note"))?, "seen\n");
+    let stays = claiming(&volhook, "source=stays,target=/data", "echo kept > /data/note; cat /data/note")?;
+    assert_eq!(runtime.run(&stays, "c7")?.success(), "kept\n");
+    assert!(old("stays.img").exists());
+    volhook.run(&["volume", "rm", "--force", "srv", "stays"])?.success();
+    volhook.run(&["trash", "empty", "--force"])?.success();
+    assert!(old("stays.img").exists() && old("srv").join("note").exists());
+
     let root = volhook.root();
     let refused = volhook.command(&["volume", "adopt"]).arg(root.join("volumes")).arg("x").run()?;
     assert_contains(&refused.stderr, "belongs to volhook's own root");

@@ -266,6 +266,9 @@ enum Volume {
         /// A label.
         #[arg(long = "label", value_name = "KEY=VALUE")]
         labels: Vec<String>,
+        /// Leave it where it is: a directory that the configuration grants, or an image on the filesystem of the volumes.
+        #[arg(long)]
+        in_place: bool,
         /// The tenant whose volume it will be.
         #[arg(long, default_value = "default")]
         tenant: String,
@@ -497,9 +500,9 @@ pub(crate) fn run() -> ExitCode {
             commands::removal::restore(&context, &tenant, &name)
         }
         Command::Trash(Trash::Empty { force }) => commands::removal::empty(&context, force),
-        Command::Volume(Volume::Adopt { path, name, driver, labels, tenant }) => {
+        Command::Volume(Volume::Adopt { path, name, driver, labels, in_place, tenant }) => {
             let (path, driver, labels) = (path.as_path(), driver.as_deref(), labels.as_slice());
-            let adoption = Adoption { path, name: &name, tenant: &tenant, driver, labels };
+            let adoption = Adoption { path, name: &name, tenant: &tenant, driver, labels, in_place };
             commands::adopt::adopt(&context, &adoption)
         }
         Command::Volume(Volume::Rename { old, new, tenant }) => {

@@ -25,6 +25,7 @@ use volhook_core::decision::Image;
 use volhook_core::volume::Volume;
 use volhook_mounts::recognize::recognize;
 use volhook_mounts::source;
+use volhook_mounts::source::LockedImage;
 
 /// Something that can become a volume.
 #[derive(Debug)]
@@ -79,23 +80,50 @@ impl Adoptable {
     pub fn backing(&self) -> &Backing {
         &self.backing
     }
+
+    fn failed(&self, reason: String) -> StoreError {
+        StoreError::Adopt { path: self.path.clone(), reason }
+    }
+
+    fn lock(&self) -> Result<LockedImage, StoreError> {
+        source::lock_image(&self.path).map_err(|error| self.failed(format!("it cannot be locked: {error}")))
+    }
+
+    /// Why it cannot be brought into the store.
+    fn immovable(&self, errno: Errno) -> StoreError {
+        self.failed(match errno {
+            Errno::XDEV => "it is on another filesystem than the volumes".to_owned(),
+            Errno::BUSY => "something is mounted on it".to_owned(),
+            errno => format!("it cannot be moved: {}", io::Error::from(errno)),
+        })
+    }
 }
 
 impl Store {
+    /// Makes `volume`, whose backing is the image `found`, and gives the image a second name in it: it stays where it is as
+    /// well.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    pub fn adopt_in_place(&self, found: &Adoptable, volume: &Volume) -> Result<Created, StoreError> {
+        let _locked = found.lock()?;
+        self.create_with(volume, |stage| {
+            let folder = stage.folder();
+            let linked =
+                rustix::fs::linkat(&found.parent, &found.name, folder, IMAGE, rustix::fs::AtFlags::empty())
+                    .and_then(|()| files::open_below(folder, Path::new(IMAGE), OFlags::RDWR));
+            Ok(Some((linked.map_err(|errno| found.immovable(errno))?, IMAGE)))
+        })
+    }
+
     /// Makes `volume`, whose backing is that of `found`, and moves what was found into it.
     ///
     /// # Errors
     /// [`StoreError::Adopt`] when it is in use, on another filesystem than the store, or cannot be moved, and those of
     /// [`create`](Self::create).
     pub fn adopt(&self, found: &Adoptable, volume: &Volume) -> Result<Created, StoreError> {
-        let failed = |reason: String| StoreError::Adopt { path: found.path.clone(), reason };
         let is_image = matches!(volume.backing, Backing::Image(_));
-        let _locked = if is_image {
-            let locked = source::lock_image(&found.path);
-            Some(locked.map_err(|error| failed(format!("it cannot be locked: {error}")))?)
-        } else {
-            None
-        };
+        let _locked = if is_image { Some(found.lock()?) } else { None };
         let created = self.create_with(volume, |stage| match &volume.backing {
             Backing::Directory(directory) => Ok(Some((stage.make_directory(directory)?, DATA))),
             _ => Ok(Some((stage.new_file(IMAGE)?, IMAGE))),
@@ -112,11 +140,7 @@ impl Store {
             Ok(()) => Ok(created),
             Err(errno) => {
                 self.withdraw(made);
-                Err(failed(match errno {
-                    Errno::XDEV => "it is on another filesystem than the volumes".to_owned(),
-                    Errno::BUSY => "something is mounted on it".to_owned(),
-                    errno => format!("it cannot be moved: {}", io::Error::from(errno)),
-                }))
+                Err(found.immovable(errno))
             }
         }
     }

@@ -302,6 +302,11 @@ impl<'a> Stage<'a> {
         rustix::fs::fsync(&self.folder).map_err(self.failed("sync", ""))
     }
 
+    /// The folder that becomes the volume's.
+    pub(crate) fn folder(&self) -> &OwnedFd {
+        &self.folder
+    }
+
     pub(crate) fn make_directory(&self, directory: &Directory) -> Result<OwnedFd, StoreError> {
         let data = self.new_data()?;
         let (uid, gid) = (Uid::from_raw(directory.uid), Gid::from_raw(directory.gid));

@@ -29,6 +29,8 @@ pub(crate) struct Adoption<'a> {
     pub(crate) tenant: &'a str,
     pub(crate) driver: Option<&'a str>,
     pub(crate) labels: &'a [String],
+    /// It stays where it is.
+    pub(crate) in_place: bool,
 }
 
 /// `volhook volume adopt PATH NAME`: a directory or image that exists becomes a volume, as it is.
@@ -45,12 +47,21 @@ pub(crate) fn adopt(context: &Context, adoption: &Adoption<'_>) -> Result<(), Fa
         Backing::Image(_) => "block",
         _ => "local",
     });
-    let (driver, options) = (Some(driver), Vec::new());
-    let wanted = Wanted { id: &id, driver, options: &options, labels: &labels, member: None };
-    let volume = as_found(gather::new_volume(context, &wanted)?, found.backing())?;
+    let is_image = matches!(found.backing(), Backing::Image(_));
+    // A directory that stays where it is is one that the configuration grants.
+    let stays = adoption.in_place && !is_image;
+    let options = if stays { vec![("path".to_owned(), path.display().to_string())] } else { Vec::new() };
+    let wanted = Wanted { id: &id, driver: Some(driver), options: &options, labels: &labels, member: None };
+    let volume = gather::new_volume(context, &wanted)?;
+    let volume = if stays { volume } else { as_found(volume, found.backing())? };
     // Under the lock, so that no container starts on the volume before its content is there.
     let mut locked = context.lock(context.deadline)?;
-    match context.store.adopt(&found, &volume).map_err(adoption_failed)? {
+    let adopted = match (adoption.in_place, is_image) {
+        (false, _) => context.store.adopt(&found, &volume),
+        (true, true) => context.store.adopt_in_place(&found, &volume),
+        (true, false) => context.store.create(&volume, context.deadline),
+    };
+    match adopted.map_err(adoption_failed)? {
         Created::Existing(_) => {
             Err(Failure::new(format!("there is a volume {id:?} already")).hint("choose another name"))
         }
