@@ -184,3 +184,34 @@ fn privileged_damage_is_found_and_mended() -> Result<()> {
     assert_eq!(volhook.run(&["volume", "fsck", "absent"])?.code(), Some(3));
     Ok(())
 }
+
+#[test]
+fn privileged_killed_while_it_is_resized_a_volume_is_whole() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "mydb", "-d", "block", "-o", "size=192M"])?.success();
+    let note = |place: &str| format!("{}/note", place.trim());
+    let place = volhook.run(&["volume", "mount", "mydb"])?.success();
+    let content: Vec<u8> = (0..24 * M).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
+    fs::write(note(&place), &content)?;
+    volhook.run(&["volume", "umount", "mydb"])?.success();
+    let mut killed = 0;
+    for round in 0..16_u64 {
+        let wanted = if round % 2 == 0 { "64M" } else { "192M" };
+        let mut resize = std::process::Command::new(volhook.binary());
+        resize.args(["volume", "resize", "mydb", wanted]).env_clear().envs(volhook.env());
+        let mut resize =
+            resize.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn()?;
+        std::thread::sleep(std::time::Duration::from_millis(10 + 15 * (round / 2)));
+        resize.kill()?;
+        killed += u32::from(!resize.wait()?.success());
+        assert_eq!(volhook.run(&["volume", "fsck", "mydb"])?.success(), "mydb: clean\n", "round {round}");
+        let place = volhook.run(&["volume", "mount", "--read-only", "mydb"])?.success();
+        assert!(fs::read(note(&place))? == content, "round {round}: the content has changed");
+        volhook.run(&["volume", "umount", "mydb"])?.success();
+        volhook.run(&["volume", "resize", "mydb", wanted])?.success();
+    }
+    assert!(killed > 4, "only {killed} of 16 were killed");
+    assert_eq!(size(&volhook)?, 192 * M);
+    assert_eq!(leases(&volhook)?, []);
+    Ok(())
+}

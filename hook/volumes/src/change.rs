@@ -30,7 +30,7 @@ pub struct Changing<'a> {
     pub(crate) work: Work,
     pub(crate) volume: Volume,
     /// Its folder, locked (flock(2)).
-    folder: OwnedFd,
+    pub(crate) folder: OwnedFd,
 }
 
 impl Store {

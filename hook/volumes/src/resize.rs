@@ -1,15 +1,23 @@
 //! Giving an image another size.
 //!
 //! The file is never smaller than the size in the sidecar, nor smaller than its filesystem: growing extends the file,
-//! then the filesystem, then says so; shrinking goes the other way round. Killed anywhere, the volume can be used, and the
-//! same command again goes on.
+//! then the filesystem, then says so; shrinking goes the other way round. The kernel does either in transactions of the
+//! filesystem's journal. What it cannot do is make an ext4 smaller, and resize2fs(8) has no journal: it works on a copy, which
+//! then takes the image's place. Killed anywhere, the volume can be used, and the same command again goes on.
 
 use crate::change::Changing;
+use crate::check;
 use crate::check::Checked;
+use crate::copy;
+use crate::copy::Watch;
 use crate::error::StoreError;
 use crate::store::IMAGE;
+use rustix::fs::AtFlags;
 use rustix::fs::FallocateFlags;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 use volhook_core::decision::Backing;
@@ -24,6 +32,8 @@ use volhook_mounts::source::LockedImage;
 
 /// The name of the option that drivers of images give their size in.
 const SIZE: &str = "size";
+/// The smaller copy of an image while it is made.
+const NEW_IMAGE: &str = "volume.img.new";
 /// The unit that resize2fs(8) calls `s`.
 const SECTOR: u64 = 512;
 /// The smallest size in bytes that the kernel gives a btrfs that exists (`btrfs_ioctl_resize` in fs/btrfs/ioctl.c).
@@ -61,13 +71,17 @@ impl Changing<'_> {
             rustix::io::retry_on_intr(|| rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size))
                 .map_err(|errno| self.failed("allocate", IMAGE)(errno.into()))?;
         }
-        match image.filesystem {
-            Filesystem::Ext4 if !mounted => self.resize_ext4(size, deadline)?,
-            filesystem => {
-                // The kernel takes the lock while it has it mounted.
-                drop(locked);
-                grow::grow_image(&path, filesystem).map_err(self.image_failed())?;
+        // The kernel takes the lock while it has it mounted.
+        drop(locked);
+        match grow::grow_image(&path, image.filesystem) {
+            // Larger groups are added behind what is there, and the superblock tells of them last.
+            Err(volhook_mounts::Error::Grow { source, .. })
+                if !mounted && source.raw_os_error() == Errno::PERM.raw_os_error() =>
+            {
+                let _locked = check::lock_soon(&path).map_err(self.image_failed())?;
+                self.resize_ext4(&path, size, deadline)?;
             }
+            grown => grown.map_err(self.image_failed())?,
         }
         self.sync_image(&file)?;
         self.write(resized(&self.volume, image, size))
@@ -84,7 +98,7 @@ impl Changing<'_> {
         let mut locked = self.lock_image(&path)?;
         let file = self.store.open_image(&self.volume)?;
         match image.filesystem {
-            Filesystem::Ext4 => self.resize_ext4(size, deadline)?,
+            Filesystem::Ext4 => return self.shrink_ext4(image, size, deadline),
             Filesystem::Btrfs if size < LEAST_BTRFS => {
                 let least = size::format(LEAST_BTRFS);
                 return Err(
@@ -109,20 +123,58 @@ impl Changing<'_> {
         source::lock_image(path).map_err(self.image_failed())
     }
 
-    fn resize_ext4(&self, size: u64, deadline: Instant) -> Result<(), StoreError> {
-        let path = self.store.image_path(&self.volume);
-        if let Checked::Damaged(said) = self.check_ext4(&path, false, deadline)? {
+    /// Makes a smaller copy and puts it in the image's place. A copy that is left of an earlier attempt is written over.
+    fn shrink_ext4(&mut self, image: Image, size: u64, deadline: Instant) -> Result<(), StoreError> {
+        let failed = |step| self.failed(step, NEW_IMAGE);
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let copy = rustix::fs::openat(&self.folder, NEW_IMAGE, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| failed("make")(errno.into()))?;
+        let made = self.make_smaller(&copy, &image, size, deadline);
+        if made.is_err() {
+            let _ = rustix::fs::unlinkat(&self.folder, NEW_IMAGE, AtFlags::empty());
+        }
+        made?;
+        self.write(resized(&self.volume, image, size))?;
+        rustix::fs::renameat(&self.folder, NEW_IMAGE, &self.folder, IMAGE)
+            .map_err(|errno| self.failed("replace", IMAGE)(errno.into()))?;
+        rustix::fs::fsync(&self.folder).map_err(|errno| self.failed("sync", "")(errno.into()))
+    }
+
+    fn make_smaller(
+        &self,
+        copy: &OwnedFd,
+        image: &Image,
+        size: u64,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        let original = self.store.open_image(&self.volume)?;
+        let watch = Watch { deadline, cancelled: &|| false, progress: &|_| {} };
+        copy::copy_contents(&original, copy, IMAGE, &watch)
+            .map_err(|source| StoreError::Copy { volume: self.volume.id.clone(), source })?;
+        let path = self.store.image_path(&self.volume).with_file_name(NEW_IMAGE);
+        self.resize_ext4(&path, size, deadline)?;
+        let failed = |step| self.failed(step, NEW_IMAGE);
+        rustix::fs::ftruncate(copy, size).map_err(|errno| failed("shorten")(errno.into()))?;
+        if image.preallocated {
+            rustix::io::retry_on_intr(|| rustix::fs::fallocate(copy, FallocateFlags::empty(), 0, size))
+                .map_err(|errno| failed("allocate")(errno.into()))?;
+        }
+        rustix::fs::fsync(copy).map_err(|errno| failed("sync")(errno.into()))
+    }
+
+    fn resize_ext4(&self, path: &Path, size: u64, deadline: Instant) -> Result<(), StoreError> {
+        if let Checked::Damaged(said) = self.check_ext4(path, false, deadline)? {
             return Err(self.impossible(format!("its filesystem has errors: {said}")));
         }
         // resize2fs asks for a check that the superblock tells of.
-        self.program("e2fsck")?.args(["-f", "-y"]).args([&path]).run(&[0, 1], deadline)?;
+        self.program("e2fsck")?.args(["-f", "-y"]).args([path]).run(&[0, 1], deadline)?;
         let sectors = format!("{}s", size / SECTOR);
         let resize = self.program("resize2fs")?.args([path.as_os_str(), sectors.as_ref()]);
         let resized = resize.run(&[0], deadline);
         let debugfs = self.program("debugfs")?.args(["-w", "-R", "rmdir lost+found"]);
-        debugfs.args([&path]).run(&[0], deadline)?;
+        debugfs.args([path]).run(&[0], deadline)?;
         let Err(error) = resized else { return Ok(()) };
-        Err(match self.smallest_ext4(deadline)? {
+        Err(match self.smallest_ext4(path, deadline)? {
             Some(least) if size < least => {
                 let least = size::format(least.next_multiple_of(1 << 20));
                 self.impossible(format!("what is in it needs at least {least}"))
@@ -132,8 +184,7 @@ impl Changing<'_> {
     }
 
     /// The bytes that an ext4 filesystem can be shrunk to, by resize2fs's own estimate.
-    fn smallest_ext4(&self, deadline: Instant) -> Result<Option<u64>, StoreError> {
-        let path = self.store.image_path(&self.volume);
+    fn smallest_ext4(&self, path: &Path, deadline: Instant) -> Result<Option<u64>, StoreError> {
         let found = recognize(self.store.open_image(&self.volume)?);
         let Some(block) = found.map(|found| u64::from(found.block_size)) else { return Ok(None) };
         let output = self.program("resize2fs")?.args(["-P".as_ref(), path.as_os_str()]).output(deadline)?;
