@@ -10,9 +10,14 @@ mod entry;
 mod error;
 mod links;
 mod metadata;
+mod pack;
+mod unpack;
 mod walk;
 
 pub use error::CopyError;
+pub use pack::Packed;
+pub use pack::pack;
+pub use unpack::unpack;
 
 use crate::files;
 use rustix::fs::Stat;
@@ -55,6 +60,15 @@ pub enum Rights {
         /// The group id.
         gid: u32,
     },
+}
+
+impl Rights {
+    /// Everything belongs to the user and group of this process.
+    #[must_use]
+    pub fn mine() -> Self {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Self::Give { uid, gid }
+    }
 }
 
 /// What may be in the place to which is copied.

@@ -135,7 +135,7 @@ impl Engine<'_> {
             // The walk saw something else, or whoever calls this took it for something else.
             _ => return Err(CopyError::Changed(self.path(&folder.from, name))),
         }
-        let copy = self.made(folder, new_name, original)?;
+        let copy = self.made(folder, new_name, kind, original.stat.st_rdev)?;
         let path = || self.path(&folder.from, name);
         let (from, to) = (Handle::Path(original.fd.as_fd()), Handle::Path(copy.as_fd()));
         self.copy_metadata(from, to, &original.stat, folder.inherits, &path)?;
@@ -144,15 +144,21 @@ impl Engine<'_> {
     }
 
     /// A handle of what was made just now under a name, with a look whether it can be that: others may be there.
-    fn made(&self, folder: &Folder, new_name: &CStr, original: &Original) -> Result<OwnedFd, CopyError> {
+    pub(super) fn made(
+        &self,
+        folder: &Folder,
+        new_name: &CStr,
+        kind: FileType,
+        device: u64,
+    ) -> Result<OwnedFd, CopyError> {
         let fd = files::entry_on_same_mount(&folder.to, new_name).map_err(self.failed(
             "open the new",
             &folder.to,
             new_name,
         ))?;
         let stat = rustix::fs::fstat(&fd).map_err(self.failed("examine", &folder.to, new_name))?;
-        let mine = FileType::from_raw_mode(stat.st_mode) == original.kind()
-            && stat.st_rdev == original.stat.st_rdev
+        let mine = FileType::from_raw_mode(stat.st_mode) == kind
+            && stat.st_rdev == device
             && stat.st_nlink == 1
             && stat.st_uid == rustix::process::geteuid().as_raw();
         if mine { Ok(fd) } else { Err(CopyError::Changed(self.path(&folder.to, new_name))) }

@@ -34,6 +34,20 @@ pub enum CopyError {
         /// The failure, such as a full disk.
         source: io::Error,
     },
+    /// The copy lies in what is copied, and would never end.
+    #[error("a folder cannot be copied into itself: the copy is in {}", shown(.0))]
+    IntoItself(PathBuf),
+    /// An archive has an entry that leads out of the folder.
+    #[error("the archive has an entry {}, which leads out of the folder", shown(.0))]
+    Outside(PathBuf),
+    /// An archive cannot be read or written.
+    #[error("cannot {step} the archive")]
+    Archive {
+        /// What was being done: `read`, `write`.
+        step: &'static str,
+        /// The failure.
+        source: io::Error,
+    },
     /// The time is over.
     #[error("the time ran out")]
     Deadline,

@@ -33,7 +33,7 @@ pub(super) enum Handle<'a> {
 }
 
 impl Handle<'_> {
-    fn chown(self, uid: Uid, gid: Gid) -> Result<(), Errno> {
+    pub(super) fn chown(self, uid: Uid, gid: Gid) -> Result<(), Errno> {
         match self {
             Self::Opened(fd) => rustix::fs::fchown(fd, Some(uid), Some(gid)),
             Self::Path(fd) => rustix::fs::chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH),
@@ -45,14 +45,14 @@ impl Handle<'_> {
         rustix::fs::fstat(fd)
     }
 
-    fn chmod(self, mode: Mode) -> Result<(), Errno> {
+    pub(super) fn chmod(self, mode: Mode) -> Result<(), Errno> {
         match self {
             Self::Opened(fd) => rustix::fs::fchmod(fd, mode),
             Self::Path(fd) => rustix::fs::chmodat(CWD, files::link_to(fd), mode, AtFlags::empty()),
         }
     }
 
-    fn set_times(self, times: &Timestamps) -> Result<(), Errno> {
+    pub(super) fn set_times(self, times: &Timestamps) -> Result<(), Errno> {
         match self {
             Self::Opened(fd) => rustix::fs::futimens(fd, times),
             Self::Path(fd) => rustix::fs::utimensat(fd, c"", times, AtFlags::EMPTY_PATH),
@@ -87,8 +87,26 @@ impl Handle<'_> {
         }
     }
 
+    /// Takes away an access list that it inherited.
+    pub(super) fn take_access_list(self) -> Result<(), Errno> {
+        match self.remove(ACCESS_LIST) {
+            Ok(()) | Err(Errno::NODATA) => Ok(()),
+            Err(errno) if is_unable(errno) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The value of an extended attribute; `None` if it is gone meanwhile, or shown to nobody.
+    pub(super) fn value(self, name: &CStr) -> Result<Option<Vec<u8>>, Errno> {
+        match grown(256, |buffer| self.get(name, buffer)) {
+            Ok(value) => Ok(Some(value)),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
     /// The names of its extended attributes.
-    fn names(self) -> Result<Vec<CString>, Errno> {
+    pub(super) fn names(self) -> Result<Vec<CString>, Errno> {
         let list = match grown(1024, |buffer| self.list(buffer)) {
             Err(errno) if is_unable(errno) => return Ok(Vec::new()),
             result => result?,
@@ -166,11 +184,7 @@ impl Engine<'_> {
         let has_access_list =
             self.how.rights == Rights::Keep && names.iter().any(|name| **name == *ACCESS_LIST);
         if inherits && kind != FileType::Symlink && !has_access_list {
-            match to.remove(ACCESS_LIST) {
-                Ok(()) | Err(Errno::NODATA) => {}
-                Err(errno) if is_unable(errno) => {}
-                Err(errno) => return Err(failed("change the access list of")(errno)),
-            }
+            to.take_access_list().map_err(failed("change the access list of"))?;
         }
         // Last, because all else may count as a change.
         to.set_times(&times(original)).map_err(failed("set the times of"))
@@ -180,12 +194,14 @@ impl Engine<'_> {
         if self.how.rights != Rights::Keep && !name.to_bytes().starts_with(b"user.") {
             return Ok(());
         }
-        let value = match grown(256, |buffer| from.get(name, buffer)) {
-            // Gone meanwhile, or shown to nobody.
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(()),
-            result => result?,
-        };
-        match to.set(name, &value) {
+        match from.value(name)? {
+            Some(value) => self.set_attribute(to, name, &value),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn set_attribute(&self, to: Handle<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+        match to.set(name, value) {
             Err(errno) if is_unable(errno) => {
                 self.count(&self.counters.attributes_lost, 1);
                 Ok(())

@@ -238,11 +238,14 @@ impl<'a> Walk<'a> {
         finish: Finish,
     ) -> Result<(), CopyError> {
         let engine = self.engine;
-        let identity = |opened: &OwnedFd| files::identity(opened);
         let identities = [
-            identity(&from).map_err(engine.failed("examine", &from, c"."))?,
-            identity(&to).map_err(engine.failed("examine", &to, c"."))?,
+            files::identity(&from).map_err(engine.failed("examine", &from, c"."))?,
+            files::identity(&to).map_err(engine.failed("examine", &to, c"."))?,
         ];
+        let first = self.levels.first().map_or(identities[1], |first| first.identities[1]);
+        if identities[0] == first {
+            return Err(CopyError::IntoItself(engine.path(&from, c".")));
+        }
         if self.top.is_none() {
             let top = rustix::io::fcntl_dupfd_cloexec(&to, 0);
             self.top = Some(top.map_err(engine.failed("open", &to, c"."))?);
@@ -393,7 +396,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Whether a folder can be the one that was made just now.
-fn is_untouched(folder: &OwnedFd) -> bool {
+pub(super) fn is_untouched(folder: &OwnedFd) -> bool {
     let private = |stat: Stat| {
         Mode::from_raw_mode(stat.st_mode) & Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO) == files::PRIVATE
             && stat.st_uid == rustix::process::geteuid().as_raw()
