@@ -87,25 +87,15 @@ pub fn mount_image(image: &Path, described: &Image, image_use: ImageUse) -> Resu
     mount_with(image, described, image_use, &options)
 }
 
-/// Gives a new filesystem the root directory that is `described`, with nothing in it: programs that ask for an empty
-/// directory refuse one with `lost+found` in it. e2fsck(8) makes that again when it needs it.
+/// Gives a new filesystem the root directory that is `described`.
 ///
 /// # Errors
 /// Those of [`mount_image`], and [`Error::PrepareImage`].
 pub fn prepare_image(image: &Path, described: &Image) -> Result<(), Error> {
-    let mut options = superblock::options(described.filesystem, Some(false));
-    if described.filesystem == Filesystem::Ext4 {
-        // Nobody has the image yet, and whoever makes it syncs the file.
-        options.push(("nobarrier", None));
-    }
+    let options = superblock::options(described.filesystem, Some(false));
     let mount = mount_with(image, described, ImageUse::Exclusive, &options)?;
     let failed = |source| Error::PrepareImage { image: image.to_owned(), source };
     let root = sys::openat(mount.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
-    match sys::unlinkat(root.as_fd(), Path::new("lost+found"), AtFlags::REMOVEDIR) {
-        Ok(()) => {}
-        Err(error) if error.is(Errno::NOENT) => {}
-        Err(error) => return Err(failed(error)),
-    }
     let Directory { mode, uid, gid } = described.root;
     rustix::fs::fchown(&root, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|errno| {
         failed(SyscallError::new(format!("fchown(the root directory, {uid}, {gid})"), errno))
@@ -113,6 +103,23 @@ pub fn prepare_image(image: &Path, described: &Image) -> Result<(), Error> {
     // After the owner: changing that clears the set-id bits.
     rustix::fs::fchmod(&root, Mode::from_raw_mode(mode))
         .map_err(|errno| failed(SyscallError::new(format!("fchmod(the root directory, {mode:#o})"), errno)))
+}
+
+/// Removes the directory that mke2fs(8) puts into every ext4 and e2fsck(8) makes again when it needs it: programs that ask
+/// for an empty directory refuse one with `lost+found` in it. One with something in it stays.
+///
+/// It is done here because it takes next to nothing while the filesystem is mounted anyway, and a second program as long
+/// as mke2fs itself.
+fn remove_lost_and_found(mount: &OwnedFd) -> sys::Result<()> {
+    let root = sys::openat(mount.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+    match sys::unlinkat(root.as_fd(), Path::new("lost+found"), AtFlags::REMOVEDIR) {
+        Err(error)
+            if ![Errno::NOENT, Errno::NOTEMPTY, Errno::NOTDIR].iter().any(|known| error.is(*known)) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn mount_with(
@@ -295,6 +302,9 @@ fn mount_device(
         .f_flag;
     if flags.contains(StatVfsMountFlags::RDONLY) {
         return Err(Error::ImageReadOnly { image: image.to_owned() });
+    }
+    if filesystem == Filesystem::Ext4 {
+        remove_lost_and_found(&mount).map_err(examined)?;
     }
     Ok(Detached(mount))
 }

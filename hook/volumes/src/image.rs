@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
+use volhook_core::decision::Directory;
 use volhook_core::decision::Filesystem;
 use volhook_core::decision::Image;
 use volhook_core::mkfs;
@@ -46,8 +47,10 @@ pub(crate) fn make(
     }
     rustix::fs::ftruncate(file, size).map_err(failed("extend"))?;
     make_filesystem(volume, described, path, deadline)?;
-    volhook_mounts::source::prepare_image(path, described)
-        .map_err(|source| StoreError::Prepare { volume: volume.id.clone(), source: Box::new(source) })?;
+    if described.root != as_made(described) {
+        volhook_mounts::source::prepare_image(path, described)
+            .map_err(|source| StoreError::Prepare { volume: volume.id.clone(), source: Box::new(source) })?;
+    }
     if described.preallocated {
         // Last, so that nothing above can punch holes again.
         match rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size)) {
@@ -62,6 +65,15 @@ pub(crate) fn make(
     Ok(())
 }
 
+/// The root directory that the filesystem's maker makes: mke2fs(8) can be told whose it is.
+fn as_made(described: &Image) -> Directory {
+    let made = Directory::default();
+    match described.filesystem {
+        Filesystem::Ext4 => Directory { mode: made.mode, ..described.root.clone() },
+        Filesystem::Xfs | Filesystem::Btrfs => made,
+    }
+}
+
 fn make_filesystem(
     volume: &Volume,
     described: &Image,
@@ -69,12 +81,13 @@ fn make_filesystem(
     deadline: Instant,
 ) -> Result<(), StoreError> {
     let uuid = volume.uuid.as_str();
+    let Directory { uid, gid, .. } = described.root;
+    let extended = format!("lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner={uid}:{gid}");
     // Blocks of 4096 bytes, which direct I/O on a loop device may need; nothing is reserved for root, and nothing is
     // written or discarded that the kernel can write later.
     let (program, package, own) = match described.filesystem {
         Filesystem::Ext4 => {
-            let later = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0";
-            ("mkfs.ext4", "e2fsprogs", vec!["-F", "-q", "-b", "4096", "-m", "0", "-U", uuid, "-E", later])
+            ("mkfs.ext4", "e2fsprogs", vec!["-F", "-q", "-b", "4096", "-m", "0", "-U", uuid, "-E", &extended])
         }
         Filesystem::Xfs => {
             ("mkfs.xfs", "xfsprogs", vec!["-f", "-q", "-K", "-b", "size=4096", "-s", "size=4096"])

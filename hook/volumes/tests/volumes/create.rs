@@ -10,6 +10,10 @@ use crate::fixture::root;
 use crate::fixture::soon;
 use crate::fixture::store;
 use crate::fixture::tree;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::Instant;
@@ -22,6 +26,8 @@ use volhook_core::decision::Image;
 use volhook_core::decision::Tmpfs;
 use volhook_core::names::AbsolutePath;
 use volhook_core::volume::Volume;
+use volhook_mounts::source;
+use volhook_mounts::source::ImageUse;
 use volhook_volumes::Created;
 use volhook_volumes::Store;
 use volhook_volumes::StoreError;
@@ -98,9 +104,19 @@ fn privileged_an_image_volume_is_a_sparse_ext4_with_blocks_of_4096_bytes_and_emp
     assert_eq!(field("Filesystem UUID:"), UUID);
     assert!(field("Filesystem features:").contains("has_journal"));
     said("/usr/sbin/e2fsck", &["-fn"]);
-    let listing = said("/usr/sbin/debugfs", &["-R", "ls -p /"]);
-    let names: Vec<_> = listing.lines().filter_map(|line| line.split('/').nth(5)).collect();
+    let Backing::Image(image) = &volume.backing else { panic!("it is an image") };
+    let mount = source::mount_image(&path, image, ImageUse::Exclusive).unwrap();
+    let mut names: Vec<_> = rustix::fs::Dir::read_from(root_of(&mount))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
     assert_eq!(names, [".", ".."], "a new volume is empty");
+}
+
+fn root_of(mount: impl AsFd) -> OwnedFd {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(mount, ".", flags, Mode::empty()).unwrap()
 }
 
 #[test]
