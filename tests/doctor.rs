@@ -480,3 +480,40 @@ fn privileged_leases_of_the_dead_are_told_of() -> Result<()> {
     doctor(&volhook)?.assert("leases", "ok", "0 volumes are held");
     Ok(())
 }
+
+/// Under filters of system calls, which runc puts on a container that is otherwise allowed to mount.
+#[test]
+fn privileged_system_calls_that_are_filtered() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = volhook_harness::Runtime::new(volhook_harness::RuntimeKind::Runc)?;
+    let line = volhook.command(&["doctor", "--json"]).to_string();
+    let filtered = |call: &str, errno: u32| -> Result<Told> {
+        let binaries = volhook.binary().parent().expect("it lies in a folder");
+        let folders = ["/usr", "/bin", "/sbin", "/lib", "/lib64"].map(Path::new);
+        let folders = folders.into_iter().chain([binaries, volhook.folder()]).filter(|path| path.is_dir());
+        let mut builder = volhook_harness::BundleBuilder::new().args(line.split(' '));
+        for folder in folders {
+            builder = builder.bind(folder, &folder.to_string_lossy(), &["bind", "private"]);
+        }
+        let bundle = builder
+            .edit(|spec| {
+                let capabilities = serde_json::json!(["CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_DAC_OVERRIDE"]);
+                for set in ["bounding", "effective", "permitted"] {
+                    spec["process"]["capabilities"][set] = capabilities.clone();
+                }
+                spec["linux"]["seccomp"] = serde_json::json!({
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [{ "names": [call], "action": "SCMP_ACT_ERRNO", "errnoRet": errno }],
+                });
+            })
+            .build()?;
+        Ok(told(&volhook, runtime.run(&bundle, &format!("filtered-{call}"))?))
+    };
+    const EPERM: u32 = 1;
+    const ENOSYS: u32 = 38;
+    filtered("mount_setattr", ENOSYS)?.assert("mount-calls", "problem", "not there (ENOSYS): mount_setattr");
+    let denied = filtered("fsopen", EPERM)?;
+    denied.assert("mount-calls", "problem", "denied: fsopen");
+    assert_eq!(denied.code, Some(1));
+    Ok(())
+}
