@@ -3,6 +3,7 @@
 //! Every scenario runs with both runtimes. All need root and fail where they cannot run.
 
 mod claims;
+mod copies;
 mod crashes;
 mod drivers;
 mod filesystems;

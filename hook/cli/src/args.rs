@@ -2,6 +2,7 @@
 
 use crate::commands;
 use crate::commands::adopt::Adoption;
+use crate::commands::copy::Copying;
 use crate::commands::listing::Listed;
 use crate::commands::removal::Pruning;
 use crate::commands::removal::Removal;
@@ -37,8 +38,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 no such volume, 70 a bug in volhook.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 no such volume, 70 a bug in volhook, 130 stopped with Ctrl-C.";
 
 #[derive(Args)]
 struct Places {
@@ -314,6 +314,38 @@ enum Volume {
         #[arg(long, default_value = "default")]
         tenant: String,
     },
+    /// Make a volume as a copy of another, and print its name. An image must be free.
+    Clone {
+        /// The volume to copy.
+        name: String,
+        /// The name of the new one.
+        new: String,
+        /// A label, besides those of the original.
+        #[arg(long = "label", value_name = "KEY=VALUE")]
+        labels: Vec<String>,
+        /// The tenant whose volumes they are.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
+    /// Copy files into a volume or out of it, by docker's rules. One side is NAME:PATH, the other a path of the host,
+    /// or - for a tar stream.
+    Cp {
+        /// What to copy; of a directory that ends in /. what is in it.
+        #[arg(value_name = "FROM", allow_hyphen_values = true)]
+        from: OsString,
+        /// Where to. Into a volume everything becomes root's, out of it yours.
+        #[arg(value_name = "TO", allow_hyphen_values = true)]
+        to: OsString,
+        /// Keep owners, set-id bits, capabilities, access lists and devices. Otherwise they are left out.
+        #[arg(short, long)]
+        archive: bool,
+        /// Copy what the symlink FROM points to, not the symlink.
+        #[arg(short = 'L', long)]
+        follow_link: bool,
+        /// The tenant whose volume it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
     /// Check the filesystem of an image that nobody holds.
     Fsck {
         /// The volume.
@@ -514,6 +546,13 @@ pub(crate) fn run() -> ExitCode {
         Command::Volume(Volume::Umount { name, tenant }) => commands::mount::umount(&context, &tenant, &name),
         Command::Volume(Volume::Resize { name, size, tenant }) => {
             commands::filesystem::resize(&context, &tenant, &name, &size)
+        }
+        Command::Volume(Volume::Clone { name, new, labels, tenant }) => {
+            commands::clone::clone(&context, &tenant, &name, &new, &labels)
+        }
+        Command::Volume(Volume::Cp { from, to, archive, follow_link: follow, tenant }) => {
+            let copying = Copying { from: &from, to: &to, tenant: &tenant, archive, follow };
+            commands::copy::cp(&context, &copying)
         }
         Command::Volume(Volume::Fsck { name, repair, tenant }) => {
             commands::filesystem::fsck(&context, &tenant, &name, repair)

@@ -2,6 +2,8 @@
 
 pub(crate) mod adopt;
 pub(crate) mod bundle;
+pub(crate) mod clone;
+pub(crate) mod copy;
 pub(crate) mod doctor;
 pub(crate) mod driver;
 pub(crate) mod events;

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     NoSuchVolume,
     /// A bug in volhook: 70 (`EX_SOFTWARE`, sysexits.h).
     Internal,
+    /// Stopped by this signal: 128 and its number, as shells tell it.
+    Interrupted(u8),
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Self::Usage => 2,
             Self::NoSuchVolume => 3,
             Self::Internal => 70,
+            Self::Interrupted(signal) => 128 + signal,
         })
     }
 }

@@ -17,6 +17,7 @@ mod grants;
 mod guard;
 mod hook;
 mod output;
+mod progress;
 mod record;
 mod repair;
 mod report;

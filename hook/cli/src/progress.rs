@@ -1,0 +1,110 @@
+//! Work that takes its time: how far it is, on a terminal, and stopping it with Ctrl-C.
+
+use crate::error::Failure;
+use crate::error::Kind;
+use indicatif::ProgressBar;
+use indicatif::ProgressStyle;
+use signal_hook::consts::SIGINT;
+use signal_hook::consts::SIGTERM;
+use signal_hook::flag;
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+use volhook_volumes::Copied;
+use volhook_volumes::Watch;
+
+/// What is done sooner needs no bar.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a person may wait for something that can be stopped.
+const NO_HURRY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Work in progress. While this lives, SIGINT and SIGTERM ask it to stop; a second one ends the process at once.
+pub(crate) struct Progress {
+    signal: Arc<AtomicUsize>,
+    shown: Option<Bar>,
+}
+
+struct Bar {
+    since: Instant,
+    bar: OnceLock<ProgressBar>,
+    /// In bytes, where it is known.
+    total: Option<u64>,
+}
+
+impl Progress {
+    /// Begins. `total`: how many bytes there will be, if that is known.
+    pub(crate) fn begin(total: Option<u64>) -> Result<Self, Failure> {
+        let signal = Arc::new(AtomicUsize::new(0));
+        for number in [SIGINT, SIGTERM] {
+            let again = Arc::new(AtomicBool::new(false));
+            // In this order: a signal that finds the flag set came after one that set it.
+            flag::register_conditional_default(number, Arc::clone(&again))
+                .and_then(|_| flag::register(number, again))
+                .and_then(|_| {
+                    let value = usize::try_from(number).unwrap_or_default();
+                    flag::register_usize(number, Arc::clone(&signal), value)
+                })
+                .map_err(|error| Failure::context("cannot prepare for signals", error))?;
+        }
+        let shown = std::io::stderr().is_terminal().then(|| Bar {
+            since: Instant::now(),
+            bar: OnceLock::new(),
+            total: total.filter(|total| *total > 0),
+        });
+        Ok(Self { signal, shown })
+    }
+
+    /// Whether somebody wants it to stop.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.signal.load(Ordering::Relaxed) != 0
+    }
+
+    /// Shows how far it is.
+    pub(crate) fn tell(&self, copied: &Copied) {
+        let Some(Bar { since, bar, total }) = &self.shown else { return };
+        if since.elapsed() < PATIENCE {
+            return;
+        }
+        let bar = bar.get_or_init(|| new_bar(*total));
+        bar.set_position(copied.bytes);
+        // The number of files goes with the length of the message, which costs more than the position.
+        if copied.files.is_multiple_of(64) || total.is_some() {
+            bar.set_message(format!("{} files", copied.files));
+        }
+    }
+
+    /// Does `work`, which can be stopped. If it was, that is the failure.
+    pub(crate) fn watch<T>(&self, work: impl FnOnce(&Watch<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let result = work(&Watch {
+            deadline: Instant::now() + NO_HURRY,
+            cancelled: &|| self.is_interrupted(),
+            progress: &|copied| self.tell(copied),
+        });
+        if let Some(bar) = self.shown.as_ref().and_then(|shown| shown.bar.get()) {
+            bar.finish_and_clear();
+        }
+        result.map_err(|failure| match u8::try_from(self.signal.load(Ordering::Relaxed)) {
+            Ok(signal) if signal != 0 => Failure { kind: Kind::Interrupted(signal), ..failure },
+            _ => failure,
+        })
+    }
+}
+
+fn new_bar(total: Option<u64>) -> ProgressBar {
+    let (bar, template) = match total {
+        Some(total) => {
+            let template = "{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+            (ProgressBar::new(total), template)
+        }
+        None => (ProgressBar::no_length(), "{spinner} {binary_bytes} {msg} {binary_bytes_per_sec}"),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
