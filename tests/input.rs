@@ -122,6 +122,7 @@ fn values_that_cannot_be() -> Result<()> {
         (r"has \([0-9.]+[A-Z]?\)", "has ([SIZE])"),
         (r"created [0-9TZ:.-]+\)", "created [TIME])"),
         ("options of driver block: .*", "options of driver block: …"),
+        ("installed: .*", "installed: …"),
     ] }, {
         insta::assert_snapshot!(told, @r#"
         $ volume create x -o size
@@ -154,15 +155,15 @@ fn values_that_cannot_be() -> Result<()> {
         [1]
         $ volume create x -d nfs
         Error: unknown driver "nfs" for volume "x"
-        hint: installed: block, local
+        hint: installed: …
         [1]
         $ volume create x -d universal
         Error: unknown driver "universal" for volume "x"
-        hint: installed: block, local
+        hint: installed: …
         [1]
         $ volume create x -d ../../etc
         Error: unknown driver "../../etc" for volume "x"
-        hint: installed: block, local
+        hint: installed: …
         [1]
         $ volume resize img x
         Error: cannot resize volume "img" to "x": invalid size "x": must be a whole number with an optional unit, such as 512M or 10G
