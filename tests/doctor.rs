@@ -349,7 +349,7 @@ fn privileged_a_bare_host_is_described_as_a_whole() -> Result<()> {
                                 hint: install the package e2fsprogs (on Debian: apt-get install e2fsprogs)
         problem  programs       resize2fs is missing: images cannot be resized
                                 hint: install the package e2fsprogs (on Debian: apt-get install e2fsprogs)
-        problem  programs       debugfs is missing: volumes with images cannot be created
+        problem  programs       debugfs is missing: images cannot be cloned, repaired or made smaller
                                 hint: install the package e2fsprogs (on Debian: apt-get install e2fsprogs)
         warning  runtimes       none of runc, crun, podman, docker is in PATH
                                 hint: install one, such as the package runc or crun
@@ -382,7 +382,7 @@ fn privileged_a_bare_host_is_described_as_a_whole() -> Result<()> {
                                 hint: install the package e2fsprogs (on Debian: apt-get install e2fsprogs)
         problem  programs       resize2fs is missing: images cannot be resized
                                 hint: install the package e2fsprogs (on Debian: apt-get install e2fsprogs)
-        problem  programs       debugfs is missing: volumes with images cannot be created
+        problem  programs       debugfs is missing: images cannot be cloned, repaired or made smaller
                                 hint: install the package e2fsprogs (on Debian: apt-get install e2fsprogs)
         ok       runtimes       runc version 1.2.3 ([FOLDER]/bin/runc)
         ok       runtimes       podman version 1.2.3 ([FOLDER]/bin/podman)

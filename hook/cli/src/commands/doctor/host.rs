@@ -211,7 +211,7 @@ const NEEDED: [Needed; 4] = [
     ("mkfs.ext4", "e2fsprogs", "volumes with images cannot be created"),
     ("e2fsck", "e2fsprogs", "images cannot be checked or made smaller"),
     ("resize2fs", "e2fsprogs", "images cannot be resized"),
-    ("debugfs", "e2fsprogs", "volumes with images cannot be created"),
+    ("debugfs", "e2fsprogs", "images cannot be cloned, repaired or made smaller"),
 ];
 
 /// Whether the programs that make, check and resize filesystems are there.
