@@ -225,7 +225,7 @@ fn privileged_a_disk_too_small_gets_no_volume(kind: RuntimeKind) -> Result<()> {
     assert!(fs::metadata(&image)?.blocks() * 512 >= 36 * M, "what was added is sparse");
     assert_contains(&volhook.run(&["volume", "resize", "whole", "63M"])?.failure(), "cannot allocate");
     assert_contains(&create("second", "48M", "full")?.failure(), "more than are free");
-    assert_contains(&create("second", "65M", "none")?.failure(), "more than the filesystem of");
+    assert_contains(&create("second", "65M", "none")?.failure(), "more than the whole filesystem of");
     create("sparse", "48M", "none")?.success();
 
     let claim = "source=second,target=/data,volume-driver=block,volume-opt=size=40M,volume-opt=prealloc=full";
