@@ -43,6 +43,8 @@ use tar::EntryType;
 
 /// How much is read at a time, in bytes.
 const BUFFER: usize = 256 << 10;
+/// As much of a name as a header holds, in bytes.
+const NAME_FIELD: usize = 100;
 /// Directories that an archive does not mention but needs.
 const UNMENTIONED: u32 = 0o755;
 
@@ -94,6 +96,13 @@ impl Unpacker<'_> {
         let path = inside(&entry.path_bytes())?;
         let (told, lost) = told(&mut entry)?;
         if lost > 0 {
+            let header = entry.header();
+            let names = [Some(header.path_bytes()), header.link_name_bytes()];
+            // What was lost may be the whole name, of which the header has as much as it holds.
+            if names.iter().flatten().any(|name| name.len() >= NAME_FIELD) {
+                let reason = "a name of more than 100 bytes has a line feed in it";
+                return Err(unreadable(io::Error::new(io::ErrorKind::Unsupported, reason)));
+            }
             engine.count(&engine.counters.attributes_lost, lost);
         }
         let (Some(name), Some(above)) = (path.file_name(), path.parent()) else {

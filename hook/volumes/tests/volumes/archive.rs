@@ -179,6 +179,23 @@ fn a_broken_archive_is_told() {
 }
 
 #[test]
+fn a_name_that_the_library_cannot_read_is_refused_and_not_cut() {
+    let (_top, _from, to) = two();
+    let long = format!("{}\nrest", "n".repeat(120));
+    let archive = |name: &str, extension: &str, value: &str| {
+        let mut builder = Builder::new(Vec::new());
+        builder.append_pax_extensions([(extension, value.as_bytes())]).unwrap();
+        entry(&mut builder, EntryType::Regular, name, "", b"x");
+        builder.into_inner().unwrap()
+    };
+    let error = unpacked(&archive(&long[..100], "path", &long), &to).unwrap_err();
+    assert!(matches!(&error, CopyError::Archive { step: "read", .. }), "{error:?}");
+    assert_eq!(std::fs::read_dir(&to).unwrap().count(), 0);
+    let copied = unpacked(&archive("file", "SCHILY.xattr.user.note", "two\nlines"), &to).unwrap();
+    assert_eq!((copied.files, copied.attributes_lost), (1, 1));
+}
+
+#[test]
 fn a_deep_tree_is_packed_and_unpacked() {
     let (_top, from, to) = two();
     let mut deep = from.clone();
