@@ -29,6 +29,16 @@ const TOOLS: [(&str, &str); 8] = [
     ("unshare", "util-linux"),
 ];
 
+/// Programs that only the tests need: what volhook copies is made and looked at with them.
+const TEST_TOOLS: [(&str, &str); 6] = [
+    ("setfacl", "acl"),
+    ("setfattr", "attr"),
+    ("setcap", "libcap2-bin"),
+    ("setpriv", "util-linux"),
+    ("script", "bsdutils"),
+    ("tar", "tar"),
+];
+
 /// What Debian has for compiling plugins where rustup's target cannot be had.
 const DEBIAN_WASM: [&str; 3] = ["rustc-web", "rust-web-src", "lld-22"];
 
@@ -51,7 +61,14 @@ pub(crate) fn for_building() -> Result<()> {
 
 /// What building volhook and running containers needs.
 pub(crate) fn for_containers() -> Result<()> {
-    let missing: Vec<(&str, &str)> = TOOLS.into_iter().filter(|(program, _)| !is_there(program)).collect();
+    need(&TOOLS)?;
+    for_building()
+}
+
+/// Installs the packages of those programs that are not there.
+fn need(tools: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<(&str, &str)> =
+        tools.iter().copied().filter(|(program, _)| !is_there(program)).collect();
     if !missing.is_empty() {
         let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
         println!("Missing programs: {}.", programs.join(", "));
@@ -60,7 +77,7 @@ pub(crate) fn for_containers() -> Result<()> {
         let still: Vec<&str> = programs.into_iter().filter(|program| !is_there(program)).collect();
         ensure!(still.is_empty(), "still missing after the installation: {}", still.join(", "));
     }
-    for_building()
+    Ok(())
 }
 
 /// What a release build needs, and the target that it is for. musl's C library is preferred to glibc's: its start asks
@@ -95,6 +112,7 @@ pub(crate) fn for_release() -> Result<String> {
 
 /// What running the tests needs beyond that.
 pub(crate) fn for_tests() -> Result<()> {
+    need(&TEST_TOOLS)?;
     if process::find("cargo-nextest").is_none() {
         println!("The test runner cargo-nextest is missing: building it, once; this takes some minutes.");
         show_and_run(process::cargo().args(["install", "--locked", "cargo-nextest"]))?;

@@ -12,6 +12,7 @@ use volhook_core::decision::Backing;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Command;
 use volhook_core::size;
+use volhook_journal::Interest;
 use volhook_volumes::Checked;
 use volhook_volumes::StoreError;
 
@@ -61,15 +62,24 @@ pub(crate) fn resize(context: &Context, tenant: &str, name: &str, wanted: &str) 
             .hint("`volhook volume create -o size=SIZE` makes volumes with a limit"));
     };
     let before = image.size;
-    let hold = Hold::take(context, Command::Resize, &[Need::alone(&volume)]);
+    // Somebody who holds it is in the way of shrinking only; any other failure is one of its own.
+    let held = context
+        .grants_about(&Interest { volumes: std::slice::from_ref(&volume.id), ..Interest::default() })?;
+    let hold = match Hold::take(context, Command::Resize, &[Need::alone(&volume)]) {
+        Ok(hold) => Some(hold),
+        Err(failure) if held.holders(&volume.id).next().is_none() => return Err(failure),
+        Err(failure) if size < before => {
+            return Err(failure.hint("only growing is possible while it is held"));
+        }
+        Err(_) => None,
+    };
     match size.cmp(&before) {
         Ordering::Less => {
-            let _hold = hold.map_err(|failure| failure.hint("only growing is possible while it is held"))?;
             changing.shrink(size, context.long_deadline()).map_err(Failure::new)?;
         }
         // Also with the same size: it may be what is left of a resize that was killed.
         Ordering::Equal | Ordering::Greater => {
-            let mounted = hold.is_err();
+            let mounted = hold.is_none();
             let grown = changing.grow(size, mounted, context.long_deadline());
             grown.map_err(|error| match error {
                 StoreError::Image { .. } if mounted => Failure::new(error).hint(ONLINE),
