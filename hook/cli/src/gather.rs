@@ -26,6 +26,7 @@ use volhook_core::decision::MountFlags;
 use volhook_core::decision::Pairs;
 use volhook_core::decision::PluginKind;
 use volhook_core::decision::Refusal;
+use volhook_core::decision::Usage;
 use volhook_core::lease::LeaseTable;
 use volhook_core::mkfs;
 use volhook_core::names::ContainerId;
@@ -259,7 +260,11 @@ pub(crate) fn new_volume(context: &Context, wanted: &Wanted<'_>) -> Result<Volum
     let whose = format!("volume {id:?}");
     options::check(PluginKind::Driver, name, Some(&whose), &info.options, options)
         .map_err(|error| option_failure(error).about(id.clone()))?;
-    let usage = context.store.usage(&id.tenant).map_err(Failure::new)?;
+    let usage = if driver.rations() {
+        context.store.usage(&id.tenant).map_err(Failure::new)?
+    } else {
+        Usage::default()
+    };
     let request = CreateRequest {
         volume: id.name.to_string(),
         tenant: id.tenant.to_string(),

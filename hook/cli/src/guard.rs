@@ -9,6 +9,7 @@ use crate::execute;
 use crate::execute::DYING_PATIENCE;
 use crate::output::warn;
 use jiff::Timestamp;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -30,8 +31,13 @@ use volhook_core::plan;
 use volhook_core::volume::Volume;
 use volhook_journal::Interest;
 use volhook_journal::Locked;
+use volhook_mounts::device::device_is_free;
 use volhook_mounts::process;
 use volhook_mounts::process::Process;
+use volhook_mounts::source::image_is_free;
+
+/// How long the kernel may take to write out a filesystem that was unmounted, and to let go of what it was on.
+const LETTING_GO: Duration = Duration::from_secs(5);
 
 /// A volume's identity from what a person typed.
 pub(crate) fn volume_id(tenant: &str, name: &str) -> Result<VolumeId, Failure> {
@@ -92,6 +98,23 @@ pub(crate) fn refuse_held(table: &LeaseTable, id: &VolumeId) -> Result<(), Failu
     let (who, how) = (plan::whom(&grant.container), format!("{} {}", lease.access, lease.sharing));
     let reason = format!("volume {id:?} is held by {who} ({how}, since {})", grant.since);
     Err(Failure::new(reason).hint(hint).about(id.clone()))
+}
+
+/// Waits until the kernel has let go of a volume that was unmounted just now, so that whoever needs it next finds it free.
+pub(crate) fn await_free(context: &Context, volume: &Volume) {
+    // Others may have one that containers share.
+    if volume.sharing == Some(Sharing::Shared) {
+        return;
+    }
+    let is_free = || match &volume.backing {
+        Backing::Image(_) => image_is_free(&context.store.image_path(volume)),
+        Backing::Device(device) => device_is_free(Path::new(device.path.as_str())),
+        Backing::Directory(_) | Backing::HostPath(_) | Backing::Tmpfs(_) => Ok(true),
+    };
+    let patience = Instant::now() + LETTING_GO;
+    while matches!(is_free(), Ok(false)) && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A volume that a command needs.

@@ -274,6 +274,13 @@ impl Driver {
         &self.0.plugin.name
     }
 
+    /// Whether its answers may depend on what the tenant uses already. Those of the built-in drivers do not, and finding it
+    /// out takes longer than making a volume where there are many.
+    #[must_use]
+    pub fn rations(&self) -> bool {
+        builtin::find(self.name()).is_none()
+    }
+
     /// What it is, and its options.
     ///
     /// # Errors

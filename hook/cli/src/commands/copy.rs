@@ -14,9 +14,6 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::path::PathBuf;
-use std::thread;
-use std::time::Duration;
-use std::time::Instant;
 use volhook_core::decision::Access;
 use volhook_core::decision::Backing;
 use volhook_core::names::Command;
@@ -34,9 +31,6 @@ use volhook_volumes::Packed;
 use volhook_volumes::Place;
 use volhook_volumes::Rights;
 use volhook_volumes::Watch;
-
-/// How long the kernel may take to let go of an image.
-const LETTING_GO: Duration = Duration::from_secs(5);
 
 /// What `volhook volume cp` is told.
 pub(crate) struct Copying<'a> {
@@ -100,25 +94,13 @@ impl<'a> Open<'a> {
     fn inside(&self) -> Result<&Inside, Failure> {
         self.inside.as_ref().ok_or_else(|| Failure::internal("the volume is closed already"))
     }
-
-    fn is_free(&self) -> bool {
-        match &self.volume.backing {
-            Backing::Image(_) => source::image_is_free(&self.context.store.image_path(self.volume)),
-            Backing::Device(device) => device::device_is_free(Path::new(device.path.as_str())),
-            Backing::Directory(_) | Backing::HostPath(_) | Backing::Tmpfs(_) => Ok(true),
-        }
-        .unwrap_or(true)
-    }
 }
 
 impl Drop for Open<'_> {
     /// Unmounts it, and only then gives the lease back: whoever gets it next is to find it free.
     fn drop(&mut self) {
         self.inside = None;
-        let end = Instant::now() + LETTING_GO;
-        while !self.is_free() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(1));
-        }
+        guard::await_free(self.context, self.volume);
     }
 }
 

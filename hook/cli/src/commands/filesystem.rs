@@ -6,6 +6,7 @@ use crate::guard;
 use crate::guard::Hold;
 use crate::guard::Need;
 use crate::output::out;
+use crate::progress;
 use jiff::Timestamp;
 use std::cmp::Ordering;
 use volhook_core::decision::Backing;
@@ -28,7 +29,9 @@ pub(crate) fn fsck(context: &Context, tenant: &str, name: &str, repair: bool) ->
     let _hold = Hold::take(context, Command::Fsck, &[Need::alone(&volume)])?;
     let changing = context.store.change("check", &volume).map_err(Failure::new)?;
     let id = &volume.id;
-    match changing.check(repair, context.long_deadline()).map_err(Failure::new)? {
+    let checked =
+        progress::spinning("checking the filesystem", || changing.check(repair, context.long_deadline()));
+    match checked.map_err(Failure::new)? {
         Checked::Clean => out(&format!("{id}: clean\n")),
         Checked::Repaired(said) => out(&format!("{id}: repaired: {said}\n")),
         Checked::Damaged(said) => {
@@ -75,12 +78,14 @@ pub(crate) fn resize(context: &Context, tenant: &str, name: &str, wanted: &str) 
     };
     match size.cmp(&before) {
         Ordering::Less => {
-            changing.shrink(size, context.long_deadline()).map_err(Failure::new)?;
+            let shrink = || changing.shrink(size, context.long_deadline());
+            progress::spinning("making it smaller", shrink).map_err(Failure::new)?;
         }
         // Also with the same size: it may be what is left of a resize that was killed.
         Ordering::Equal | Ordering::Greater => {
             let mounted = hold.is_none();
-            let grown = changing.grow(size, mounted, context.long_deadline());
+            let grow = || changing.grow(size, mounted, context.long_deadline());
+            let grown = progress::spinning("making it larger", grow);
             grown.map_err(|error| match error {
                 StoreError::Image { .. } if mounted => Failure::new(error).hint(ONLINE),
                 StoreError::Find { .. } => {

@@ -9,6 +9,7 @@ use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
 use crate::output::warn;
+use crate::progress;
 use crate::template::Template;
 use jiff::SignedDuration;
 use jiff::Timestamp;
@@ -112,14 +113,15 @@ fn sizes(
     age: SignedDuration,
     deadline: Option<Instant>,
 ) -> Vec<Option<Size>> {
-    let told = context.store.sizes(volumes, now, age, deadline).into_iter();
-    told.map(|size| {
-        size.unwrap_or_else(|error| {
-            warn(&Failure::new(error).cause_line());
-            None
+    let told = progress::spinning("counting", || context.store.sizes(volumes, now, age, deadline));
+    told.into_iter()
+        .map(|size| {
+            size.unwrap_or_else(|error| {
+                warn(&Failure::new(error).cause_line());
+                None
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 /// A field of a volume for people.

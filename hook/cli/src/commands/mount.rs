@@ -86,6 +86,7 @@ pub(crate) fn umount(context: &Context, tenant: &str, name: &str) -> Result<(), 
         }
         execute::release(context, grant, ReleaseReason::Done, "it was unmounted".to_owned())?;
     }
+    guard::await_free(context, &volume);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
 use crate::output::warn;
+use crate::progress;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -276,7 +277,8 @@ fn delete_before(context: &Context, before: Timestamp) -> Result<(), Failure> {
     let there = |context: &Context| context.store.trash().map(|trash| trash.volumes).map_err(Failure::new);
     let was = there(context)?;
     // A person waits for this, not a container.
-    let emptied = context.store.empty_trash(before, context.long_deadline()).map_err(Failure::new)?;
+    let empty = || context.store.empty_trash(before, context.long_deadline());
+    let emptied = progress::spinning("deleting", empty).map_err(Failure::new)?;
     let left = there(context)?;
     let gone = was.iter().filter(|was| left.iter().all(|left| left.volume.uuid != was.volume.uuid));
     let gone: Vec<&Volume> = gone.map(|discarded| &discarded.volume).collect();

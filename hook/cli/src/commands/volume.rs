@@ -12,6 +12,7 @@ use crate::output::object;
 use crate::output::out;
 use crate::output::pairs;
 use crate::output::print_json;
+use crate::progress;
 use crate::template::Template;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -48,7 +49,9 @@ pub(crate) fn create(context: &Context, asked: &Asked<'_>) -> Result<(), Failure
     let volume = gather::new_volume(context, &wanted)?;
     let existing = match found {
         Some(existing) => Some(existing),
-        None => match context.store.create(&volume, context.deadline) {
+        None => match progress::spinning("making the volume", || {
+            context.store.create(&volume, context.long_deadline())
+        }) {
             Ok(Created::New(volume)) => {
                 context.append_volumes(&[VolumeRecord::Created {
                     volume: volume.id,
