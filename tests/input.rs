@@ -296,7 +296,7 @@ fn privileged_a_read_only_state_root_can_be_looked_at() -> Result<()> {
         Error: cannot remove volume "v": cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
         hint: the filesystem is mounted read-only: remount it, or name another place with --root
         $ volume resize img 32M
-        Error: cannot resize volume "img": cannot look up volume "img" at [FOLDER]/root/volumes/default/img/volume.img: Read-only file system (os error 30)
+        Error: cannot hold volume "img" for this command: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
         hint: the filesystem is mounted read-only: remount it, or name another place with --root
         $ volume fsck img
         Error: cannot hold volume "img" for this command: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)

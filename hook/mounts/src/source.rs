@@ -27,6 +27,7 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
+use std::time::Instant;
 use volhook_core::decision::Directory;
 use volhook_core::decision::EntryKind;
 use volhook_core::decision::Filesystem;
@@ -38,6 +39,9 @@ use volhook_core::names::SubPath;
 /// ([`image_is_free`]) holds its lock for an instant.
 const LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// How long a command waits for the kernel to let go of an image that was unmounted.
+const LETTING_GO: Duration = Duration::from_secs(1);
 
 /// A mount that is attached nowhere. Dropped without being attached, it is gone, and an image's loop device with it.
 #[derive(Debug)]
@@ -162,7 +166,8 @@ impl AsFd for LockedImage {
     }
 }
 
-/// Takes the lock of an image that is mounted nowhere, to work on its filesystem (flock(2)).
+/// Takes the lock of an image that is mounted nowhere, to work on its filesystem (flock(2)). One that was unmounted just now
+/// is waited for: the kernel lets go of it in the background.
 ///
 /// # Errors
 /// [`Error::ImageMissing`], [`Error::OpenImage`], [`Error::ImageNotFile`]; [`Error::ImageBusy`] if it is mounted or
@@ -171,20 +176,20 @@ pub fn lock_image(image: &Path) -> Result<LockedImage, Error> {
     let file = open_image(image, OFlags::RDWR)?;
     let status = image_status(image, file.as_fd())?;
     let failed = |source| Error::LoopDevice { image: image.to_owned(), source };
-    for attempt in 1.. {
+    let patience = Instant::now() + LETTING_GO;
+    loop {
         let locked = try_lock(image, file.as_fd())?;
         match (locked, loop_device::attached_to(&status).map_err(failed)?.pop()) {
-            (true, None) => break,
+            (true, None) => return Ok(LockedImage(file)),
             (true, Some(device)) => {
                 return Err(Error::ImageAttached { image: image.to_owned(), device: device.path });
             }
-            (false, device) if attempt == LOCK_ATTEMPTS => {
+            (false, device) if Instant::now() >= patience => {
                 return Err(Error::ImageBusy { image: image.to_owned(), device: device.map(|d| d.path) });
             }
             (false, _) => std::thread::sleep(LOCK_PAUSE),
         }
     }
-    Ok(LockedImage(file))
 }
 
 /// Mounts an empty filesystem in memory.
