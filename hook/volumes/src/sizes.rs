@@ -133,7 +133,7 @@ impl Store {
         }
     }
 
-    /// The size of the filesystem that the root is on, and how much of it is free for root, in bytes.
+    /// The size of the filesystem that the root is on, and how much of it can still be used (`Avail` of df(1)), in bytes.
     ///
     /// # Errors
     /// [`StoreError::List`].
@@ -141,7 +141,7 @@ impl Store {
         let stat = self.root().and_then(rustix::fs::fstatvfs);
         let stat =
             stat.map_err(|errno| StoreError::List { path: self.root.clone(), source: errno.into() })?;
-        Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bfree.saturating_mul(stat.f_frsize)))
+        Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 
     /// Forgets what was counted of volumes that are not among `volumes`, which are all that there are.
