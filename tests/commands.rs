@@ -343,3 +343,21 @@ fn volumes_are_inspected_in_docker_s_words() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn the_help_of_create_has_the_drivers_options() -> Result<()> {
+    let volhook = Volhook::new()?;
+    // However it is broken into lines.
+    let help = volhook.run(&["volume", "create", "--help"])?.success();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for driver in volhook.json(&["driver", "ls"])?.as_array().into_iter().flatten() {
+        let name = driver["name"].as_str().unwrap_or_default();
+        assert!(help.contains(&format!("Driver {name}: ")), "{name} is not in:\n{help}");
+        for option in driver["options"].as_array().into_iter().flatten() {
+            let about = option["about"].as_str().unwrap_or_default();
+            assert!(help.contains(about), "{about:?} is not in:\n{help}");
+        }
+    }
+    assert!(!volhook.run(&["volume", "ls", "--help"])?.success().contains("Driver block"));
+    Ok(())
+}

@@ -17,6 +17,7 @@ use crate::spec_stage;
 use crate::wrapper;
 use clap::Args;
 use clap::CommandFactory as _;
+use clap::FromArgMatches as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
@@ -489,7 +490,7 @@ pub(crate) fn run() -> ExitCode {
     if commands::shell::answered(&own, Cli::command, || Context::new(paths_from_environment())) {
         return ExitCode::SUCCESS;
     }
-    let cli = match Cli::try_parse_from(own) {
+    let cli = match parse(own) {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
@@ -586,6 +587,19 @@ pub(crate) fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure, cli.verbose),
     }
+}
+
+/// Parses the command line. The help of `volume create` has the options of the drivers that are there, by their own word.
+fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let has = |word: &str| args.iter().any(|arg| arg == word);
+    if !(has("create") && (has("--help") || has("-h"))) {
+        return Cli::try_parse_from(args);
+    }
+    let options = commands::driver::options(&Context::new(paths_from_environment()));
+    let with_options = |create: clap::Command| create.after_help(options);
+    let command = Cli::command();
+    let command = command.mut_subcommand("volume", |volume| volume.mut_subcommand("create", with_options));
+    Cli::from_arg_matches(&command.try_get_matches_from(args)?)
 }
 
 /// The hook call that volhook's own entries make: everything else that matters is in the environment. It is on

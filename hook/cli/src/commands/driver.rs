@@ -60,6 +60,20 @@ pub(crate) fn inspect(context: &Context, name: &str, as_json: bool) -> Result<()
     print_table(&["option", "type", "default", "about"], rows.collect())
 }
 
+/// The options of all drivers, for help. A driver that cannot be asked is left out: help is not the place to say so.
+pub(crate) fn options(context: &Context) -> String {
+    let drivers = context.plugins.list().unwrap_or_default().into_iter();
+    let drivers = drivers.filter(|entry| entry.kind == PluginKind::Driver);
+    let infos = drivers.filter_map(|entry| describe(context, &entry.name).ok());
+    let text = infos.map(|info| {
+        let options = info.options.iter().map(|option| {
+            format!("  -o {}\n          {}\n", volhook_core::options::describe(option), option.about)
+        });
+        format!("Driver {}: {}\n{}", info.name, info.about, options.collect::<String>())
+    });
+    text.collect::<Vec<_>>().join("\n")
+}
+
 fn describe(context: &Context, name: &str) -> Result<PluginInfo, Failure> {
     let driver = context.plugins.driver(name).map_err(Failure::new)?;
     driver.describe().map_err(Failure::new)
