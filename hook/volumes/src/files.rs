@@ -22,6 +22,8 @@ use uuid::Uuid;
 const BLOCK: u64 = 512;
 /// How often something is opened that seems to be moved at that instant.
 const OPEN_ATTEMPTS: u32 = 16;
+/// How often something is opened whose way has a `..` in it.
+const ROOTED_ATTEMPTS: u32 = 10_000;
 /// The mode of the folders that volhook makes for itself.
 pub(crate) const PRIVATE: Mode = Mode::RWXU;
 
@@ -95,6 +97,24 @@ fn opened(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
         }
     }
     open()
+}
+
+/// Opens `path` with `root` as the root of everything that it leads through (`RESOLVE_IN_ROOT`).
+pub(crate) fn open_in_root(
+    root: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let mut attempts = 0;
+    loop {
+        match rustix::fs::openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // The kernel gives up on `..` whenever anything is renamed or mounted on the host at that instant.
+            Err(Errno::AGAIN | Errno::INTR) if attempts < ROOTED_ATTEMPTS => attempts += 1,
+            opened => return opened,
+        }
+    }
 }
 
 /// Opens the folder that `folder` is in. Whoever asks checks that it is the expected one: a folder may be moved.

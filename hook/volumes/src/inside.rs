@@ -121,8 +121,7 @@ impl Inside {
     fn folder(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)
+        files::open_in_root(&self.root, path, flags, ResolveFlags::empty())
     }
 
     /// Writes out all that was changed in the filesystem of this tree.

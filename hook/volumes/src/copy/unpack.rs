@@ -287,8 +287,7 @@ impl Unpacker<'_> {
     fn open(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        rustix::fs::openat2(&self.top, path, flags, Mode::empty(), resolve)
+        files::open_in_root(&self.top, path, flags, ResolveFlags::NO_XDEV)
     }
 
     /// Makes the directories what they are to be, those below first: what is put into them changes their times.

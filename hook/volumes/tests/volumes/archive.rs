@@ -208,3 +208,30 @@ fn a_deep_tree_is_packed_and_unpacked() {
     assert_eq!((copied.files, copied.directories), (1, 300));
     assert_eq!(to.join(deep.strip_prefix(&from).unwrap()).join("file").metadata().unwrap().size(), 1);
 }
+
+/// The kernel gives up on `..` while anything on the host is renamed.
+#[test]
+fn a_busy_host_is_no_reason_to_refuse_an_archive() {
+    let (_top, away, to) = two();
+    let mut builder = Builder::new(Vec::new());
+    entry(&mut builder, EntryType::Symlink, "up", "../../../..", b"");
+    for number in 0..2000 {
+        entry(&mut builder, EntryType::Regular, &format!("up/etc/{number}"), "", b"x");
+    }
+    let archive = builder.into_inner().unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (one, other) = (away.join("one"), away.join("other"));
+            std::fs::create_dir(&one).unwrap();
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                std::fs::rename(&one, &other).unwrap();
+                std::fs::rename(&other, &one).unwrap();
+            }
+        });
+        let unpacked = unpacked(&archive, &to);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        unpacked.unwrap();
+    });
+    assert_eq!(std::fs::read_dir(to.join("etc")).unwrap().count(), 2000);
+}
