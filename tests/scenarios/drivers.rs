@@ -13,6 +13,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 use volhook_harness::Bundle;
@@ -486,7 +487,15 @@ fn privileged_a_device_that_the_host_uses_is_refused(kind: RuntimeKind) -> Resul
             &format!("is in use: it is mounted on {place:?}; unmount it"),
         );
     }
-    runtime.run_detached(&sleeping, "c1")?.success();
+    // Mount namespaces that other tests made meanwhile have a copy of that mount, as long as they last.
+    let patience = Instant::now() + Duration::from_secs(30);
+    let mut started = runtime.run_detached(&sleeping, "c1")?;
+    while !started.status.success() && Instant::now() < patience {
+        assert_contains(&last_refusal(&volhook)?, "is in use");
+        thread::sleep(Duration::from_millis(100));
+        started = runtime.run_detached(&sleeping, "c1")?;
+    }
+    started.success();
     runtime.delete_force("c1")?.success();
 
     // volhook makes no filesystem where there is none.
