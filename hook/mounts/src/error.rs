@@ -427,6 +427,12 @@ pub enum Error {
         /// The failed call.
         source: SyscallError,
     },
+    /// A volume whose files were mapped to a container's users, but not to this one's.
+    #[error("the volume for {target:?} shows its files to the users of another user namespace")]
+    OtherUsers {
+        /// The volume's target.
+        target: String,
+    },
     /// A volume cannot be put at its target.
     #[error("cannot mount the volume at {target:?}")]
     Attach {

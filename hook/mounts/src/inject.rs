@@ -17,13 +17,15 @@ use crate::source::make_entries;
 use crate::sys;
 use crate::sys::MountState;
 use crate::sys::SyscallError;
+use crate::users;
+use crate::users::Users;
+use crate::users::as_user;
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
-use rustix::thread::CapabilitiesSecureBits;
 use rustix::thread::ThreadNameSpaceType;
 use std::cell::OnceCell;
 use std::os::fd::AsFd;
@@ -71,23 +73,20 @@ pub struct InjectedMount {
 /// `rootfs` in that namespace.
 ///
 /// Missing mount points are made. Mounts below a target end up on top of the volume. Each volume is private
-/// (nothing propagates from or to it) and, for a container with a user namespace, idmapped: what belongs to root
-/// in the volume belongs to the container's root. Afterwards the container's mount table is checked.
+/// (nothing propagates from or to it) and, for a container with a user namespace, idmapped, unless it is so already
+/// ([`Detached::mapped_for`]): what belongs to root in the volume belongs to the container's root. Afterwards the container's mount table is checked.
 ///
 /// # Errors
 /// [`Error::HostNamespace`], [`Error::SharedParent`], [`Error::KindMismatch`], [`Error::MountPointSymlink`],
-/// [`Error::MakeMountPoint`], [`Error::Prepare`], [`Error::Attach`], [`Error::MoveNested`],
-/// [`Error::NotInPlace`], and failures to look at or enter the container. Whatever this call did is taken back
+/// [`Error::MakeMountPoint`], [`Error::OtherUsers`], [`Error::Prepare`], [`Error::Attach`],
+/// [`Error::MoveNested`], [`Error::NotInPlace`], and failures to look at or enter the container. Whatever this call did is taken back
 /// then; [`Error::Undo`] if even that fails.
 pub fn inject(process: &Process, rootfs: &Path, injections: Vec<Injection>) -> Result<Injected, Error> {
     if injections.is_empty() {
         return Ok(Injected::default());
     }
     let namespace = process::container_namespace(process)?;
-    let users = match process.user_namespace_fd_if_foreign()? {
-        Some(fd) => Some(Users { fd, root: process.root_ids()? }),
-        None => None,
-    };
+    let users = Users::of_process(process)?;
     let (root, path) = rootfs::open_in(process, rootfs)?;
     let mounts = process.first_mounts()?.to_vec();
     let work = move || {
@@ -106,13 +105,6 @@ pub fn inject(process: &Process, rootfs: &Path, injections: Vec<Injection>) -> R
         session.run(injections)
     };
     sys::on_helper_thread(work).map_err(|source| Error::Helper { source })?
-}
-
-/// A container's user namespace and the host's ids of its root user.
-#[derive(Debug)]
-struct Users {
-    fd: OwnedFd,
-    root: (u32, u32),
 }
 
 /// A volume that is in place.
@@ -172,8 +164,7 @@ impl Session {
         if self.users.is_none() {
             return Ok(());
         }
-        rustix::thread::set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP)
-            .map_err(|errno| Error::Helper { source: errno.into() })
+        users::keep_capabilities().map_err(|source| Error::Helper { source })
     }
 
     fn place(&mut self, injection: Injection) -> Result<(), Error> {
@@ -194,6 +185,7 @@ impl Session {
         }
 
         let nested = self.open_nested(&target, &absolute, covered.mount, &place)?;
+        self.check_users(&target, &injection.mount)?;
         for nested in &nested {
             self.make_mount_point(&target, &injection.mount, nested)?;
         }
@@ -242,7 +234,7 @@ impl Session {
             return Ok(found.fd);
         }
         let kind = if is_directory(volume) { EntryKind::Directory } else { EntryKind::File };
-        let root = self.users.as_ref().map(|users| users.root);
+        let root = self.users.as_ref().map(Users::root);
         let made = &mut self.made;
         as_user(root, || {
             make_entries(found.fd, found.missing, kind, &mut |directory, name, kind| {
@@ -303,7 +295,8 @@ impl Session {
         let point = if found.missing.is_empty() {
             found.fd
         } else {
-            make_entries(found.fd, found.missing, kind, &mut |_, _, _| {}).map_err(failed)?
+            as_user(volume.is_mapped_for(), || make_entries(found.fd, found.missing, kind, &mut |_, _, _| {}))
+                .map_err(failed)?
         };
         let present = sys::status(point.as_fd()).map_err(failed)?.kind;
         if is_directory(present) == is_directory(wanted) {
@@ -317,6 +310,15 @@ impl Session {
         })
     }
 
+    /// A volume that is mapped already has to be mapped for this container's users.
+    fn check_users(&self, target: &str, volume: &Detached) -> Result<(), Error> {
+        let mapped = volume.is_mapped_for();
+        if mapped.is_some() && mapped != self.users.as_ref().map(Users::root) {
+            return Err(Error::OtherUsers { target: target.to_owned() });
+        }
+        Ok(())
+    }
+
     fn set_attributes(&self, target: &str, injection: &Injection) -> Result<(), Error> {
         let MountFlags { nosuid, nodev, noexec } = injection.flags;
         let attributes: MountAttrFlags = [
@@ -328,7 +330,9 @@ impl Session {
         .into_iter()
         .filter_map(|(wanted, flag)| wanted.then_some(flag))
         .collect();
-        let users = self.users.as_ref().map(|users| users.fd.as_fd());
+        // What is mapped already would be mapped twice, which the kernel refuses for an overlay anyway.
+        let users =
+            self.users.as_ref().filter(|_| injection.mount.is_mapped_for().is_none()).map(Users::namespace);
         sys::set_private_attributes(injection.mount.as_fd(), attributes, users)
             .map_err(|source| Error::Prepare { target: target.to_owned(), idmapped: users.is_some(), source })
     }
@@ -454,19 +458,6 @@ fn move_on_top(mounts: &mut [Mount], done: &mut Done) -> Result<(), Error> {
 
 fn open_beneath(directory: impl AsFd, below: &Path) -> sys::Result<OwnedFd> {
     sys::openat2(directory.as_fd(), below, OFlags::PATH, ResolveFlags::BENEATH | NO_LINKS)
-}
-
-/// Runs `work` with these user and group ids for files (setfsuid(2)), which only concern this thread.
-fn as_user<T>(ids: Option<(u32, u32)>, work: impl FnOnce() -> T) -> T {
-    use nix::unistd::Gid;
-    use nix::unistd::Uid;
-    let Some((user, group)) = ids else { return work() };
-    let old_group = nix::unistd::setfsgid(Gid::from_raw(group));
-    let old_user = nix::unistd::setfsuid(Uid::from_raw(user));
-    let result = work();
-    nix::unistd::setfsuid(old_user);
-    nix::unistd::setfsgid(old_group);
-    result
 }
 
 fn is_directory(kind: FileType) -> bool {

@@ -27,6 +27,7 @@ pub mod rootfs;
 pub mod source;
 mod superblock;
 mod sys;
+pub mod users;
 
 pub use error::Error;
 pub use sys::SyscallError;

@@ -12,6 +12,10 @@ use crate::superblock::Wanted;
 use crate::sys;
 use crate::sys::Status;
 use crate::sys::SyscallError;
+use crate::users;
+use crate::users::RootIds;
+use crate::users::Users;
+use crate::users::as_user;
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
 use rustix::fs::FlockOperation;
@@ -45,11 +49,15 @@ const LETTING_GO: Duration = Duration::from_secs(1);
 
 /// A mount that is attached nowhere. Dropped without being attached, it is gone, and an image's loop device with it.
 #[derive(Debug)]
-pub struct Detached(OwnedFd);
+pub struct Detached {
+    mount: OwnedFd,
+    /// Whose root user files in it belong to where the host would say 0, if that was settled below this mount.
+    mapped_for: Option<RootIds>,
+}
 
 impl AsFd for Detached {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.mount.as_fd()
     }
 }
 
@@ -60,7 +68,7 @@ impl AsFd for Detached {
 /// # Errors
 /// [`Error::CloneDirectory`].
 pub fn clone_directory(source: BorrowedFd<'_>) -> Result<Detached, Error> {
-    sys::clone_mount(source).map(Detached).map_err(|source| Error::CloneDirectory { source })
+    sys::clone_mount(source).map(Detached::new).map_err(|source| Error::CloneDirectory { source })
 }
 
 /// Whether an image may be in use elsewhere at the same time.
@@ -207,7 +215,7 @@ pub fn mount_tmpfs(described: &Tmpfs) -> Result<Detached, Error> {
     options.extend(described.inodes.map(|inodes| ("nr_inodes", Some(inodes.to_string()))));
     let wanted = Wanted { kind: "tmpfs", source: "volhook", options: &options, exclusive: false };
     superblock::mount(&wanted)
-        .map(Detached)
+        .map(Detached::new)
         .map_err(|Failed { source, log }| Error::MountTmpfs { log, source })
 }
 
@@ -311,7 +319,7 @@ fn mount_device(
     if filesystem == Filesystem::Ext4 {
         remove_lost_and_found(&mount).map_err(examined)?;
     }
-    Ok(Detached(mount))
+    Ok(Detached::new(mount))
 }
 
 /// Whether `mount` shows the filesystem on `device`, as (major, minor): between the path of a device and the kernel's
@@ -322,7 +330,18 @@ pub(crate) fn is_on(mount: BorrowedFd<'_>, device: (u32, u32)) -> sys::Result<bo
 
 impl Detached {
     pub(crate) fn new(mount: OwnedFd) -> Self {
-        Self(mount)
+        Self { mount, mapped_for: None }
+    }
+
+    /// Says that the mount shows its files as those of `users` already, because what it is made of is idmapped
+    /// (an overlay's layers). It is then not mapped once more, and what is made in it is made as their root user.
+    #[must_use]
+    pub fn mapped_for(self, users: &Users) -> Self {
+        Self { mapped_for: Some(users.root()), ..self }
+    }
+
+    pub(crate) fn is_mapped_for(&self) -> Option<RootIds> {
+        self.mapped_for
     }
 
     /// A mount of only what is at `sub` inside the volume. If nothing is there, an empty entry of the kind
@@ -350,7 +369,16 @@ impl Detached {
             if !matches!(create, EntryKind::Directory | EntryKind::File) {
                 return Err(wrong_kind());
             }
-            sys::on_helper_thread(|| make_entries(found.fd, found.missing, create, &mut |_, _, _| {}))
+            let make = || {
+                if self.mapped_for.is_some() {
+                    users::keep_capabilities()?;
+                }
+                Ok(as_user(self.mapped_for, || {
+                    make_entries(found.fd, found.missing, create, &mut |_, _, _| {})
+                }))
+            };
+            sys::on_helper_thread(make)
+                .and_then(|made| made)
                 .map_err(|source| Error::Helper { source })?
                 .map_err(failed)?
         };
@@ -359,7 +387,7 @@ impl Detached {
             _ => return Err(wrong_kind()),
         }
         match sys::clone_mount(entry.as_fd()) {
-            Ok(mount) => Ok(Self(mount)),
+            Ok(mount) => Ok(Self { mount, ..self }),
             // Before Linux 6.15 only a mount that is attached somewhere can be cloned.
             Err(error) if error.is(Errno::INVAL) => self.subpath_attached(sub),
             Err(error) => Err(failed(error)),
@@ -381,7 +409,7 @@ impl Detached {
         };
         sys::on_helper_thread(work)
             .map_err(|source| Error::Helper { source })?
-            .map(Self)
+            .map(|mount| Self { mount, mapped_for: self.mapped_for })
             .map_err(|source| Error::SubPath { path: sub.as_str().to_owned(), source })
     }
 }
