@@ -3,6 +3,8 @@
 use crate::error::Error;
 use crate::mountinfo::Mount;
 use crate::process::Process;
+use crate::source;
+use crate::source::Detached;
 use crate::sys;
 use crate::sys::SyscallError;
 use rustix::fs::FileType;
@@ -160,6 +162,30 @@ impl Rootfs {
         }
     }
 
+    /// Whether both are one directory of one filesystem, wherever and however often that is mounted. So it can be said
+    /// whether what the host has at a bundle's path is what the container's process got as its root filesystem: an
+    /// engine may have mounted it where the host does not see it.
+    ///
+    /// # Errors
+    /// [`Error::OpenRootfs`].
+    pub fn is_same_directory(&self, other: &Self) -> Result<bool, Error> {
+        let identity = |rootfs: &Self| match sys::status(rootfs.root.as_fd()) {
+            Ok(status) => Ok((status.device, status.inode)),
+            Err(source) => Err(Error::OpenRootfs { path: rootfs.path.clone(), source }),
+        };
+        Ok(identity(self)? == identity(other)?)
+    }
+
+    /// A mount of the root filesystem with nothing of what is mounted inside it: the image as it is, for overlays to
+    /// lie over and for volumes to be filled from. Of [`Rootfs::on_host`] only, since what another mount namespace has
+    /// cannot be cloned (open_tree(2)).
+    ///
+    /// # Errors
+    /// [`Error::CloneDirectory`].
+    pub fn bare(&self) -> Result<Detached, Error> {
+        source::clone_directory(self.root.as_fd())
+    }
+
     /// What is at the top level, sorted by name. Entries whose names are not UTF-8 are left out: nothing could
     /// be claimed there.
     ///
@@ -188,6 +214,26 @@ impl Rootfs {
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+}
+
+/// Opens the directory that `path` (absolute) leads to inside [`Rootfs::bare`], to be read. Symlinks are followed as in
+/// the container: none leads out. `None` if there is nothing, or something that is not a directory: either way the
+/// image has no such directory.
+///
+/// # Errors
+/// [`Error::TargetLoops`], [`Error::ResolveTarget`].
+pub fn open_directory(bare: &Detached, path: &str) -> Result<Option<OwnedFd>, Error> {
+    let inside = match relative(path) {
+        "" => ".",
+        inside => inside,
+    };
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_XDEV;
+    match sys::openat2(bare.as_fd(), Path::new(inside), OFlags::RDONLY | OFlags::DIRECTORY, resolve) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(error) if error.is(Errno::NOENT) || error.is(Errno::NOTDIR) => Ok(None),
+        Err(error) if error.is(Errno::LOOP) => Err(Error::TargetLoops { target: path.to_owned() }),
+        Err(source) => Err(Error::ResolveTarget { target: path.to_owned(), source }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where targets really are.
 
 use crate::container::Container;
+use crate::container::own_mounts;
 use crate::container::private_host;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -9,6 +10,7 @@ use volhook_core::names::Target;
 use volhook_core::resolved::Resolved;
 use volhook_mounts::Error;
 use volhook_mounts::rootfs::Rootfs;
+use volhook_mounts::rootfs::open_directory;
 
 fn image() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -136,6 +138,56 @@ fn privileged_the_hosts_propagation_is_not_the_containers() {
     // As systemd sets a host up.
     crate::container::shell("mount --make-rshared /", &[]);
     assert!(!resolve(image.path(), "/etc").unwrap().shared);
+}
+
+#[test]
+fn privileged_the_bare_image_has_nothing_that_is_mounted_inside() {
+    private_host();
+    let image = image();
+    let script =
+        "mkdir $ROOT/run; echo image >$ROOT/run/file; ln -s /run $ROOT/var; ln -s /etc/passwd $ROOT/tofile
+        mount --bind $ROOT $ROOT; mount -t tmpfs none $ROOT/run; touch $ROOT/run/mounted";
+    crate::container::shell(script, &[("ROOT", image.path())]);
+    let before = own_mounts();
+    let rootfs = Rootfs::on_host(image.path()).unwrap();
+    let bare = rootfs.bare().unwrap();
+    let list = |path: &str| {
+        open_directory(&bare, path).unwrap().map(|directory| {
+            let entries = rustix::fs::Dir::read_from(directory).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().to_owned());
+            let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+            names.sort();
+            names
+        })
+    };
+    for path in ["/run", "/var", "/escaping/../run", "/../var/"] {
+        assert_eq!(list(path), Some(vec!["file".to_owned()]), "{path}");
+    }
+    assert_eq!(
+        list("/escaping"),
+        Some(vec!["climbing".to_owned(), "passwd".to_owned()]),
+        "a symlink stays inside"
+    );
+    assert!(list("/").unwrap().contains(&"usr".to_owned()));
+    for path in ["/missing", "/dangling", "/etc/passwd", "/tofile", "/fifo", "/etc/passwd/below"] {
+        assert_eq!(list(path), None, "{path}");
+    }
+    let error = open_directory(&bare, "/loop1").unwrap_err();
+    assert!(matches!(error, Error::TargetLoops { .. }), "{error}");
+    assert_eq!(own_mounts(), before);
+}
+
+#[test]
+fn privileged_a_root_filesystem_is_known_in_another_namespace() {
+    private_host();
+    let container = Container::start("mkdir $ROOT/sub", "mount -t tmpfs none $ROOT/etc");
+    let host = |path: &Path| Rootfs::on_host(path).unwrap();
+    let theirs = container.rootfs();
+    assert!(theirs.is_same_directory(&host(&container.root())).unwrap());
+    assert!(!theirs.is_same_directory(&host(&container.root().join("sub"))).unwrap());
+    let hidden = Container::start("mkdir $ROOT/other", "mount -t tmpfs none $ROOT");
+    assert!(!hidden.rootfs().is_same_directory(&host(&hidden.root())).unwrap());
+    assert!(matches!(theirs.bare(), Err(Error::CloneDirectory { .. })), "it is another namespace's");
 }
 
 /// What a runtime mounted for a volume is known by its directory, by being a mount of its own and by staying private.
