@@ -255,6 +255,38 @@ pub enum Error {
         /// The failed call.
         source: SyscallError,
     },
+    /// The directories for an overlay's changes cannot be made, opened or mapped.
+    #[error("cannot prepare the directories for the changes over the root filesystem")]
+    OverlayChanges {
+        /// The failed call.
+        source: SyscallError,
+    },
+    /// Another overlay has the same changes.
+    #[error("the changes over the root filesystem are in use by another overlay")]
+    OverlayBusy,
+    /// An overlay, or whether there is one, cannot be examined.
+    #[error("cannot examine an overlay")]
+    ExamineOverlay {
+        /// The failed call.
+        source: SyscallError,
+    },
+    /// An overlay cannot be mounted.
+    #[error("cannot lay an overlay over the root filesystem{}", log_suffix(log))]
+    MountOverlay {
+        /// What the kernel said about it; may be empty.
+        log: String,
+        /// The failed call.
+        source: SyscallError,
+    },
+    /// An overlay came up read-only.
+    #[error(
+        "the overlay over the root filesystem came up read-only: the kernel cannot use its work directory{}",
+        log_suffix(log)
+    )]
+    OverlayReadOnly {
+        /// What the kernel said about it; may be empty.
+        log: String,
+    },
     /// There is no such device.
     #[error("device {device:?} does not exist")]
     DeviceMissing {
@@ -481,6 +513,12 @@ pub enum Error {
         /// The program.
         program: String,
     },
+}
+
+/// What two logs of the kernel say about one thing.
+pub(crate) fn join_logs(one: &str, other: &str) -> String {
+    let said: Vec<&str> = [one, other].into_iter().filter(|log| !log.is_empty()).collect();
+    said.join("; ")
 }
 
 fn log_suffix(log: &str) -> String {

@@ -20,6 +20,7 @@ pub mod host_path;
 pub mod inject;
 mod loop_device;
 pub mod mountinfo;
+pub mod overlay;
 pub mod probe;
 pub mod process;
 pub mod recognize;

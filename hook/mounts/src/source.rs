@@ -352,7 +352,15 @@ impl Detached {
     /// # Errors
     /// [`Error::SubPathSymlink`], [`Error::SubPathKind`] if `create` or what is there is neither a directory nor a
     /// regular file, [`Error::SubPath`], [`Error::Helper`].
-    pub fn subpath(self, sub: &SubPath, create: EntryKind) -> Result<Self, Error> {
+    pub fn subpath(mut self, sub: &SubPath, create: EntryKind) -> Result<Self, Error> {
+        self.part(sub, create)
+    }
+
+    /// [`Detached::subpath`] of a mount of which more is wanted.
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn part(&mut self, sub: &SubPath, create: EntryKind) -> Result<Self, Error> {
         let failed = |source: SyscallError| {
             if source.is(Errno::LOOP) {
                 Error::SubPathSymlink { path: sub.as_str().to_owned() }
@@ -387,31 +395,39 @@ impl Detached {
             _ => return Err(wrong_kind()),
         }
         match sys::clone_mount(entry.as_fd()) {
-            Ok(mount) => Ok(Self { mount, ..self }),
+            Ok(mount) => Ok(Self { mount, mapped_for: self.mapped_for }),
             // Before Linux 6.15 only a mount that is attached somewhere can be cloned.
-            Err(error) if error.is(Errno::INVAL) => self.subpath_attached(sub),
+            Err(error) if error.is(Errno::INVAL) => self.part_attached(sub),
             Err(error) => Err(failed(error)),
         }
     }
 
     /// Clones the existing `sub` after attaching the volume in a mount namespace that nobody else sees.
-    fn subpath_attached(self, sub: &SubPath) -> Result<Self, Error> {
-        let work = || -> sys::Result<OwnedFd> {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(|errno| {
-                SyscallError::new("unshare(CLONE_NEWNS)", Errno::from_raw_os_error(errno as i32))
-            })?;
-            sys::make_all_private()?;
-            let place = sys::open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
-            sys::move_mount(self.as_fd(), place.as_fd())?;
+    fn part_attached(&mut self, sub: &SubPath) -> Result<Self, Error> {
+        let work = || -> sys::Result<(OwnedFd, OwnedFd)> {
+            attach_privately(&[self.as_fd()])?;
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
             let entry = sys::openat2(self.as_fd(), Path::new(sub.as_str()), OFlags::PATH, resolve)?;
-            sys::clone_mount(entry.as_fd())
+            Ok((sys::clone_mount(entry.as_fd())?, sys::clone_mount(self.as_fd())?))
         };
-        sys::on_helper_thread(work)
+        let (part, whole) = sys::on_helper_thread(work)
             .map_err(|source| Error::Helper { source })?
-            .map(|mount| Self { mount, mapped_for: self.mapped_for })
-            .map_err(|source| Error::SubPath { path: sub.as_str().to_owned(), source })
+            .map_err(|source| Error::SubPath { path: sub.as_str().to_owned(), source })?;
+        // The mount that was attached is gone with its namespace.
+        self.mount = whole;
+        Ok(Self { mount: part, mapped_for: self.mapped_for })
     }
+}
+
+/// Attaches detached mounts in a new mount namespace of this thread, which must be its own: a helper's. They are there for
+/// as long as the thread is.
+pub(crate) fn attach_privately(mounts: &[BorrowedFd<'_>]) -> sys::Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| SyscallError::new("unshare(CLONE_NEWNS)", Errno::from_raw_os_error(errno as i32)))?;
+    sys::make_all_private()?;
+    // What is on top of the thread's root hides nothing from it: paths start below.
+    let place = sys::open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
+    mounts.iter().try_for_each(|mount| sys::move_mount(*mount, place.as_fd()))
 }
 
 /// Makes `missing` below `directory`, its last component of the kind `last`, and opens that (`O_PATH`). Calls
@@ -458,9 +474,12 @@ mod tests {
         std::fs::write(folder.path().join("a/b/here"), "x").unwrap();
         let before = std::fs::read("/proc/thread-self/mountinfo").unwrap();
         let directory = std::fs::File::open(folder.path()).unwrap();
-        let volume = clone_directory(directory.as_fd())
+        let mut volume = clone_directory(directory.as_fd())
             .expect("mounting needs root: run the privileged_ tests as root");
-        let part = volume.subpath_attached(&SubPath::new("a/b").unwrap()).unwrap();
+        let part = volume.part_attached(&SubPath::new("a/b").unwrap()).unwrap();
+        let again = volume.part_attached(&SubPath::new("a").unwrap()).unwrap();
+        let found = rustix::fs::openat(&again, "b/here", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+        assert!(found.is_ok(), "more of it can be had: {found:?}");
         let found = rustix::fs::openat(&part, "here", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
         assert!(found.is_ok(), "{found:?}");
         assert_eq!(before, std::fs::read("/proc/thread-self/mountinfo").unwrap());

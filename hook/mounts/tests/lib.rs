@@ -7,6 +7,7 @@ mod container;
 mod device;
 mod inject;
 mod mountinfo;
+mod overlay;
 mod process;
 mod rootfs;
 mod source;
