@@ -11,6 +11,7 @@ use crate::source::attach_privately;
 use crate::source::clone_directory;
 use crate::superblock;
 use crate::superblock::Failed;
+use crate::superblock::MountOption;
 use crate::superblock::Wanted;
 use crate::sys;
 use crate::sys::SyscallError;
@@ -93,8 +94,8 @@ pub fn mount_overlay(lower: Detached, changes: Detached, users: Option<&Users>) 
 /// Whether an overlay of any mount namespace keeps its changes in `upper/` below the directory `changes`, also one of which
 /// only a part is still mounted. One that is just being made counts.
 ///
-/// The kernel is asked for an overlay that it must refuse, and says which of two reasons it finds first. The other one it
-/// writes to its log (`workdir and upperdir must be separate subtrees`), which means nothing.
+/// The kernel is asked for a second overlay with the same directory. When it refuses it writes an error to its log
+/// (`lowerdir is in-use as upperdir/workdir of another mount`).
 ///
 /// # Errors
 /// [`Error::OverlayChanges`], [`Error::ExamineOverlay`]; [`Error::CloneDirectory`] before Linux 6.15 if `changes` is on a
@@ -335,9 +336,50 @@ fn lock(changes: BorrowedFd<'_>) -> Result<bool, Error> {
     unreachable!("the last attempt returns")
 }
 
-/// Whether an overlay has `upper` for its changes. With `index=on` the kernel insists on being the only one (EBUSY); if
-/// it is, it goes on to find that the same directory cannot serve as its room for preparations (EINVAL).
+/// Whether an overlay has `upper` for its changes.
 fn has_overlay(upper: BorrowedFd<'_>) -> Result<bool, Error> {
+    match lay_over(upper) {
+        Ok(IndexUsed::Yes) => Ok(false),
+        Err(error) if error.is(Errno::BUSY) => Ok(true),
+        _ => is_refused_as_upper(upper),
+    }
+}
+
+/// Whether the kernel did what it was asked for with `index=on`, which not all filesystems allow.
+enum IndexUsed {
+    Yes,
+    No,
+}
+
+/// Lays an overlay over `upper`, with its own changes in memory, and drops it. With `index=on` the kernel insists (EBUSY)
+/// that what is below is not above in another overlay.
+fn lay_over(upper: BorrowedFd<'_>) -> sys::Result<IndexUsed> {
+    let create = |kind, options: &[MountOption]| {
+        let wanted = Wanted { kind, source: "volhook", options, exclusive: false };
+        superblock::mount(&wanted).map_err(|Failed { source, .. }| source)
+    };
+    let memory = create("tmpfs", &[("mode", Some("700".to_owned()))])?;
+    let (changes, work) = (open_or_make(memory.as_fd(), UPPER)?, open_or_make(memory.as_fd(), WORK)?);
+    create(
+        "overlay",
+        &[
+            ("lowerdir", Some(by_fd(upper))),
+            ("upperdir", Some(by_fd(changes.as_fd()))),
+            ("workdir", Some(by_fd(work.as_fd()))),
+            ("index", Some("on".to_owned())),
+        ],
+    )?;
+    // The kernel goes on without an index where a filesystem has no file handles, and then insists on nothing.
+    Ok(if open_layer(work.as_fd(), "index")?.is_some() { IndexUsed::Yes } else { IndexUsed::No })
+}
+
+/// Asks for an overlay with the changes `upper` that cannot be. With `index=on` the kernel insists on being the only one
+/// with these (EBUSY); if it is, it goes on to find that the same directory cannot serve as its room for preparations
+/// (EINVAL).
+///
+/// This works with all filesystems that can hold changes, but every time the kernel puts an error on the console, which
+/// alarms people and takes milliseconds where that is a serial line.
+fn is_refused_as_upper(upper: BorrowedFd<'_>) -> Result<bool, Error> {
     let upper = by_fd(upper);
     let options = [
         ("lowerdir", Some(upper.clone())),
@@ -382,10 +424,16 @@ impl KernelLog {
 
 #[cfg(test)]
 mod tests {
+    use super::IndexUsed;
     use super::Layers;
     use super::clone_directory;
+    use super::is_refused_as_upper;
+    use super::lay_over;
+    use super::mount_overlay;
     use super::takes_detached;
     use crate::error::Error;
+    use rustix::io::Errno;
+    use std::os::fd::AsFd;
     use std::os::fd::AsRawFd;
 
     /// The way of older kernels, which the public function does not take on newer ones.
@@ -396,7 +444,7 @@ mod tests {
             let path = folder.path().join(name);
             std::fs::create_dir_all(&path).unwrap();
             let directory = std::fs::File::open(&path).unwrap();
-            clone_directory(std::os::fd::AsFd::as_fd(&directory))
+            clone_directory(directory.as_fd())
                 .expect("mounting needs root: run the privileged_ tests as root")
         };
         let layers = || Layers { lower: directory("lower"), changes: directory("changes"), users: None };
@@ -412,11 +460,38 @@ mod tests {
         assert!(matches!(layers().mount_attached(), Err(Error::OverlayBusy)), "it is asked there too");
     }
 
+    /// The one is for filesystems that the other cannot ask about.
+    #[test]
+    fn privileged_both_ways_to_ask_say_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            std::fs::create_dir_all(folder.path().join(name)).unwrap();
+            std::fs::File::open(folder.path().join(name)).unwrap()
+        };
+        let (lower, changes, upper) = (open("lower"), open("changes"), open("changes/upper"));
+        let both = || {
+            let over = match lay_over(upper.as_fd()) {
+                Ok(IndexUsed::Yes) => false,
+                Ok(IndexUsed::No) => panic!("the test's filesystem has file handles"),
+                Err(error) if error.is(Errno::BUSY) => true,
+                Err(error) => panic!("{error}"),
+            };
+            (over, is_refused_as_upper(upper.as_fd()).unwrap())
+        };
+        assert_eq!(both(), (false, false));
+        let clone = |directory: &std::fs::File| clone_directory(directory.as_fd()).unwrap();
+        let overlay = mount_overlay(clone(&lower), clone(&changes), None)
+            .expect("mounting needs root: run the privileged_ tests as root");
+        assert_eq!(both(), (true, true));
+        drop(overlay);
+        assert_eq!(both(), (false, false));
+    }
+
     #[test]
     fn privileged_a_kernel_of_this_age_takes_detached_mounts() {
         let folder = tempfile::tempdir().unwrap();
         let directory = std::fs::File::open(folder.path()).unwrap();
-        let mount = clone_directory(std::os::fd::AsFd::as_fd(&directory))
+        let mount = clone_directory(directory.as_fd())
             .expect("mounting needs root: run the privileged_ tests as root");
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         let version: Vec<u32> = release.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
