@@ -36,6 +36,7 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
+use std::time::Instant;
 
 /// The directories of an overlay's changes: what differs from below, and the kernel's room for preparing that.
 const UPPER: &str = "upper";
@@ -43,13 +44,14 @@ const WORK: &str = "work";
 /// The upper directory before it has its owner and mode.
 const UNFINISHED: &str = "upper.new";
 
-/// How often the lock of the changes is tried, and how long to wait between: others have it for less than a millisecond.
-const LOCK_ATTEMPTS: u32 = 100;
+/// How long the lock of the changes is waited for, and how often it is tried: others have it for less than a millisecond,
+/// unless the host is busy.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_micros(200);
 
-/// The same for changes in use: of a container that was killed the kernel may not have unmounted everything yet.
-const USE_ATTEMPTS: u32 = 10;
-const USE_PAUSE: Duration = Duration::from_millis(2);
+/// How long to wait before each further look at changes in use, in milliseconds: of a container that was killed the kernel
+/// may not have unmounted everything yet. Each look puts an error into the kernel's log, so these are few.
+const USE_PAUSES: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// `OVERLAYFS_SUPER_MAGIC` of linux/magic.h.
 const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
@@ -255,20 +257,21 @@ impl Layers<'_> {
     /// Locks the changes and opens their directories, which are then in nobody's use.
     fn take_directories(&self, changes: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd), Error> {
         let failed = |source| Error::OverlayChanges { source };
-        if !lock(changes)? {
-            return Err(Error::OverlayBusy);
-        }
-        let upper = self.open_or_make_upper(changes).map_err(failed)?;
-        for attempt in 1.. {
-            if !has_overlay(upper.as_fd())? {
-                break;
-            }
-            if attempt == USE_ATTEMPTS {
+        let mut pauses = USE_PAUSES.iter();
+        loop {
+            if !lock(changes)? {
                 return Err(Error::OverlayBusy);
             }
-            std::thread::sleep(USE_PAUSE);
+            let upper = self.open_or_make_upper(changes).map_err(failed)?;
+            if !has_overlay(upper.as_fd())? {
+                return Ok((upper, open_or_make(changes, WORK).map_err(failed)?));
+            }
+            unlock(changes)?;
+            match pauses.next() {
+                Some(pause) => std::thread::sleep(Duration::from_millis(*pause)),
+                None => return Err(Error::OverlayBusy),
+            }
         }
-        Ok((upper, open_or_make(changes, WORK).map_err(failed)?))
     }
 
     /// It appears complete or not at all.
@@ -322,10 +325,11 @@ fn open_or_make(changes: BorrowedFd<'_>, name: &str) -> sys::Result<OwnedFd> {
 
 /// Whether the directory of the changes is now locked (flock(2)), for as long as its descriptor is open.
 fn lock(changes: BorrowedFd<'_>) -> Result<bool, Error> {
-    for attempt in 1.. {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
         match rustix::fs::flock(changes, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(true),
-            Err(Errno::WOULDBLOCK) if attempt < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
             Err(Errno::WOULDBLOCK) => return Ok(false),
             Err(errno) => {
                 let source = SyscallError::new("flock(the changes, LOCK_EX | LOCK_NB)", errno);
@@ -333,7 +337,12 @@ fn lock(changes: BorrowedFd<'_>) -> Result<bool, Error> {
             }
         }
     }
-    unreachable!("the last attempt returns")
+}
+
+fn unlock(changes: BorrowedFd<'_>) -> Result<(), Error> {
+    rustix::fs::flock(changes, FlockOperation::Unlock).map_err(|errno| Error::ExamineOverlay {
+        source: SyscallError::new("flock(the changes, LOCK_UN)", errno),
+    })
 }
 
 /// Whether an overlay has `upper` for its changes.

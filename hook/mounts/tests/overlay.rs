@@ -183,6 +183,14 @@ fn privileged_a_filesystem_that_keeps_no_marks_is_no_place_for_changes() {
         stacking(layers.bare(), std::fs::File::open(&scratch).unwrap().as_fd()).unwrap().unwrap_err();
     assert!(reason.starts_with("the filesystem for the changes has no attributes"), "{reason}");
     assert!(entries(&scratch).is_empty());
+    let overlay = mount_overlay(layers.bare(), directory(&scratch), None).unwrap();
+    let error = mount_overlay(layers.bare(), directory(&scratch), None).unwrap_err();
+    assert!(
+        matches!(error, Error::OverlayBusy),
+        "it has no file handles either, so this is asked otherwise: {error}"
+    );
+    drop(overlay);
+    mount_overlay(layers.bare(), directory(&scratch), None).unwrap();
     shell("umount $DIR", &[("DIR", &scratch)]);
 }
 
@@ -205,6 +213,12 @@ fn privileged_the_same_changes_are_never_mounted_twice() {
     container.inject(vec![container.injection(usr, "/usr")]).unwrap();
     std::fs::write(container.path("/usr/file"), "kept").unwrap();
     refused();
+    let mounts = container.mounts();
+    let line = mounts.lines().find(|line| line.contains(" - overlay ")).unwrap();
+    assert!(line.contains("redirect_dir=nofollow"), "{line}");
+    for bad in ["index=on", "metacopy=on", "xino=on", "xino=auto", "nfs_export=on", "userxattr", "shared:"] {
+        assert!(!line.contains(bad), "{bad}: {line}");
+    }
     drop(container);
     layers.eventually_free();
     assert_eq!(entries(&layers.path("changes/work/work")), [""; 0], "a look leaves nothing");
@@ -223,6 +237,20 @@ fn privileged_of_many_at_once_one_gets_the_changes() {
     let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     assert_eq!(won.len(), 1, "{lost:?}");
     assert!(lost.iter().all(|result| matches!(result, Err(Error::OverlayBusy))), "{lost:?}");
+}
+
+#[test]
+fn privileged_a_container_that_is_just_going_is_waited_for() {
+    private_host();
+    let layers = Layers::new("");
+    let going = layers.mount().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(8));
+            drop(going);
+        });
+        layers.mount().unwrap();
+    });
 }
 
 /// Looking for a moment must not cost another container its start.
