@@ -4,6 +4,7 @@ mod bench;
 mod bench_journal;
 mod bench_volumes;
 mod bundle;
+mod debian;
 mod demo;
 mod figures;
 mod fuzz;
@@ -142,7 +143,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup => {
             setup::for_containers()?;
-            setup::for_tests()
+            setup::for_tests()?;
+            debian::rootfs().map(drop)
         }
         Command::Test { args } => test(&args),
         Command::Demo { runtime } => demo::run(runtime),
@@ -168,6 +170,10 @@ fn run(command: Command) -> Result<()> {
 fn test(args: &[String]) -> Result<()> {
     setup::for_containers()?;
     setup::for_tests()?;
+    // Most tests do without it; those that need it fail and say what is missing.
+    if let Err(error) = debian::rootfs() {
+        println!("{error:#}");
+    }
     process::run(process::cargo().args(["build", "--workspace", "--bins"]))?;
     if args.is_empty() {
         process::run(process::cargo().args(["test", "--quiet", "--doc", "--workspace"]))?;

@@ -26,6 +26,15 @@ pub(crate) fn workspace() -> PathBuf {
     manifest.ancestors().nth(2).map_or_else(|| manifest.clone(), Path::to_path_buf)
 }
 
+/// The target directory in which cargo has built this program.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let program = env::current_exe().context("cannot find this program")?;
+    let folder = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    folder
+        .map(Path::to_path_buf)
+        .with_context(|| format!("{} does not lie in a target directory of cargo", program.display()))
+}
+
 /// A command in the workspace's root.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);

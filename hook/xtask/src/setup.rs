@@ -29,8 +29,10 @@ const TOOLS: [(&str, &str); 8] = [
     ("unshare", "util-linux"),
 ];
 
-/// Programs that only the tests need: what volhook copies is made and looked at with them.
-const TEST_TOOLS: [(&str, &str); 6] = [
+/// Programs that only the tests need: what volhook copies is made and looked at with them, and packages for
+/// containers are built.
+const TEST_TOOLS: [(&str, &str); 7] = [
+    ("dpkg-deb", "dpkg"),
     ("setfacl", "acl"),
     ("setfattr", "attr"),
     ("setcap", "libcap2-bin"),
@@ -66,7 +68,7 @@ pub(crate) fn for_containers() -> Result<()> {
 }
 
 /// Installs the packages of those programs that are not there.
-fn need(tools: &[(&str, &str)]) -> Result<()> {
+pub(crate) fn need(tools: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<(&str, &str)> =
         tools.iter().copied().filter(|(program, _)| !is_there(program)).collect();
     if !missing.is_empty() {
@@ -174,13 +176,13 @@ fn install(packages: &[&str], otherwise: &str) -> Result<()> {
     show_and_run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
-fn apt_get() -> Command {
+pub(crate) fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.arg("--quiet").env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
 
-fn show_and_run(command: &mut Command) -> Result<()> {
+pub(crate) fn show_and_run(command: &mut Command) -> Result<()> {
     println!("$ {}", process::line(command));
     process::run(command)
 }
