@@ -1,5 +1,6 @@
-//! Makes bundles: a busybox root filesystem and a `config.json` (OCI runtime-spec, "Filesystem Bundle").
+//! Makes bundles: a root filesystem of busybox or Debian and a `config.json` (OCI runtime-spec, "Filesystem Bundle").
 
+use crate::debian;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -35,7 +36,10 @@ const CAPABILITIES: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
-/// Directories of every root filesystem; there is no `/workspace`, so that mount points get created too.
+/// Where a container with Debian finds programs: what dpkg runs lies in the latter half as well.
+const DEBIAN_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Directories of every busybox root filesystem; there is no `/workspace`, so that mount points get created too.
 const DIRECTORIES: [&str; 14] = [
     "bin",
     "dev",
@@ -86,6 +90,15 @@ enum Entry {
     Symlink(String),
 }
 
+/// What a root filesystem is made of.
+#[derive(Debug, Default)]
+struct Image {
+    debian: bool,
+    entries: Vec<(PathBuf, Entry)>,
+    /// The host's id of the container's root.
+    owner: u32,
+}
+
 /// Describes a bundle, then builds it.
 ///
 /// Without further settings the container runs `/bin/true` as root on a writable busybox root filesystem, in
@@ -95,8 +108,7 @@ enum Entry {
 #[must_use]
 pub struct BundleBuilder {
     config: Value,
-    entries: Vec<(PathBuf, Entry)>,
-    owner: u32,
+    image: Image,
 }
 
 impl Default for BundleBuilder {
@@ -155,7 +167,7 @@ impl BundleBuilder {
                 "readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger"],
             },
         });
-        Self { config, entries: Vec::new(), owner: 0 }
+        Self { config, image: Image::default() }
     }
 
     /// What the container runs.
@@ -164,7 +176,15 @@ impl BundleBuilder {
         self.edit(|config| config["process"]["args"] = json!(args))
     }
 
-    /// What the container runs, as a script for busybox's shell that stops at the first failure.
+    /// Gives the container a minimal Debian instead of busybox: the one that `cargo xtask setup` builds, with `dpkg` and
+    /// `apt`. Each bundle has a copy of its own, in which regular files below `/usr` may be hard links to those of
+    /// the original: replace them, never write into them.
+    pub fn debian(mut self) -> Self {
+        self.image.debian = true;
+        self.edit(|config| config["process"]["env"][0] = json!(DEBIAN_PATH))
+    }
+
+    /// What the container runs, as a script for the shell that stops at the first failure.
     pub fn shell(self, script: &str) -> Self {
         self.args(["/bin/sh", "-e", "-c", script])
     }
@@ -214,7 +234,7 @@ impl BundleBuilder {
     /// `first` up. The root filesystem then belongs to the host's `first`, and the container gets a network
     /// namespace, without which the kernel would not let it mount sysfs.
     pub fn user_namespace(mut self, first: u32, size: u32) -> Self {
-        self.owner = first;
+        self.image.owner = first;
         self.edit(|config| {
             let mapping = json!([{ "containerID": 0, "hostID": first, "size": size }]);
             push(&mut config["linux"]["namespaces"], json!({ "type": "user" }));
@@ -235,7 +255,7 @@ impl BundleBuilder {
         self.entry(path, Entry::Directory)
     }
 
-    /// Adds a file to the root filesystem.
+    /// Adds a file to the root filesystem, in place of one that may be there.
     pub fn file(self, path: &str, content: &str) -> Self {
         self.entry(path, Entry::File(content.to_owned()))
     }
@@ -246,14 +266,14 @@ impl BundleBuilder {
     }
 
     fn entry(mut self, path: &str, entry: Entry) -> Self {
-        self.entries.push((PathBuf::from(path.trim_start_matches('/')), entry));
+        self.image.entries.push((PathBuf::from(path.trim_start_matches('/')), entry));
         self
     }
 
     /// Builds it in a temporary folder, removed when the [`Bundle`] is dropped.
     ///
     /// # Errors
-    /// When there is no static busybox or the folder cannot be written.
+    /// When there is no static busybox, or no Debian where one was asked for, or the folder cannot be written.
     pub fn build(self) -> Result<Bundle> {
         let folder = tempfile::Builder::new()
             .prefix("volhook-bundle-")
@@ -261,8 +281,8 @@ impl BundleBuilder {
             .context("cannot make a folder for a bundle")?;
         // A container's root in a user namespace is nobody in particular on the host and must get through.
         set_mode(folder.path(), 0o755)?;
-        let bundle = Bundle { folder };
-        bundle.write_rootfs(&self.entries, self.owner)?;
+        let bundle = Bundle { folder, image: self.image };
+        bundle.write_rootfs()?;
         let mut config = self.config;
         // Tests name their containers alike and run in parallel; cgroups are the one thing that they share.
         let name = bundle.path().file_name().context("a temporary folder has a name")?;
@@ -276,6 +296,7 @@ impl BundleBuilder {
 #[derive(Debug)]
 pub struct Bundle {
     folder: TempDir,
+    image: Image,
 }
 
 impl Bundle {
@@ -328,20 +349,25 @@ impl Bundle {
         self.edit(|config| config["process"]["args"] = json!(["/bin/sh", "-e", "-c", script]))
     }
 
-    fn write_rootfs(&self, entries: &[(PathBuf, Entry)], owner: u32) -> Result<()> {
-        let busybox = Busybox::get()?;
-        let rootfs = self.rootfs();
-        for directory in DIRECTORIES {
-            fs::create_dir_all(rootfs.join(directory)).context("cannot make a root filesystem")?;
+    /// Puts the root filesystem back to what it was when it was built, as an engine has it for a new container
+    /// of the same image: under the same path, of new files.
+    ///
+    /// # Errors
+    /// When it cannot be removed, as while something is mounted on it, or cannot be written.
+    pub fn renew_rootfs(&self) -> Result<()> {
+        fs::remove_dir_all(self.rootfs()).context("cannot remove a root filesystem")?;
+        self.write_rootfs()
+    }
+
+    fn write_rootfs(&self) -> Result<()> {
+        let (rootfs, owner) = (self.rootfs(), self.image.owner);
+        if self.image.debian {
+            // A link's owner would be the original's, too.
+            debian::copy(&rootfs, owner != 0)?;
+        } else {
+            write_busybox(&rootfs)?;
         }
-        set_mode(&rootfs.join("tmp"), 0o1777)?;
-        let bin = rootfs.join("bin");
-        // A copy, not a link: a container may write to it.
-        fs::copy(&busybox.path, bin.join("busybox")).context("cannot copy busybox")?;
-        for applet in &busybox.applets {
-            symlink("busybox", bin.join(applet)).with_context(|| format!("cannot link applet {applet}"))?;
-        }
-        for (path, entry) in entries {
+        for (path, entry) in &self.image.entries {
             write_entry(&rootfs.join(path), entry)
                 .with_context(|| format!("cannot make {} in a root filesystem", path.display()))?;
         }
@@ -352,13 +378,34 @@ impl Bundle {
     }
 }
 
+fn write_busybox(rootfs: &Path) -> Result<()> {
+    let busybox = Busybox::get()?;
+    for directory in DIRECTORIES {
+        fs::create_dir_all(rootfs.join(directory)).context("cannot make a root filesystem")?;
+    }
+    set_mode(&rootfs.join("tmp"), 0o1777)?;
+    let bin = rootfs.join("bin");
+    // A copy, not a link: a container may write to it.
+    fs::copy(&busybox.path, bin.join("busybox")).context("cannot copy busybox")?;
+    for applet in &busybox.applets {
+        symlink("busybox", bin.join(applet)).with_context(|| format!("cannot link applet {applet}"))?;
+    }
+    Ok(())
+}
+
 fn write_entry(path: &Path, entry: &Entry) -> Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
     match entry {
         Entry::Directory => fs::create_dir_all(path)?,
-        Entry::File(content) => fs::write(path, content)?,
+        Entry::File(content) => {
+            // One of Debian's may be a link to the original's.
+            if path.is_file() {
+                fs::remove_file(path)?;
+            }
+            fs::write(path, content)?;
+        }
         Entry::Symlink(destination) => {
             if path.is_dir() {
                 fs::remove_dir(path)?;
@@ -370,13 +417,16 @@ fn write_entry(path: &Path, entry: &Entry) -> Result<()> {
 }
 
 fn give(path: &Path, owner: u32) -> std::io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
+    let data = fs::symlink_metadata(path)?;
+    if data.is_dir() {
         for entry in fs::read_dir(path)? {
             give(&entry?.path(), owner)?;
         }
         chown(path, Some(owner), Some(owner))
     } else {
-        lchown(path, Some(owner), Some(owner))
+        lchown(path, Some(owner), Some(owner))?;
+        // A new owner takes the set-id bits away.
+        if data.is_file() { fs::set_permissions(path, data.permissions()) } else { Ok(()) }
     }
 }
 

@@ -1,12 +1,17 @@
 //! Builds bundles and drives OCI runtimes, to test hooks on the real thing.
 //!
-//! - [`BundleBuilder`] makes a bundle with a busybox root filesystem.
+//! - [`BundleBuilder`] makes a bundle with a busybox root filesystem, or with a minimal Debian.
+//! - [`DebianPackage`] makes a package to install there.
 //! - [`Runtime`] drives runc or crun with a state folder of its own, and deletes its containers when dropped.
 //! - [`Volhook`] drives the `volhook` binary with state, run directory and configuration of its own.
 //! - [`HostSnapshot`] is what must not change on the host: loop devices and mounts.
 //!
 //! Declare the [`Runtime`] after what its containers use: values are dropped in reverse order, and a container
 //! is best deleted while its bundle and its hooks are still there.
+//!
+//! Debian's root filesystem ([`BundleBuilder::debian`]) is built by `cargo xtask setup` and lies in the target directory in
+//! which the running test was built, as `debian/minbase`; the variable `VOLHOOK_DEBIAN_ROOTFS` names another one. Where
+//! there is none, building such a bundle fails.
 //!
 //! What a process printed is an [`Output`]: one value that shows itself for snapshots and in failures.
 //!
@@ -33,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod debian;
 mod host;
 mod output;
 mod runtime;
@@ -41,6 +47,7 @@ mod volhook;
 pub use bundle::Bundle;
 pub use bundle::BundleBuilder;
 pub use bundle::HookEntry;
+pub use debian::DebianPackage;
 pub use host::HostSnapshot;
 pub use output::Output;
 pub use output::Program;

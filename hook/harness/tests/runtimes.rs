@@ -4,6 +4,7 @@ use anyhow::Result;
 use std::fs;
 use std::time::Duration;
 use volhook_harness::BundleBuilder;
+use volhook_harness::DebianPackage;
 use volhook_harness::HookEntry;
 use volhook_harness::HostSnapshot;
 use volhook_harness::Program;
@@ -175,5 +176,50 @@ fn privileged_a_snapshot_sees_loop_devices_and_mounts() -> Result<()> {
     let difference = before.difference(&with_mount).unwrap_or_default();
     assert!(difference.starts_with("+ mount: ") && difference.contains("target"), "{difference}");
     before.assert_restored(&[folder.path()])?;
+    Ok(())
+}
+
+/// In the container, with what dpkg thinks of all its files afterwards.
+const INSTALL: &str = "dpkg --install /run/package.deb > /dev/null && volhook-hello && dpkg --verify | sort && cat \
+                       /var/lib/volhook-hello/configured";
+
+#[test]
+fn privileged_a_debian_installs_packages_and_is_renewed() -> Result<()> {
+    let package = DebianPackage::hello()?;
+    for kind in RuntimeKind::ALL {
+        let bundle = BundleBuilder::new()
+            .debian()
+            .bind(package.path(), "/run/package.deb", &["ro"])
+            .file("/usr/bin/tset", "of the bundle")
+            .file("/etc/debian_version", "of the bundle")
+            .shell(INSTALL)
+            .build()?;
+        let runtime = Runtime::new(kind)?;
+        // dpkg sees files that are not as they were delivered.
+        assert_eq!(
+            runtime.run(&bundle, "c1")?.success(),
+            "volhook-hello 1.0: as delivered\n??5??????   /usr/bin/tset\n??5?????? c /etc/debian_version\n1.0 configure\n",
+            "with {kind}"
+        );
+        assert!(bundle.rootfs().join("usr/bin/volhook-hello").exists());
+        bundle.renew_rootfs()?;
+        assert!(!bundle.rootfs().join("usr/bin/volhook-hello").exists());
+        assert_eq!(fs::read_to_string(bundle.rootfs().join("usr/bin/tset"))?, "of the bundle");
+
+        // Neither has reached the original.
+        let other = BundleBuilder::new()
+            .debian()
+            .bind(package.path(), "/run/package.deb", &["ro"])
+            .user_namespace(100_000, 65_536)
+            .shell(&format!("{INSTALL} && stat --format '%u %g %a' /usr/bin/passwd /usr/bin/apt"))
+            .build()?;
+        assert_eq!(
+            runtime.run(&other, "c2")?.success(),
+            "volhook-hello 1.0: as delivered\n1.0 configure\n0 0 4755\n0 0 755\n",
+            "with {kind}"
+        );
+    }
+    let last = BundleBuilder::new().debian().shell("dpkg --verify; stat --format %u /usr/bin/apt").build()?;
+    assert_eq!(Runtime::new(RuntimeKind::Runc)?.run(&last, "c3")?.success(), "0\n");
     Ok(())
 }
