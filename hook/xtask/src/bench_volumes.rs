@@ -3,10 +3,12 @@
 //! Everything that is compared runs interleaved, in a new random order each round. The engines run with state of their own
 //! beside volhook's, on the same filesystem, with as many volumes and files; who is not installed is left out.
 
+use crate::engines::Engine;
 use crate::figures::quartiles;
 use crate::figures::shuffle;
 use crate::figures::warn_of_load;
 use crate::process;
+use crate::process::time;
 use crate::setup;
 use anyhow::Context;
 use anyhow::Result;
@@ -16,12 +18,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
 use std::process::Command;
-use std::process::Stdio;
-use std::thread;
-use std::time::Duration;
-use std::time::Instant;
 use tempfile::TempDir;
 
 /// What each file of a volume holds.
@@ -49,20 +46,6 @@ struct Bench {
     folder: TempDir,
 }
 
-/// A dockerd of our own; it ends with this.
-struct Docker {
-    daemon: Child,
-    socket: String,
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        // Asked to end, it unmounts what it mounted.
-        let _ = Command::new("kill").arg(self.daemon.id().to_string()).status();
-        let _ = self.daemon.wait();
-    }
-}
-
 impl Bench {
     fn new(volhook: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("volhook-bench-").tempdir();
@@ -86,39 +69,11 @@ impl Bench {
         command
     }
 
-    fn podman(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("podman");
-        command.arg("--root").arg(self.path("podman")).arg("--runroot").arg(self.path("podman-run"));
-        command.args(["--storage-driver", "vfs"]).args(args);
-        command
-    }
-
-    fn docker(&self) -> Result<Docker> {
-        let socket = format!("unix://{}", self.path("docker.sock").display());
-        let log = fs::File::create(self.path("dockerd.log")).context("cannot make dockerd's log")?;
-        let mut command = Command::new("dockerd");
-        command.arg("--data-root").arg(self.path("docker")).arg("--exec-root").arg(self.path("docker-run"));
-        command.arg("--pidfile").arg(self.path("docker.pid")).args(["--host", &socket]);
-        command.args(["--iptables=false", "--bridge=none"]).stdout(log.try_clone()?).stderr(log);
-        let daemon = command.spawn().context("cannot run dockerd")?;
-        let docker = Docker { daemon, socket };
-        let patience = Instant::now() + Duration::from_secs(60);
-        while process::ask(&mut docker.command(&["version"])).is_err() {
-            ensure!(Instant::now() < patience, "dockerd does not answer");
-            thread::sleep(Duration::from_millis(100));
-        }
-        Ok(docker)
-    }
-
     /// The list of volumes with sizes.
     fn listing(&self, rounds: usize, volumes: usize, files: usize) -> Result<()> {
         let each = files / volumes;
         println!("{volumes} volumes with {} files, ms:", each * volumes);
-        let docker = match process::find("dockerd") {
-            Some(_) => Some(self.docker()?),
-            None => None,
-        };
-        let podman = process::find("podman").is_some();
+        let engines = Engine::installed(self.folder.path(), "vfs")?;
         for number in 0..volumes {
             let name = format!("v{number}");
             let place = |command: &mut Command| -> Result<PathBuf> {
@@ -127,24 +82,18 @@ impl Bench {
             process::ask(&mut self.volhook(&["volume", "create", &name]))?;
             fill(&place(&mut self.volhook(&["volume", "inspect", "-f", "{{.Mountpoint}}", &name]))?, each)?;
             let inspect = ["volume", "inspect", "--format", "{{.Mountpoint}}", &name];
-            if let Some(docker) = &docker {
-                process::ask(&mut docker.command(&["volume", "create", &name]))?;
-                fill(&place(&mut docker.command(&inspect))?, each)?;
-            }
-            if podman {
-                process::ask(&mut self.podman(&["volume", "create", &name]))?;
-                fill(&place(&mut self.podman(&inspect))?, each)?;
+            for engine in &engines {
+                process::ask(&mut engine.command(&["volume", "create", &name]))?;
+                fill(&place(&mut engine.command(&inspect))?, each)?;
             }
         }
         let mut variants: Vec<Variant<'_>> = vec![
             ("volhook volume ls", Box::new(|| self.volhook(&["volume", "ls"]))),
             ("volhook volume ls --count", Box::new(|| self.volhook(&["volume", "ls", "--count"]))),
         ];
-        if let Some(docker) = &docker {
-            variants.push(("docker system df -v", Box::new(|| docker.command(&["system", "df", "-v"]))));
-        }
-        if podman {
-            variants.push(("podman system df -v", Box::new(|| self.podman(&["system", "df", "-v"]))));
+        for engine in &engines {
+            let name = if engine.name() == "docker" { "docker system df -v" } else { "podman system df -v" };
+            variants.push((name, Box::new(|| engine.command(&["system", "df", "-v"]))));
         }
         self.listed_all(volumes, each)?;
         let mut times: BTreeMap<(usize, bool), Vec<f64>> = BTreeMap::new();
@@ -170,7 +119,7 @@ impl Bench {
         for (variant, (name, _)) in variants.iter().enumerate() {
             println!("{name:<27} {:>11.1} {:>15.1}", median(variant, false), median(variant, true));
         }
-        if docker.is_some() {
+        if engines.first().is_some_and(|engine| engine.name() == "docker") {
             println!(
                 "remembered / docker: {:.3} (aim: at most 0.05); counted / docker: {:.2}, both with the cache dropped \
                  {:.2} (aim: at most 0.33)",
@@ -255,14 +204,6 @@ impl Bench {
     }
 }
 
-impl Docker {
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("docker");
-        command.args(["--host", &self.socket]).args(args);
-        command
-    }
-}
-
 /// Makes files in a folder, a hundred in each of its folders.
 fn fill(folder: &Path, files: usize) -> Result<()> {
     for number in 0..files {
@@ -274,16 +215,6 @@ fn fill(folder: &Path, files: usize) -> Result<()> {
             .with_context(|| format!("cannot write below {}", below.display()))?;
     }
     Ok(())
-}
-
-/// Milliseconds from starting a program to its end.
-fn time(command: &mut Command) -> Result<f64> {
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    let started = Instant::now();
-    let status = command.status().with_context(|| format!("cannot run {}", process::line(command)))?;
-    let took = started.elapsed().as_secs_f64() * 1000.0;
-    ensure!(status.success(), "failed ({status}): {}", process::line(command));
-    Ok(took)
 }
 
 /// Makes the next look read from the disk.

@@ -6,6 +6,7 @@ mod bench_volumes;
 mod bundle;
 mod debian;
 mod demo;
+mod engines;
 mod figures;
 mod fuzz;
 mod install;

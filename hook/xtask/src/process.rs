@@ -15,6 +15,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
+use std::time::Instant;
 
 /// Where PATH of an ordinary user often does not lead, although system tools lie there.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -69,6 +70,16 @@ pub(crate) fn ask(command: &mut Command) -> Result<String> {
         bail!("failed ({}): {}\n{}", output.status, line(command), String::from_utf8_lossy(&output.stderr));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Milliseconds from starting a program to its end.
+pub(crate) fn time(command: &mut Command) -> Result<f64> {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let started = Instant::now();
+    let status = command.status().with_context(|| format!("cannot run {}", line(command)))?;
+    let took = started.elapsed().as_secs_f64() * 1000.0;
+    ensure!(status.success(), "failed ({status}): {}", line(command));
+    Ok(took)
 }
 
 /// A command as one would type it.
