@@ -1,6 +1,7 @@
 //! Makes bundles: a root filesystem of busybox or Debian and a `config.json` (OCI runtime-spec, "Filesystem Bundle").
 
 use crate::debian;
+use crate::scratch;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -275,10 +276,7 @@ impl BundleBuilder {
     /// # Errors
     /// When there is no static busybox, or no Debian where one was asked for, or the folder cannot be written.
     pub fn build(self) -> Result<Bundle> {
-        let folder = tempfile::Builder::new()
-            .prefix("volhook-bundle-")
-            .tempdir()
-            .context("cannot make a folder for a bundle")?;
+        let folder = scratch::folder("bundle")?;
         // A container's root in a user namespace is nobody in particular on the host and must get through.
         set_mode(folder.path(), 0o755)?;
         let bundle = Bundle { folder, image: self.image };

@@ -1,6 +1,7 @@
 //! A Debian for bundles: copies of the root filesystem that `cargo xtask setup` builds, and packages to install.
 
 use crate::output::Program;
+use crate::scratch;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -96,10 +97,7 @@ impl DebianPackage {
     /// # Errors
     /// When `dpkg-deb` is missing or refuses the name or the version.
     pub fn new(name: &str, version: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("volhook-package-")
-            .tempdir()
-            .context("cannot make a folder for a package")?;
+        let folder = scratch::folder("package")?;
         let tree = folder.path().join("tree");
         let program = format!("#!/bin/sh\necho {name} {version}: $(cat /etc/{name}.conf)\n");
         let control = format!(

@@ -42,6 +42,7 @@ mod debian;
 mod host;
 mod output;
 mod runtime;
+mod scratch;
 mod volhook;
 
 pub use bundle::Bundle;

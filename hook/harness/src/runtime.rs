@@ -3,6 +3,7 @@
 use crate::bundle::Bundle;
 use crate::output::Output;
 use crate::output::Program;
+use crate::scratch;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -103,10 +104,7 @@ impl Runtime {
     fn with_command(kind: RuntimeKind, command: Vec<PathBuf>, env: Vec<(String, String)>) -> Result<Self> {
         let user = fs::metadata("/proc/self").context("cannot read /proc/self")?.uid();
         ensure!(user == 0, "{kind} makes containers only as root: run the tests as root");
-        let folder = tempfile::Builder::new()
-            .prefix("volhook-runtime-")
-            .tempdir()
-            .context("cannot make a folder for a runtime's state")?;
+        let folder = scratch::folder("runtime")?;
         Ok(Self { kind, command, env, folder, containers: Mutex::default() })
     }
 

@@ -5,6 +5,7 @@ use crate::output::Output;
 use crate::output::Program;
 use crate::runtime::Runtime;
 use crate::runtime::RuntimeKind;
+use crate::scratch;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -34,10 +35,7 @@ impl Volhook {
     /// When there is no binary or the folders cannot be made.
     pub fn new() -> Result<Self> {
         let binary = find_binary()?;
-        let folder = tempfile::Builder::new()
-            .prefix("volhook-state-")
-            .tempdir()
-            .context("cannot make a folder for volhook's state")?;
+        let folder = scratch::folder("state")?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
             .context("cannot open volhook's folder to containers in user namespaces")?;
         let volhook = Self { binary, folder };
