@@ -74,12 +74,11 @@ impl Changing<'_> {
         // The kernel takes the lock while it has it mounted.
         drop(locked);
         match grow::grow_image(&path, image.filesystem) {
-            // Larger groups are added behind what is there, and the superblock tells of them last.
             Err(volhook_mounts::Error::Grow { source, .. })
                 if !mounted && source.raw_os_error() == Errno::PERM.raw_os_error() =>
             {
                 let _locked = check::lock_soon(&path).map_err(self.image_failed())?;
-                self.resize_ext4(&path, size, deadline)?;
+                return self.replace_ext4(image, size, deadline);
             }
             grown => grown.map_err(self.image_failed())?,
         }
@@ -98,7 +97,7 @@ impl Changing<'_> {
         let mut locked = self.lock_image(&path)?;
         let file = self.store.open_image(&self.volume)?;
         match image.filesystem {
-            Filesystem::Ext4 => return self.shrink_ext4(image, size, deadline),
+            Filesystem::Ext4 => return self.replace_ext4(image, size, deadline),
             Filesystem::Btrfs if size < LEAST_BTRFS => {
                 let least = size::format(LEAST_BTRFS);
                 return Err(
@@ -123,13 +122,14 @@ impl Changing<'_> {
         source::lock_image(path).map_err(self.image_failed())
     }
 
-    /// Makes a smaller copy and puts it in the image's place. A copy that is left of an earlier attempt is written over.
-    fn shrink_ext4(&mut self, image: Image, size: u64, deadline: Instant) -> Result<(), StoreError> {
+    /// Makes a copy of another size and puts it in the image's place: resize2fs(8) has no journal, and leaves damage where it
+    /// is killed. A copy that is left of an earlier attempt is written over.
+    fn replace_ext4(&mut self, image: Image, size: u64, deadline: Instant) -> Result<(), StoreError> {
         let failed = |step| self.failed(step, NEW_IMAGE);
         let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let copy = rustix::fs::openat(&self.folder, NEW_IMAGE, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|errno| failed("make")(errno.into()))?;
-        let made = self.make_smaller(&copy, &image, size, deadline);
+        let made = self.make_resized(&copy, &image, size, deadline);
         if made.is_err() {
             let _ = rustix::fs::unlinkat(&self.folder, NEW_IMAGE, AtFlags::empty());
         }
@@ -140,7 +140,7 @@ impl Changing<'_> {
         rustix::fs::fsync(&self.folder).map_err(|errno| self.failed("sync", "")(errno.into()))
     }
 
-    fn make_smaller(
+    fn make_resized(
         &self,
         copy: &OwnedFd,
         image: &Image,
@@ -154,7 +154,7 @@ impl Changing<'_> {
         let path = self.store.image_path(&self.volume).with_file_name(NEW_IMAGE);
         self.resize_ext4(&path, size, deadline)?;
         let failed = |step| self.failed(step, NEW_IMAGE);
-        rustix::fs::ftruncate(copy, size).map_err(|errno| failed("shorten")(errno.into()))?;
+        rustix::fs::ftruncate(copy, size).map_err(|errno| failed("cut")(errno.into()))?;
         if image.preallocated {
             rustix::io::retry_on_intr(|| rustix::fs::fallocate(copy, FallocateFlags::empty(), 0, size))
                 .map_err(|errno| failed("allocate")(errno.into()))?;
