@@ -268,22 +268,36 @@ fn hook_with_a_life(
     }
 }
 
+/// Whether enough happened to show something.
+fn is_storm(ends: &[Ends]) -> bool {
+    let sum = |count: fn(&Ends) -> u32| ends.iter().map(count).sum::<u32>();
+    sum(|e| e.succeeded) > 20 && sum(|e| e.refused) > 0 && sum(|e| e.killed) > 5
+}
+
 /// Hundreds of hooks on a handful of exclusive volumes, killed at random moments; then the history is checked.
 #[test]
 fn privileged_a_storm_of_kills_breaks_no_lease() -> Result<()> {
     const WORKERS: u64 = 4;
     const VOLUMES: u64 = 3;
+    const ROUNDS: u32 = 5;
     let volhook = Volhook::new()?;
-    let end = Instant::now() + Duration::from_secs(seconds());
-    let ends = thread::scope(|scope| -> Result<Vec<Ends>> {
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|worker| {
-                let volhook = &volhook;
-                scope.spawn(move || blow(volhook, worker, VOLUMES, end))
-            })
-            .collect();
-        workers.into_iter().map(|worker| worker.join().expect("no worker panics")).collect()
-    })?;
+    let mut ends = Vec::new();
+    // On a busy host a storm takes longer to become one.
+    for _ in 0..ROUNDS {
+        let end = Instant::now() + Duration::from_secs(seconds());
+        ends.extend(thread::scope(|scope| -> Result<Vec<Ends>> {
+            let workers: Vec<_> = (0..WORKERS)
+                .map(|worker| {
+                    let volhook = &volhook;
+                    scope.spawn(move || blow(volhook, worker, VOLUMES, end))
+                })
+                .collect();
+            workers.into_iter().map(|worker| worker.join().expect("no worker panics")).collect()
+        })?);
+        if is_storm(&ends) {
+            break;
+        }
+    }
     let sum = |count: fn(&Ends) -> u32| ends.iter().map(count).sum::<u32>();
     let (succeeded, refused, killed) = (sum(|e| e.succeeded), sum(|e| e.refused), sum(|e| e.killed));
     volhook.run(&["gc"])?.success();
@@ -294,7 +308,7 @@ fn privileged_a_storm_of_kills_breaks_no_lease() -> Result<()> {
         violations.len()
     );
     assert_eq!(violations, Vec::<String>::new());
-    assert!(succeeded > 20 && refused > 0 && killed > 5, "that was no storm");
+    assert!(is_storm(&ends), "that was no storm");
     let check = volhook.run(&["journal", "check"])?;
     // The last hook may have been killed while it wrote.
     assert!(check.stdout.ends_with("ok\n") || check.stdout.contains("torn at offset"), "{check}");
