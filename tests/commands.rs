@@ -106,21 +106,23 @@ fn a_plan_does_nothing() -> Result<()> {
     let path = bundle.path().to_string_lossy().into_owned();
     insta::assert_snapshot!(volhook.run(&["plan", &path])?, @r#"
     VOLUME             DRIVER   VOLUME IS   ACCESS         TARGET                      SUBPATH
-    vol-p1-etc         local    create      rw shared      /etc                        -
-    vol-p1-home        local    create      rw shared      /home                       -
+    vol-p1-bin         local    create      rw exclusive   /bin                        -
+    vol-p1-etc         local    create      rw exclusive   /etc                        -
+    vol-p1-home        local    create      rw exclusive   /home                       -
     tools              local    create      rw shared      /opt                        -
-    vol-p1-root        local    create      rw shared      /root                       -
-    vol-p1-srv         local    create      rw shared      /srv                        -
+    vol-p1-root        local    create      rw exclusive   /root                       -
+    vol-p1-srv         local    create      rw exclusive   /srv                        -
+    vol-p1-usr         local    create      rw exclusive   /usr                        -
     mods               local    create      rw shared      /lib/mods (/usr/lib/mods)   a/b
-    vol-p1-usr-local   local    create      rw shared      /usr/local                  -
-    vol-p1-var         local    create      rw shared      /var                        -
+    vol-p1-usr-local   local    create      rw exclusive   /usr/local                  -
+    vol-p1-var         local    create      rw exclusive   /var                        -
     mydb               block    create      ro exclusive   /var/lib/db                 -
-    vol-p1-workspace   local    create      rw shared      /workspace                  -
+    vol-p1-workspace   local    create      rw exclusive   /workspace                  -
     note: volume "vol-p1-opt": not mounted on /opt: annotation "dev.volhook.mount.opt" already claims /opt
     "#);
     let plan = volhook.json(&["plan", &path])?;
-    assert_eq!(plan["mounts"].as_array().map(Vec::len), Some(10));
-    assert_eq!(plan["leases"].as_array().map(Vec::len), Some(10));
+    assert_eq!(plan["mounts"].as_array().map(Vec::len), Some(12));
+    assert_eq!(plan["leases"].as_array().map(Vec::len), Some(4));
     assert!(!volhook.root().exists() && !volhook.run_dir().exists(), "planning made something");
 
     let plain = BundleBuilder::new().build()?;

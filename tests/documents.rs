@@ -121,6 +121,7 @@ fn every_key_of_json_is_as_documented() -> Result<()> {
         .directory("/opt")
         .annotation("dev.volhook.mount.x", "source=shared,target=/data")
         .annotation("dev.volhook.pod", "p1")
+        .annotation("dev.volhook.policy", "universal,population=copy")
         .build()?;
     let mut spec = bundle.config()?;
     spec["linux"]["cgroupsPath"] = format!("/machine/libpod-{CONTAINER}").into();
@@ -134,7 +135,9 @@ fn every_key_of_json_is_as_documented() -> Result<()> {
     // One after the other: the last look is at a journal with a torn file.
     for (command, args) in [
         ("volhook volume ls", vec!["volume", "ls", "--count", "--json"]),
-        ("volhook volume inspect", vec!["volume", "inspect", "mydb", "shared"]),
+        ("volhook volume inspect", vec!["volume", "inspect", "mydb", "shared", "vol-p1-etc"]),
+        ("volhook pod ls", vec!["pod", "ls", "--json"]),
+        ("volhook pod inspect", vec!["pod", "inspect", "p1"]),
         ("volhook df", vec!["df", "--json"]),
         ("volhook trash ls", vec!["trash", "ls", "--json"]),
         ("volhook lease ls", vec!["lease", "ls", "--json"]),

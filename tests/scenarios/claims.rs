@@ -132,7 +132,7 @@ fn privileged_a_policy_steps_back(kind: RuntimeKind) -> Result<()> {
         .collect();
     notes.sort_unstable();
     assert_eq!(notes, ["vol-p1-opt", "vol-p1-srv"]);
-    assert_eq!(volumes(&volhook)?.len(), 7);
+    assert_eq!(volumes(&volhook)?.len(), 10);
     Ok(())
 }
 

@@ -213,7 +213,7 @@ fn privileged_a_disk_too_small_gets_no_volume(kind: RuntimeKind) -> Result<()> {
     let runtime = Runtime::new(kind)?;
     let root = volhook.root();
     fs::create_dir(&root)?;
-    host("mount", &["-t", "tmpfs", "-o", "size=64M", "none", text(&root)])?;
+    host("mount", &["-t", "tmpfs", "-o", "size=128M", "none", text(&root)])?;
     let _mounted = Mounted(root.clone());
     let create = |name: &str, size: &str, prealloc: &str| {
         let (size, prealloc) = (format!("size={size}"), format!("prealloc={prealloc}"));
@@ -224,12 +224,13 @@ fn privileged_a_disk_too_small_gets_no_volume(kind: RuntimeKind) -> Result<()> {
     assert!(fs::metadata(&image)?.blocks() * 512 >= 32 * M, "mkfs has left holes");
     volhook.run(&["volume", "resize", "whole", "36M"])?.success();
     assert!(fs::metadata(&image)?.blocks() * 512 >= 36 * M, "what was added is sparse");
-    assert_contains(&volhook.run(&["volume", "resize", "whole", "63M"])?.failure(), "cannot allocate");
-    assert_contains(&create("second", "48M", "full")?.failure(), "more than are free");
-    assert_contains(&create("second", "65M", "none")?.failure(), "more than the whole filesystem of");
+    assert_contains(&volhook.run(&["volume", "resize", "whole", "127M"])?.failure(), "cannot allocate");
+    assert_contains(&create("second", "100M", "full")?.failure(), "more than are free");
+    assert_contains(&create("second", "129M", "none")?.failure(), "more than the whole filesystem of");
     create("sparse", "48M", "none")?.success();
 
-    let claim = "source=second,target=/data,volume-driver=block,volume-opt=size=40M,volume-opt=prealloc=full";
+    let claim =
+        "source=second,target=/data,volume-driver=block,volume-opt=size=100M,volume-opt=prealloc=full";
     assert!(!runtime.run(&bundle(&volhook, Some("true"), claim)?, "c1")?.status.success());
     assert_contains(&last_refusal(&volhook)?, "more than are free");
     assert_eq!(fs::read_dir(root.join("staging"))?.count(), 0, "something was left behind");

@@ -4,6 +4,7 @@
 
 mod claims;
 mod copies;
+mod copy_up;
 mod crashes;
 mod drivers;
 mod filesystems;
@@ -11,7 +12,10 @@ mod full_disk;
 mod leases;
 mod live;
 mod manage;
+mod manage_pods;
 mod plugins;
+mod pods;
+mod pods_images;
 mod rules;
 mod spec_stage;
 mod state;

@@ -115,7 +115,7 @@ fn privileged_order_follows_the_resolved_targets(kind: RuntimeKind) -> Result<()
         .directory("/usr/lib")
         .symlink("/lib", "usr/lib")
         .annotation("dev.volhook.mount.a", "source=mods,target=/lib/mods")
-        .annotation("dev.volhook.mount.b", "source=usr,target=/usr")
+        .annotation("dev.volhook.mount.b", "source=usr,target=/usr,volume-nocopy")
         .build()?;
     volhook.install(&bundle)?.success();
     let runtime = Runtime::new(kind)?;

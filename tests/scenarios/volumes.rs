@@ -105,7 +105,13 @@ fn privileged_all_volumes_but_those_of_pods(kind: RuntimeKind) -> Result<()> {
     assert_eq!(removed.success(), "b\nc\n");
     assert_eq!(volhook.run(&["volume", "rm", "--all", "--force"])?.success(), "a\n");
     let left = volumes(&volhook)?;
-    assert!(left.len() == 8 && left.iter().all(|name| name.starts_with("vol-p1-")), "{left:?}");
+    assert!(left.len() == 11 && left.iter().all(|name| name.starts_with("vol-p1-")), "{left:?}");
+    for of_pod in ["vol-p1-storage", "vol-p1-etc"] {
+        let refused = volhook.run(&["volume", "rm", "--force", of_pod])?;
+        assert_eq!(refused.code(), Some(1));
+        assert_contains(&refused.stderr, "volhook pod rm p1");
+    }
+    assert_eq!(volumes(&volhook)?, left);
     assert_eq!(volhook.run(&["volume", "rm"])?.code(), Some(2));
     assert_eq!(volhook.run(&["volume", "rm", "--all", "a"])?.code(), Some(2));
     Ok(())
@@ -168,7 +174,7 @@ fn privileged_unused_volumes_are_pruned(kind: RuntimeKind) -> Result<()> {
     assert_eq!(volhook.run(&["volume", "prune", "--unused-for", "0"])?.code(), Some(1));
     let pruned = volhook.run(&["volume", "prune", "--unused-for", "0", "--force"])?.success();
     assert_eq!(pruned, "fresh\nused\n");
-    assert_eq!(volumes(&volhook)?.len(), 9);
+    assert_eq!(volumes(&volhook)?.len(), 12);
     runtime.delete_force("c1")?.success();
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The command line: what there is to say, and where it goes.
 
+mod pod;
+
 use crate::commands;
 use crate::commands::adopt::Adoption;
 use crate::commands::copy::Copying;
@@ -21,6 +23,7 @@ use clap::FromArgMatches as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use pod::Pod;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -87,6 +90,9 @@ enum Command {
     /// Manage volumes.
     #[command(subcommand)]
     Volume(Volume),
+    /// Manage pods: the personal machines whose files are kept.
+    #[command(subcommand)]
+    Pod(Pod),
     /// Show what volumes, the trash and volhook's own files take of the disk.
     Df {
         #[command(flatten)]
@@ -519,6 +525,7 @@ pub(crate) fn run() -> ExitCode {
             let how = Listed { filter: &filter, quiet, format, as_json, count };
             commands::listing::ls(&context, &how)
         }
+        Command::Pod(command) => pod::run(&context, &command),
         Command::Df { output } => commands::listing::df(&context, output.json),
         Command::Volume(Volume::Rm { names, all, filter, tenant, force }) => {
             let removal = Removal { names: &names, all, filter: &filter, tenant: &tenant, force };

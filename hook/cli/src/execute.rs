@@ -5,12 +5,16 @@ use crate::error::Failure;
 use crate::evidence;
 use crate::evidence::Over;
 use crate::failpoint;
+use crate::fill;
 use crate::gather;
 use crate::gather::Claimed;
 use crate::gather::Proposal;
 use crate::gather::Subject;
 use crate::grants;
+use crate::image::Image;
 use crate::record;
+use crate::storage;
+use crate::storage::Top;
 use crate::timings::Timings;
 use jiff::Timestamp;
 use std::cell::RefCell;
@@ -29,9 +33,11 @@ use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::ReleaseReason;
 use volhook_core::lease::VolumeRecord;
+use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
 use volhook_core::plan;
 use volhook_core::plan::Apply;
+use volhook_core::plan::Layer;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlanError;
 use volhook_core::plan::PlannedMount;
@@ -40,12 +46,15 @@ use volhook_journal::Interest;
 use volhook_mounts::device::mount_device;
 use volhook_mounts::inject::Injection;
 use volhook_mounts::inject::inject;
+use volhook_mounts::overlay;
 use volhook_mounts::process::Process;
 use volhook_mounts::rootfs::Rootfs;
 use volhook_mounts::source;
 use volhook_mounts::source::Detached;
 use volhook_mounts::source::ImageUse;
+use volhook_mounts::users::Users;
 use volhook_volumes::Created;
+use volhook_volumes::Watch;
 
 /// How often drivers are asked again because holders changed while they were deciding.
 const ASK_AGAIN: usize = 3;
@@ -64,14 +73,14 @@ pub(crate) fn acquire(
     context: &Context,
     subject: &Subject,
     claimed: &Claimed,
+    image: &Image<'_>,
     holder: Option<&Holder>,
     timings: &mut Timings,
 ) -> Result<Option<Proposal>, Failure> {
-    let volumes: Vec<VolumeId> = claimed
-        .claims
-        .iter()
-        .map(|claim| VolumeId { tenant: subject.tenant.clone(), name: claim.volume.clone() })
-        .collect();
+    let watch = Watch { deadline: context.deadline, cancelled: &|| false, progress: &|_| {} };
+    fill::renew(context, claimed, &watch)?;
+    let making = Making { context, container: Some(&subject.container), image, watch: &watch };
+    let volumes = leased_volumes(subject, claimed);
     let interest = Interest { volumes: &volumes, container: Some(&subject.container), attempts: &[] };
     let patience = Instant::now() + DYING_PATIENCE;
     let mut asked = 0;
@@ -96,19 +105,23 @@ pub(crate) fn acquire(
         let over: Vec<Over> = dead.into_iter().chain(superseded).collect();
         timings.lap("journal");
         let living = evidence::after(&table, over.iter().map(|over| &over.record));
-        let proposal = match gather::propose(context, subject, claimed, &living, timings) {
+        let proposal = match gather::propose(context, subject, claimed, image, &living, timings) {
             Err(failure) if dying && is_busy(&failure) && Instant::now() < patience.min(context.deadline) => {
+                thread::sleep(Duration::from_millis(5));
+                continue;
+            }
+            Err(failure) if is_being_filled(&failure) && Instant::now() < context.deadline => {
                 thread::sleep(Duration::from_millis(5));
                 continue;
             }
             other => other?,
         };
-        if !proposal.plan.create.is_empty() {
-            create(context, subject, &proposal.plan, timings)?;
+        if making.make(&proposal, context.deadline, timings)? {
             continue;
         }
         let unchanged = earlier_answers.as_ref() == Some(&proposal.answers);
         if take(context, subject, holder, &proposal, &over, asked >= ASK_AGAIN && unchanged, timings)? {
+            storage::follow(context, claimed)?;
             return Ok(Some(proposal));
         }
         asked += 1;
@@ -147,40 +160,94 @@ fn is_busy(failure: &Failure) -> bool {
     matches!(failure.cause.downcast_ref::<PlanError>(), Some(PlanError::Busy { .. }))
 }
 
+/// Whether what is in the way is somebody who fills the volume, who is done soon.
+fn is_being_filled(failure: &Failure) -> bool {
+    match failure.cause.downcast_ref::<PlanError>() {
+        Some(PlanError::Busy { container, .. }) => fill::is_filling(container),
+        _ => false,
+    }
+}
+
 /// Whether `grant` is an earlier attempt of this very container that never got as far as a process.
 fn supersedes(subject: &Subject, grant: &Grant) -> bool {
     grant.holder.is_none() && grant.container == subject.container
 }
 
-/// Creates the plan's new volumes and records them. Whoever else creates the same volume at the same time may
-/// win; the next proposal finds the winner's.
-fn create(context: &Context, subject: &Subject, plan: &Plan, timings: &mut Timings) -> Result<(), Failure> {
-    let mut records = Vec::new();
-    for volume in &plan.create {
-        let created = context.store.create(volume, context.deadline).map_err(|error| {
-            Failure::context(format!("cannot create volume {:?}", volume.id), error).about(volume.id.clone())
-        })?;
-        if let Created::New(volume) = created {
-            records.push(VolumeRecord::Created {
-                volume: volume.id,
-                uuid: volume.uuid,
-                driver: volume.driver,
-                container: Some(subject.container.clone()),
-            });
+/// The volumes on which a container with these claims takes leases.
+pub(crate) fn leased_volumes(subject: &Subject, claimed: &Claimed) -> Vec<VolumeId> {
+    let named = claimed.claims.iter().map(|claim| claim.storage.as_ref().unwrap_or(&claim.volume));
+    let mut volumes: Vec<VolumeId> =
+        named.map(|name| VolumeId { tenant: subject.tenant.clone(), name: name.clone() }).collect();
+    volumes.dedup();
+    volumes
+}
+
+/// What makes the volumes of a plan.
+pub(crate) struct Making<'a> {
+    pub(crate) context: &'a Context,
+    /// For whom.
+    pub(crate) container: Option<&'a ContainerId>,
+    pub(crate) image: &'a Image<'a>,
+    pub(crate) watch: &'a Watch<'a>,
+}
+
+impl Making<'_> {
+    /// Does the next of what has to be done before the leases can be taken. `false`: nothing was to be done.
+    pub(crate) fn make(
+        &self,
+        proposal: &Proposal,
+        deadline: Instant,
+        timings: &mut Timings,
+    ) -> Result<bool, Failure> {
+        let plan = &proposal.plan;
+        if !plan.create.is_empty() {
+            self.create(plan, deadline, timings)?;
+            return Ok(true);
         }
-    }
-    timings.lap("volumes");
-    failpoint::reached("volumes-created");
-    if !records.is_empty() {
-        context.append_volumes(&records)?;
-        // A start that creates volumes waits for the disk anyway, and comes by often enough. A container's start does not
-        // depend on it.
-        if let Err(failure) = context.trim_history() {
-            eprintln!("volhook: {}", failure.cause_line());
+        if plan.copy_up.is_empty() && plan.parts.is_empty() {
+            return Ok(false);
         }
+        if Instant::now() >= deadline {
+            let reason = "the volumes of the container could not be filled from its image in time";
+            return Err(Failure::new(reason));
+        }
+        fill::fill(self.context, self.container, plan, &proposal.volumes, self.image, self.watch)?;
+        timings.lap("fill");
+        Ok(true)
     }
-    timings.lap("journal");
-    Ok(())
+
+    /// Creates the plan's new volumes and records them. Whoever else creates the same volume at the same time may
+    /// win; the next proposal finds the winner's.
+    fn create(&self, plan: &Plan, deadline: Instant, timings: &mut Timings) -> Result<(), Failure> {
+        let context = self.context;
+        let mut records = Vec::new();
+        for volume in &plan.create {
+            let created = context.store.create(volume, deadline).map_err(|error| {
+                Failure::context(format!("cannot create volume {:?}", volume.id), error)
+                    .about(volume.id.clone())
+            })?;
+            if let Created::New(volume) = created {
+                records.push(VolumeRecord::Created {
+                    volume: volume.id,
+                    uuid: volume.uuid,
+                    driver: volume.driver,
+                    container: self.container.cloned(),
+                });
+            }
+        }
+        timings.lap("volumes");
+        failpoint::reached("volumes-created");
+        if !records.is_empty() {
+            context.append_volumes(&records)?;
+            // A start that creates volumes waits for the disk anyway, and comes by often enough. A container's start does not
+            // depend on it.
+            if let Err(failure) = context.trim_history() {
+                eprintln!("volhook: {}", failure.cause_line());
+            }
+        }
+        timings.lap("journal");
+        Ok(())
+    }
 }
 
 /// Takes the leases if the volumes are held by the same attempts as when the drivers were asked, or if
@@ -260,7 +327,7 @@ fn still_there(context: &Context, proposal: &Proposal) -> Result<bool, Failure> 
 fn refuse_conflicts(plan: &Plan, table: &LeaseTable) -> Result<(), Failure> {
     for lease in &plan.leases {
         if let Some((grant, held)) = plan::conflicts(lease, table).next() {
-            return Err(plan::busy(grant, held).into());
+            return Err(plan::busy(plan, grant, held).into());
         }
     }
     volhook_core::check::check(plan, table)?;
@@ -294,7 +361,7 @@ pub(crate) fn mount(
     rootfs: &Path,
     timings: &mut Timings,
 ) -> Result<(), Failure> {
-    let sources = Sources { context, volumes, plan, filesystems: RefCell::default() };
+    let sources = Sources { context, volumes, plan, process, rootfs, filesystems: RefCell::default() };
     let mut injections = Vec::new();
     for mount in plan.mounts.iter().filter(|mount| mount.apply == Apply::Inject) {
         injections.push(Injection {
@@ -302,6 +369,7 @@ pub(crate) fn mount(
             target: mount.resolved.clone(),
             read_only: mount.access == Access::ReadOnly,
             flags: mount.flags,
+            covers: mount.covers.clone(),
         });
     }
     timings.lap("sources");
@@ -359,12 +427,18 @@ struct Sources<'a> {
     context: &'a Context,
     volumes: &'a BTreeMap<VolumeId, Volume>,
     plan: &'a Plan,
+    process: &'a Process,
+    /// The root filesystem, as its path is on the host and in the container's mount namespace.
+    rootfs: &'a Path,
     filesystems: RefCell<BTreeMap<VolumeId, Detached>>,
 }
 
 impl Sources<'_> {
     fn detached(&self, mount: &PlannedMount) -> Result<Detached, Failure> {
         let id = &mount.volume;
+        if mount.layer == Layer::Overlay {
+            return self.part_of_overlay(mount).map_err(|failure| failure.about(mount.shown()));
+        }
         let whole = self.whole(mount).map_err(|failure| failure.about(id.clone()))?;
         match &mount.subpath {
             None => Ok(whole),
@@ -400,6 +474,38 @@ impl Sources<'_> {
                     .map_err(|error| grants::unusable(volume, error))
             }),
         }
+    }
+
+    /// A directory of the one overlay that all volumes of the pod are parts of.
+    fn part_of_overlay(&self, mount: &PlannedMount) -> Result<Detached, Failure> {
+        let Some((path, kind)) = &mount.subpath else {
+            return Err(Failure::internal(format!("volume {:?} would cover the whole root", mount.volume)));
+        };
+        let id = &mount.volume;
+        if !self.filesystems.borrow().contains_key(id) {
+            let overlay = self.overlay(volume_of(self.volumes, id)?)?;
+            self.filesystems.borrow_mut().insert(id.clone(), overlay);
+        }
+        let mut filesystems = self.filesystems.borrow_mut();
+        let overlay = filesystems.get_mut(id);
+        let overlay = overlay.ok_or_else(|| Failure::internal("an overlay is gone that was just made"))?;
+        overlay.part(path, *kind).map_err(|error| {
+            Failure::context(format!("cannot use {path:?} of volume {:?}", mount.shown()), error)
+        })
+    }
+
+    /// The container's root filesystem with a pod's changes above it.
+    fn overlay(&self, volume: &Volume) -> Result<Detached, Failure> {
+        let failed =
+            |error| Failure::context(format!("cannot lay volume {:?} over the image", volume.id), error);
+        let seen = Rootfs::of_process(self.process, self.rootfs).map_err(failed)?;
+        let lower = Image::new(self.rootfs, &seen, &BTreeMap::new()).layer()?;
+        let changes = match Top::of(self.context, volume)? {
+            Top::Image(mount) => mount,
+            Top::Directory(directory) => source::clone_directory(directory.as_fd()).map_err(failed)?,
+        };
+        let users = Users::of_process(self.process).map_err(failed)?;
+        overlay::mount_overlay(lower, changes, users.as_ref()).map_err(failed)
     }
 
     /// The filesystem that `make` makes: one for all places in which the volume appears.

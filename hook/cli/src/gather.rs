@@ -6,14 +6,19 @@
 use crate::context::Context;
 use crate::error::Failure;
 use crate::grants;
+use crate::image::Image;
+use crate::storage;
+use crate::storage::PodFacts;
 use crate::timings::Timings;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use volhook_core::claims;
 use volhook_core::claims::Claim;
+use volhook_core::claims::Granted;
 use volhook_core::claims::PolicyRequest;
 use volhook_core::claims::SteppedBack;
+use volhook_core::claims::StorageWish;
 use volhook_core::claims::Wishes;
 use volhook_core::decision::AttachRequest;
 use volhook_core::decision::Attachment;
@@ -21,10 +26,13 @@ use volhook_core::decision::Backing;
 use volhook_core::decision::ClaimsRequest;
 use volhook_core::decision::ContainerInfo;
 use volhook_core::decision::CreateRequest;
+use volhook_core::decision::EntryKind;
 use volhook_core::decision::HolderInfo;
+use volhook_core::decision::ImageState;
 use volhook_core::decision::MountFlags;
 use volhook_core::decision::Pairs;
 use volhook_core::decision::PluginKind;
+use volhook_core::decision::PodState;
 use volhook_core::decision::Refusal;
 use volhook_core::decision::Usage;
 use volhook_core::lease::LeaseTable;
@@ -34,6 +42,7 @@ use volhook_core::names::Pod;
 use volhook_core::names::Target;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
+use volhook_core::names::VolumeName;
 use volhook_core::options;
 use volhook_core::plan;
 use volhook_core::plan::Decided;
@@ -42,12 +51,15 @@ use volhook_core::plan::Plan;
 use volhook_core::plan::Stage;
 use volhook_core::resolved::Resolved;
 use volhook_core::spec::SpecMount;
+use volhook_core::volume::CopyUp;
+use volhook_core::volume::Offer;
 use volhook_core::volume::PodMember;
 use volhook_core::volume::Volume;
 use volhook_journal::Mark;
 use volhook_mounts::rootfs::Rootfs;
 use volhook_plugin_host::Driver;
 use volhook_plugin_host::PluginError;
+use volhook_volumes::StoreError;
 
 /// The container for which a plan is made.
 pub(crate) struct Subject {
@@ -62,7 +74,14 @@ pub(crate) struct Subject {
 
 /// What is claimed, settled against the spec, and where everything is.
 pub(crate) struct Claimed {
+    pub(crate) tenant: Tenant,
     pub(crate) claims: Vec<Claim>,
+    /// What is to hold the pod's volumes.
+    pub(crate) storages: Vec<StorageWish>,
+    /// The container's image, where it belongs to a pod.
+    pub(crate) pod: PodFacts,
+    /// Remarks of the policies.
+    pub(crate) remarks: Vec<String>,
     pub(crate) stepped_back: Vec<SteppedBack>,
     pub(crate) resolved: BTreeMap<String, Result<Resolved, String>>,
 }
@@ -95,17 +114,32 @@ pub(crate) fn claim(
     context: &Context,
     subject: &Subject,
     rootfs: &Rootfs,
+    image: &Image<'_>,
     timings: &mut Timings,
 ) -> Result<Claimed, Failure> {
     let mut explicit = subject.wishes.claims.clone();
     explicit.extend(claims::from_spec_mounts(&subject.mounts)?);
-    let by_policy = ask_policies(context, subject, rootfs)?;
+    let pod = match pod(subject) {
+        Some(pod) => storage::facts(context, &subject.tenant, pod, image)?,
+        None => PodFacts::default(),
+    };
+    timings.lap("pod");
+    let mut by_policy = Vec::new();
+    let mut storages = Vec::new();
+    let mut remarks = Vec::new();
+    for request in &subject.wishes.policies {
+        let granted = ask_policy(context, subject, request, rootfs, &pod)?;
+        by_policy.extend(granted.claims);
+        storages.extend(granted.storage);
+        remarks.extend(granted.notes);
+    }
     timings.lap("plugins");
     let targets = explicit.iter().chain(&by_policy).map(|claim| claim.target.clone());
     let resolved = resolve(rootfs, targets, &subject.mounts);
     timings.lap("resolve");
     let (claims, stepped_back) = claims::settle(explicit, by_policy, &subject.mounts, &resolved)?;
-    Ok(Claimed { claims, stepped_back, resolved })
+    let tenant = subject.tenant.clone();
+    Ok(Claimed { tenant, claims, storages, pod, remarks, stepped_back, resolved })
 }
 
 /// Where `targets`, and what `mounts` mount, really are, by path as written.
@@ -137,20 +171,13 @@ fn pod(subject: &Subject) -> Option<&Pod> {
     subject.wishes.pod()
 }
 
-fn ask_policies(context: &Context, subject: &Subject, rootfs: &Rootfs) -> Result<Vec<Claim>, Failure> {
-    let mut claims = Vec::new();
-    for request in &subject.wishes.policies {
-        claims.extend(ask_policy(context, subject, request, rootfs)?);
-    }
-    Ok(claims)
-}
-
 fn ask_policy(
     context: &Context,
     subject: &Subject,
     request: &PolicyRequest,
     rootfs: &Rootfs,
-) -> Result<Vec<Claim>, Failure> {
+    facts: &PodFacts,
+) -> Result<Granted, Failure> {
     let config = context.config()?;
     let name = request.plugin.as_deref().unwrap_or(&config.policy);
     let policy = context.plugins.policy(name).map_err(|error| plugin_failure(error, None))?;
@@ -162,10 +189,25 @@ fn ask_policy(
     let top_level = rootfs
         .top_level()
         .map_err(|error| Failure::context("cannot list the top level of the root filesystem", error))?;
-    let asked = ClaimsRequest { container: container_info(subject), rootfs: top_level, settings };
+    let asked = ClaimsRequest {
+        container: container_info(subject),
+        rootfs: top_level,
+        settings,
+        pod: facts.state,
+        no_overlay: facts.no_overlay.clone(),
+    };
     let answer = policy.claims(&asked).map_err(|error| plugin_failure(error, None))?;
-    let claimed = answer.map_err(|refusal| refused(&refusal, format!("policy {name:?} refuses"), None))?;
-    Ok(claims::from_policy(name, pod(subject), claimed)?)
+    let granted = answer.map_err(|refusal| {
+        let failure = refused(&refusal, format!("policy {name:?} refuses"), None);
+        match (pod(subject), facts.state) {
+            (Some(pod), Some(PodState { image: ImageState::Changed, .. })) => {
+                let offer = Offer { image: facts.image.clone(), rootfs: facts.rootfs.clone() };
+                storage::offer(context, &subject.tenant, pod, &offer, failure)
+            }
+            _ => failure,
+        }
+    })?;
+    Ok(claims::from_policy(name, pod(subject), granted)?)
 }
 
 /// `base`, with the values of `over` in place of its own.
@@ -181,6 +223,7 @@ pub(crate) fn propose(
     context: &Context,
     subject: &Subject,
     claimed: &Claimed,
+    image: &Image<'_>,
     table: &LeaseTable,
     timings: &mut Timings,
 ) -> Result<Proposal, Failure> {
@@ -189,32 +232,33 @@ pub(crate) fn propose(
     let mut volumes: BTreeMap<VolumeId, (Volume, bool)> = BTreeMap::new();
     let mut decided = Vec::new();
     for claim in &claimed.claims {
-        let id = VolumeId { tenant: subject.tenant.clone(), name: claim.volume.clone() };
-        if !volumes.contains_key(&id) {
-            let found = context.store.find(&id).map_err(|error| Failure::new(error).about(id.clone()))?;
-            timings.lap("volumes");
-            let known = match found {
-                Some(volume) => (volume, false),
-                None => {
-                    let wanted = Wanted {
-                        id: &id,
-                        driver: claim.driver.as_deref(),
-                        options: &claim.options,
-                        labels: &claim.labels,
-                        member: claim.member.as_ref(),
-                    };
-                    (new_volume(context, &wanted)?, true)
+        let (volume, new) = match &claim.storage {
+            Some(name) => {
+                let pod = claim.member.as_ref().map(|member| &member.pod);
+                let is_it = |volume: &Volume| {
+                    volume.storage.is_some() && volume.pod.as_ref().map(|member| &member.pod) == pod
+                };
+                match volumes.values().find(|(volume, _)| is_it(volume)).cloned() {
+                    Some(known) => known,
+                    None => wanted_storage(context, subject, claimed, name)?,
                 }
-            };
-            volumes.insert(id.clone(), known);
-        }
-        let (volume, new) = &volumes[&id];
-        plan::same_driver(claim, volume)?;
-        let most = grants::most_access(context, volume)?;
-        let attachment =
-            plan::bounded(ask_driver(context, subject, claim, volume, table)?, &volume.backing, most);
+            }
+            None => {
+                let id = VolumeId { tenant: subject.tenant.clone(), name: claim.volume.clone() };
+                match volumes.get(&id).cloned() {
+                    Some(known) => known,
+                    None => wanted_volume(context, claim, &id)?,
+                }
+            }
+        };
+        timings.lap("volumes");
+        volumes.entry(volume.id.clone()).or_insert_with(|| (volume.clone(), new));
+        plan::same_driver(claim, &volume)?;
+        let most = grants::most_access(context, &volume)?;
+        let attachment = plan::bounded(ask_driver(context, subject, claim, &volume, table)?, &volume, most);
         timings.lap("plugins");
-        decided.push(Decided { claim: claim.clone(), volume: volume.clone(), new: *new, attachment });
+        let has_source = !new && has_source(claimed, claim, &volume, image)?;
+        decided.push(Decided { claim: claim.clone(), volume, new, has_source, attachment });
     }
     let answers = decided.iter().map(|one| one.attachment.clone()).collect();
     let facts = Facts {
@@ -228,6 +272,8 @@ pub(crate) fn propose(
         resolved: &claimed.resolved,
         table,
         stepped_back: &claimed.stepped_back,
+        remarks: &claimed.remarks,
+        now: Timestamp::now(),
     };
     let plan = plan::plan(&facts, decided)?;
     volhook_core::check::check(&plan, table)?;
@@ -235,6 +281,56 @@ pub(crate) fn propose(
     let volumes = volumes.into_iter().map(|(id, (volume, _))| (id, volume)).collect();
     timings.lap("plan");
     Ok(Proposal { plan, volumes, seen, answers, mark })
+}
+
+/// The volume of a claim that lies in no storage that was claimed with it: a volume of its own, or a part of some pod's
+/// storage. `true`: it has to be made.
+fn wanted_volume(context: &Context, claim: &Claim, id: &VolumeId) -> Result<(Volume, bool), Failure> {
+    match context.store.find(id) {
+        Ok(Some(volume)) => Ok((volume, false)),
+        Ok(None) => {
+            let wanted = Wanted {
+                id,
+                driver: claim.driver.as_deref(),
+                options: &claim.options,
+                labels: &claim.labels,
+                member: claim.member.as_ref(),
+            };
+            Ok((new_volume(context, &wanted)?, true))
+        }
+        Err(StoreError::IsPart { .. }) => match context.store.find_part(id).map_err(Failure::new)? {
+            Some((storage, _)) => Ok((storage, false)),
+            None => Err(Failure::new(format!("volume {id:?} was removed just now")).about(id.clone())),
+        },
+        Err(error) => Err(Failure::new(error).about(id.clone())),
+    }
+}
+
+fn wanted_storage(
+    context: &Context,
+    subject: &Subject,
+    claimed: &Claimed,
+    name: &VolumeName,
+) -> Result<(Volume, bool), Failure> {
+    let wish = claimed.storages.iter().find(|wish| wish.volume == *name);
+    let wish = wish.ok_or_else(|| Failure::internal(format!("nobody wants the storage {name:?}")))?;
+    storage::wanted(context, &subject.tenant, wish, &claimed.pod.image)
+}
+
+/// Whether the image has something for a volume that is due to get it (copy-up).
+fn has_source(claimed: &Claimed, claim: &Claim, volume: &Volume, image: &Image<'_>) -> Result<bool, Failure> {
+    // What was begun is finished, or else done away with, whatever this container wants: nobody may see it as it is.
+    if volume.copy_up == CopyUp::Begun {
+        return Ok(true);
+    }
+    let is_wanted = !claim.no_copy && claim.subpath.is_none() && volume.storage.is_none();
+    if volume.copy_up == CopyUp::Over || !is_wanted || image.is_shifted() {
+        return Ok(false);
+    }
+    match claimed.resolved.get(claim.target.as_str()) {
+        Some(Ok(Resolved { path, kind: Some(EntryKind::Directory), .. })) => image.has_content(path),
+        _ => Ok(false),
+    }
 }
 
 fn driver(context: &Context, name: &str, id: &VolumeId) -> Result<Driver, Failure> {

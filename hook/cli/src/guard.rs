@@ -35,6 +35,7 @@ use volhook_mounts::device::device_is_free;
 use volhook_mounts::process;
 use volhook_mounts::process::Process;
 use volhook_mounts::source::image_is_free;
+use volhook_volumes::StoreError;
 
 /// How long the kernel may take to write out a filesystem that was unmounted, and to let go of what it was on.
 const LETTING_GO: Duration = Duration::from_secs(5);
@@ -52,7 +53,17 @@ pub(crate) fn existing(context: &Context, id: &VolumeId) -> Result<Volume, Failu
     match context.store.find(id) {
         Ok(Some(volume)) => Ok(volume),
         Ok(None) => Err(no_such(id)),
-        Err(error) => Err(Failure::new(error).about(id.clone())),
+        Err(error) => {
+            let hint = match &error {
+                StoreError::IsPart { pod: Some(pod), .. } => Some(format!(
+                    "it lives and goes with its pod: `volhook pod inspect {pod}`, `volhook pod reset {pod}`, `volhook pod rm {pod}`"
+                )),
+                _ => None,
+            };
+            let mut failure = Failure::new(error).about(id.clone());
+            failure.hints.extend(hint);
+            Err(failure)
+        }
     }
 }
 
@@ -148,6 +159,31 @@ pub(crate) struct Hold<'a> {
 impl<'a> Hold<'a> {
     /// Takes leases on all of `needs`, or on none.
     pub(crate) fn take(context: &'a Context, command: Command, needs: &[Need<'_>]) -> Result<Self, Failure> {
+        Self::attempt(context, command, needs)?.map_err(|(table, id)| match refuse_held(&table, &id) {
+            Err(failure) => failure,
+            Ok(()) => Failure::internal(format!("volume {id:?} is in the way of itself")),
+        })
+    }
+
+    /// Takes a lease on `need`, unless somebody holds it in a way that does not go together with that: then says who.
+    pub(crate) fn take_unless_held(
+        context: &'a Context,
+        command: Command,
+        need: &Need<'_>,
+    ) -> Result<Result<Self, ContainerId>, Failure> {
+        let taken = Self::attempt(context, command, std::slice::from_ref(need))?;
+        Ok(taken.map_err(|(table, id)| {
+            let holder = table.holders(&id).map(|(grant, _)| grant.container.clone()).next();
+            holder.unwrap_or_else(|| ContainerId::of_command(command, std::process::id()))
+        }))
+    }
+
+    /// The hold, or who holds what of it.
+    fn attempt(
+        context: &'a Context,
+        command: Command,
+        needs: &[Need<'_>],
+    ) -> Result<Result<Self, (LeaseTable, VolumeId)>, Failure> {
         let volumes: Vec<VolumeId> = needs.iter().map(|need| need.volume.id.clone()).collect();
         let leases = needs.iter().map(|need| lease(need)).collect();
         let pid = std::process::id();
@@ -167,7 +203,7 @@ impl<'a> Hold<'a> {
         })?;
         for lease in &grant.leases {
             if plan::conflicts(lease, &table).next().is_some() {
-                refuse_held(&table, &lease.volume)?;
+                return Ok(Err((table, lease.volume.clone())));
             }
         }
         // Volumes are removed under this lock.
@@ -178,7 +214,7 @@ impl<'a> Hold<'a> {
             }
         }
         locked.append(grant.since, &[LeaseRecord::Granted(grant.clone())]).map_err(Failure::new)?;
-        Ok(Self { context, grant })
+        Ok(Ok(Self { context, grant }))
     }
 
     /// Whether nobody else can hold any of its volumes.

@@ -8,6 +8,7 @@ use crate::execute;
 use crate::failpoint;
 use crate::gather;
 use crate::gather::Subject;
+use crate::image::Image;
 use crate::record;
 use crate::record::Record;
 use crate::report;
@@ -116,11 +117,12 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
         mounts,
         user_namespace: spec.has_user_namespace(),
     };
-    let claimed = gather::claim(context, &subject, &rootfs, timings)?;
+    let image = Image::new(&root_path, &rootfs, &spec.annotations()?).for_users(subject.user_namespace);
+    let claimed = gather::claim(context, &subject, &rootfs, &image, timings)?;
     if claimed.claims.is_empty() {
         return execute::note_stepped_back(context, &subject, &claimed);
     }
-    let acquired = execute::acquire(context, &subject, &claimed, Some(&holder), timings);
+    let acquired = execute::acquire(context, &subject, &claimed, &image, Some(&holder), timings);
     let Some(proposal) = acquired.map_err(|failure| failure.asked(&claimed.claims))? else {
         return Ok(());
     };

@@ -8,6 +8,7 @@ use crate::gather;
 use crate::gather::Subject;
 use crate::hook::read_limited;
 use crate::hook::undone;
+use crate::image::Image;
 use crate::record;
 use crate::record::Record;
 use crate::report;
@@ -146,12 +147,13 @@ pub(crate) fn rewritten(
         mounts,
         user_namespace: spec.has_user_namespace(),
     };
-    let claimed = gather::claim(context, &subject, &rootfs, timings)?;
+    let image = Image::new(&root_path, &rootfs, &annotations).for_users(subject.user_namespace);
+    let claimed = gather::claim(context, &subject, &rootfs, &image, timings)?;
     if claimed.claims.is_empty() {
         execute::note_stepped_back(context, &subject, &claimed)?;
         return Ok(stripped.then_some(spec));
     }
-    let acquired = execute::acquire(context, &subject, &claimed, None, timings);
+    let acquired = execute::acquire(context, &subject, &claimed, &image, None, timings);
     let Some(proposal) = acquired.map_err(|failure| failure.asked(&claimed.claims))? else {
         return Err(Failure::internal("a container that has no process yet holds leases already"));
     };

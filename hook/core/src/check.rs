@@ -7,6 +7,7 @@ use crate::decision::Access;
 use crate::decision::Sharing;
 use crate::lease::LeaseTable;
 use crate::plan::Apply;
+use crate::plan::Layer;
 use crate::plan::Plan;
 use crate::plan::Stage;
 use std::collections::BTreeSet;
@@ -63,6 +64,12 @@ fn broken(plan: &Plan, table: &LeaseTable) -> Option<String> {
             return Some(format!("volume {:?} is created twice or for nobody", volume.id));
         }
     }
+    if let Some(filled) = plan.copy_up.iter().find(|filled| !leased.contains(&filled.volume)) {
+        return Some(format!("volume {:?} is filled for nobody", filled.volume));
+    }
+    if let Some(part) = plan.parts.iter().find(|planned| !leased.contains(&planned.storage)) {
+        return Some(format!("volume {:?} gets a part for nobody", part.storage));
+    }
     let mut places: Vec<Vec<&str>> = Vec::new();
     for mount in &plan.mounts {
         let at = &mount.resolved.path;
@@ -85,6 +92,12 @@ fn broken(plan: &Plan, table: &LeaseTable) -> Option<String> {
         }
         if places.iter().any(|earlier| earlier.starts_with(&parts)) {
             return Some(format!("target {at:?} would hide a mount made before it"));
+        }
+        if mount.layer == Layer::Overlay && (lease.sharing != Sharing::Exclusive || mount.subpath.is_none()) {
+            return Some(format!(
+                "volume {:?} is an overlay for several, or for the whole root",
+                mount.volume
+            ));
         }
         let live_only = mount.subpath.is_some() || mount.unseen || !mount.backing.is_directory();
         if mount.apply == Apply::Spec && (plan.stage == Stage::Live || live_only) {

@@ -8,7 +8,8 @@ use crate::config::SettingError;
 use crate::decision::Access;
 use crate::decision::MountFlags;
 use crate::decision::Pairs;
-use crate::decision::PolicyClaim;
+use crate::decision::PolicyGrant;
+use crate::decision::Population;
 use crate::names::NameError;
 use crate::names::Pod;
 use crate::names::SubPath;
@@ -80,6 +81,40 @@ pub struct Claim {
     pub flags: MountFlags,
     /// The place in a pod, for a policy's claims.
     pub member: Option<PodMember>,
+    /// The volume in which this one lies.
+    pub storage: Option<VolumeName>,
+}
+
+/// The volume that is to hold a pod's others, as its policy wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageWish {
+    /// The policy.
+    pub origin: Origin,
+    /// The pod.
+    pub pod: Pod,
+    /// The volume.
+    pub volume: VolumeName,
+    /// The driver for a new one, if the policy names one.
+    pub driver: Option<String>,
+    /// Options for a new one.
+    pub options: Pairs,
+    /// Labels for a new one.
+    pub labels: Pairs,
+    /// How the volumes in a new one are populated.
+    pub population: Population,
+    /// Whether everything in it is to be thrown away first.
+    pub renew: bool,
+}
+
+/// What a policy gives a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// What holds the claimed volumes.
+    pub storage: Option<StorageWish>,
+    /// The volumes.
+    pub claims: Vec<Claim>,
+    /// Remarks.
+    pub notes: Vec<String>,
 }
 
 /// Which policy to ask, with which settings.
@@ -304,16 +339,31 @@ pub fn from_spec_mounts(mounts: &[SpecMount]) -> Result<Vec<Claim>, ClaimError> 
 ///
 /// # Errors
 /// [`ClaimError::Policy`] naming the plugin.
-pub fn from_policy(
-    plugin: &str,
-    pod: Option<&Pod>,
-    claims: Vec<PolicyClaim>,
-) -> Result<Vec<Claim>, ClaimError> {
+pub fn from_policy(plugin: &str, pod: Option<&Pod>, grant: PolicyGrant) -> Result<Granted, ClaimError> {
     let fault = |reason: String| ClaimError::Policy { plugin: plugin.to_owned(), reason };
-    claims
+    let named = |error: NameError| fault(error.to_string());
+    let storage = grant.storage.map(|storage| {
+        let pod = pod.ok_or_else(|| fault("it wants a storage for a container without a pod".to_owned()))?;
+        if let Some(name) = duplicate(&storage.options).or_else(|| duplicate(&storage.labels)) {
+            return Err(fault(format!("{name:?} stands twice")));
+        }
+        Ok(StorageWish {
+            origin: Origin::Policy(plugin.to_owned()),
+            pod: pod.clone(),
+            volume: VolumeName::new(storage.volume).map_err(named)?,
+            driver: storage.driver,
+            options: storage.options,
+            labels: storage.labels,
+            population: storage.population,
+            renew: storage.renew,
+        })
+    });
+    let storage = storage.transpose()?;
+    let within = storage.as_ref().map(|storage| storage.volume.clone());
+    let claims = grant
+        .claims
         .into_iter()
         .map(|claim| {
-            let named = |error: NameError| fault(error.to_string());
             if let Some(name) = duplicate(&claim.options).or_else(|| duplicate(&claim.labels)) {
                 return Err(fault(format!("{name:?} stands twice")));
             }
@@ -330,9 +380,17 @@ pub fn from_policy(
                 subpath: claim.subpath.as_deref().map(SubPath::new).transpose().map_err(named)?,
                 flags: MountFlags::default(),
                 member: pod.map(|pod| PodMember { pod: pod.clone(), member: member.as_str().to_owned() }),
+                storage: within.clone(),
             })
         })
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    for (index, claim) in claims.iter().enumerate() {
+        let same = |other: &Claim| other.volume == claim.volume || other.member == claim.member;
+        if within.is_some() && (claims[..index].iter().any(same) || within.as_ref() == Some(&claim.volume)) {
+            return Err(fault(format!("volume {:?} stands twice in its storage", claim.volume.as_str())));
+        }
+    }
+    Ok(Granted { storage, claims, notes: grant.notes })
 }
 
 /// A claim that stepped back, and why.
@@ -518,6 +576,7 @@ impl Draft<'_> {
             subpath: self.subpath.map(SubPath::new).transpose().map_err(text)?,
             flags: MountFlags::default(),
             member: None,
+            storage: None,
         })
     }
 }

@@ -1,6 +1,8 @@
 //! Tests of the claim grammar and of settling claims.
 
 use super::*;
+use crate::decision::PolicyClaim;
+use crate::decision::StorageClaim;
 use proptest::prelude::*;
 
 fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -168,7 +170,47 @@ fn policy_claim(volume: &str, target: &str) -> Claim {
         subpath: Some("a/b".into()),
         no_copy: true,
     };
-    from_policy("universal", None, vec![claim]).unwrap().remove(0)
+    let grant = PolicyGrant { claims: vec![claim], ..PolicyGrant::default() };
+    from_policy("universal", None, grant).unwrap().claims.remove(0)
+}
+
+#[test]
+fn a_storage_is_a_pod_s_and_its_volumes_are_distinct() {
+    let storage = StorageClaim {
+        volume: "vol-p-storage".into(),
+        driver: None,
+        options: vec![],
+        labels: vec![],
+        population: Population::Overlay,
+        renew: false,
+    };
+    let claim = |volume: &str, member: &str| PolicyClaim {
+        volume: volume.into(),
+        member: member.into(),
+        target: "/etc".into(),
+        driver: None,
+        options: vec![],
+        labels: vec![],
+        access: Access::ReadWrite,
+        subpath: None,
+        no_copy: false,
+    };
+    let ask = |pod: Option<&Pod>, claims| {
+        let grant = PolicyGrant { storage: Some(storage.clone()), claims, notes: vec![] };
+        from_policy("universal", pod, grant)
+    };
+    let pod = Pod::new("p").unwrap();
+    let granted = ask(Some(&pod), vec![claim("a", "a"), claim("b", "b")]).unwrap();
+    assert_eq!(granted.storage.unwrap().volume.as_str(), "vol-p-storage");
+    assert!(granted.claims.iter().all(|claim| claim.storage.as_ref().unwrap().as_str() == "vol-p-storage"));
+    assert!(ask(None, vec![]).unwrap_err().to_string().contains("without a pod"));
+    for claims in [
+        vec![claim("a", "a"), claim("a", "b")],
+        vec![claim("a", "a"), claim("b", "a")],
+        vec![claim("vol-p-storage", "a")],
+    ] {
+        assert!(ask(Some(&pod), claims).unwrap_err().to_string().contains("twice"));
+    }
 }
 
 #[test]

@@ -365,6 +365,56 @@ pub struct ClaimsRequest {
     pub rootfs: Vec<RootEntry>,
     /// The settings in force: the configuration's, overridden by the annotation's.
     pub settings: Pairs,
+    /// The storage that the container's pod has already.
+    pub pod: Option<PodState>,
+    /// Why changes cannot be laid over this root filesystem; `None` where they can, and where the pod has its
+    /// storage already.
+    pub no_overlay: Option<String>,
+}
+
+/// How the volumes in a pod's storage come by what the image has at their places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Population {
+    /// The image's files are seen through the pod's changes (overlayfs).
+    Overlay,
+    /// They are copied when a volume is new.
+    Copy,
+    /// Not at all: new volumes are empty.
+    Empty,
+}
+
+impl fmt::Display for Population {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Overlay => "overlay",
+            Self::Copy => "copy",
+            Self::Empty => "empty",
+        })
+    }
+}
+
+/// Whether a container's image is the one that its pod's storage was made from, or was last brought up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageState {
+    /// It is, as far as the files show that tell images apart.
+    Same,
+    /// It is another one.
+    Changed,
+    /// Nothing tells.
+    Unknown,
+}
+
+/// A pod's storage as it is, for its policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodState {
+    /// How its volumes are populated.
+    pub population: Population,
+    /// The container's image beside that of the storage.
+    pub image: ImageState,
+    /// Whether the list of installed packages in the pod is its own, no more the image's.
+    pub installed: bool,
 }
 
 /// An entry at the top level of a container's root filesystem.
@@ -411,4 +461,32 @@ pub struct PolicyClaim {
     pub subpath: Option<String>,
     /// Whether the volume stays empty where the image has content at the target.
     pub no_copy: bool,
+}
+
+/// The volume that a policy wants to hold all volumes of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageClaim {
+    /// Its full name.
+    pub volume: String,
+    /// The driver, when it has to be created; volhook's default when `None`.
+    pub driver: Option<String>,
+    /// Options for a new one.
+    pub options: Pairs,
+    /// Labels for a new one.
+    pub labels: Pairs,
+    /// How the volumes in a new one are populated.
+    pub population: Population,
+    /// Whether everything in it is to be thrown away first.
+    pub renew: bool,
+}
+
+/// A policy's answer to [`ClaimsRequest`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyGrant {
+    /// What holds the claimed volumes; each is a volume of its own when `None`.
+    pub storage: Option<StorageClaim>,
+    /// The volumes.
+    pub claims: Vec<PolicyClaim>,
+    /// Remarks for the operator.
+    pub notes: Vec<String>,
 }

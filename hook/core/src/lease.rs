@@ -256,6 +256,35 @@ pub enum VolumeRecord {
         /// The image's size in bytes from now on.
         size: u64,
     },
+    /// A volume got what an image has at its place.
+    Populated {
+        /// The volume.
+        volume: VolumeId,
+        /// Its uuid, or that of the storage in which it lies.
+        uuid: String,
+        /// How many entries were copied; 0 where it was made empty.
+        entries: u64,
+        /// How many bytes of content.
+        bytes: u64,
+        /// The container for which it was done, if it was done for one.
+        container: Option<ContainerId>,
+    },
+    /// A volume of a pod, or a pod's whole storage, was put back to the image.
+    Reset {
+        /// The volume.
+        volume: VolumeId,
+        /// The uuid of the storage.
+        uuid: String,
+    },
+    /// A pod's storage was brought to another image.
+    Upgraded {
+        /// The storage.
+        volume: VolumeId,
+        /// Its uuid.
+        uuid: String,
+        /// The image, for people.
+        image: String,
+    },
     /// A volume got another name.
     Renamed {
         /// The volume as it was called.

@@ -11,6 +11,7 @@ pub mod claims;
 pub mod config;
 pub mod decision;
 pub mod grants;
+pub mod image;
 pub mod lease;
 pub mod mkfs;
 pub mod names;

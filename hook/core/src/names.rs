@@ -231,14 +231,27 @@ pub enum Command {
     Fsck,
     /// An image is mounted on the host; the lease lasts as long as the mount.
     Mount,
+    /// A volume is filled from an image.
+    Populate,
     /// A volume gets another name.
     Rename,
+    /// A pod's volumes are put back to the image.
+    Reset,
     /// An image gets another size.
     Resize,
 }
 
 impl Command {
-    const ALL: [Self; 6] = [Self::Clone, Self::Cp, Self::Fsck, Self::Mount, Self::Rename, Self::Resize];
+    const ALL: [Self; 8] = [
+        Self::Clone,
+        Self::Cp,
+        Self::Fsck,
+        Self::Mount,
+        Self::Populate,
+        Self::Rename,
+        Self::Reset,
+        Self::Resize,
+    ];
 
     /// Its name on the command line.
     #[must_use]
@@ -248,7 +261,9 @@ impl Command {
             Self::Cp => "cp",
             Self::Fsck => "fsck",
             Self::Mount => "mount",
+            Self::Populate => "populate",
             Self::Rename => "rename",
+            Self::Reset => "reset",
             Self::Resize => "resize",
         }
     }

@@ -4,6 +4,12 @@
 //! ([`crate::rewrite`]) or to the container's mount namespace, and [`crate::check`] looks at it once more
 //! before either happens.
 
+mod error;
+mod parts;
+
+pub use error::PlanError;
+pub use error::whom;
+
 use crate::claims::Claim;
 use crate::claims::Origin;
 use crate::claims::SteppedBack;
@@ -14,6 +20,7 @@ use crate::decision::Creation;
 use crate::decision::EntryKind;
 use crate::decision::MountFlags;
 use crate::decision::Pairs;
+use crate::decision::Population;
 use crate::decision::Sharing;
 use crate::lease::Grant;
 use crate::lease::LeaseRecord;
@@ -21,19 +28,22 @@ use crate::lease::LeaseTable;
 use crate::lease::LeasedVolume;
 use crate::lease::PlannedVolume;
 use crate::lease::compatible;
-use crate::names::Command;
 use crate::names::ContainerId;
 use crate::names::Pod;
 use crate::names::SubPath;
 use crate::names::Target;
 use crate::names::Tenant;
 use crate::names::VolumeId;
+use crate::names::VolumeName;
 use crate::names::is_below_or_at;
 use crate::resolved::Resolved;
 use crate::spec::SpecMount;
 use crate::spec::VOLHOOK_TYPE;
 use crate::spec::mount_above;
+use crate::volume::CopyUp;
+use crate::volume::Part;
 use crate::volume::PodMember;
+use crate::volume::PodStorage;
 use crate::volume::SIDECAR_FORMAT;
 use crate::volume::Volume;
 use jiff::Timestamp;
@@ -61,6 +71,37 @@ pub enum Apply {
     Inject,
 }
 
+/// What of a volume is mounted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layer {
+    /// What is in it.
+    #[default]
+    Content,
+    /// The container's root filesystem with what is in it as changes above (overlayfs).
+    Overlay,
+}
+
+/// A volume that a pod's storage gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedPart {
+    /// The storage.
+    pub storage: VolumeId,
+    /// The volume.
+    pub part: Part,
+    /// Whether the image's files are copied into it.
+    pub copy: bool,
+}
+
+/// A volume that is given what the image has at its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCopyUp {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The directory inside the root filesystem.
+    pub from: String,
+}
+
 /// One mount of the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedMount {
@@ -76,8 +117,18 @@ pub struct PlannedMount {
     pub backing: Backing,
     /// With whom the image may be mounted at the same time.
     pub sharing: Sharing,
-    /// The part of the volume to mount, and what to create there if it is missing.
+    /// The name of the pod's volume that this is, where `volume` is the pod's storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<VolumeName>,
+    /// What of the volume is mounted.
+    #[serde(default)]
+    pub layer: Layer,
+    /// The part of that to mount, and what to create there if it is missing.
     pub subpath: Option<(SubPath, EntryKind)>,
+    /// Mounts of the spec below the target, by where they are inside the root filesystem, that do not appear on top of
+    /// this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub covers: Vec<String>,
     /// Whether the container may write.
     pub access: Access,
     /// Restrictions.
@@ -90,6 +141,17 @@ pub struct PlannedMount {
     pub unseen: bool,
 }
 
+impl PlannedMount {
+    /// The volume as people call it: the pod's volume rather than the storage in which that lies.
+    #[must_use]
+    pub fn shown(&self) -> VolumeId {
+        match &self.part {
+            Some(name) => VolumeId { tenant: self.volume.tenant.clone(), name: name.clone() },
+            None => self.volume.clone(),
+        }
+    }
+}
+
 /// A remark for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
@@ -99,7 +161,7 @@ pub struct Note {
     pub text: String,
 }
 
-/// What will be done for one container, in this order: create, lease, mount.
+/// What will be done for one container, in this order: create, fill, lease, mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Identifies this attempt to start the container.
@@ -114,6 +176,12 @@ pub struct Plan {
     pub pod: Option<Pod>,
     /// Volumes to create.
     pub create: Vec<Volume>,
+    /// Volumes of the pod that its storage gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PlannedPart>,
+    /// Volumes to fill from the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copy_up: Vec<PlannedCopyUp>,
     /// Leases to take, one for each volume.
     pub leases: Vec<LeasedVolume>,
     /// Mounts, parents before what is nested in them.
@@ -136,11 +204,15 @@ impl Plan {
             let lease = self.leases.iter().find(|lease| lease.volume == mount.volume)?;
             Some(PlannedVolume {
                 origin: mount.origin.clone(),
-                volume: mount.volume.clone(),
+                volume: mount.shown(),
                 driver: lease.driver.clone(),
                 target: mount.target.clone(),
                 path: (mount.resolved.path != mount.target.as_str()).then(|| mount.resolved.path.clone()),
-                subpath: mount.subpath.as_ref().map(|(path, _)| path.clone()),
+                subpath: mount
+                    .subpath
+                    .as_ref()
+                    .filter(|_| mount.part.is_none())
+                    .map(|(path, _)| path.clone()),
                 access: mount.access,
                 sharing: mount.sharing,
                 apply: mount.apply,
@@ -171,6 +243,8 @@ pub struct Decided {
     pub volume: Volume,
     /// Whether it has to be created.
     pub new: bool,
+    /// Whether the image has something at its place that it may still be given.
+    pub has_source: bool,
     /// What the driver granted.
     pub attachment: Attachment,
 }
@@ -198,98 +272,10 @@ pub struct Facts<'a> {
     pub table: &'a LeaseTable,
     /// Claims that stepped back.
     pub stepped_back: &'a [SteppedBack],
-}
-
-/// Why no plan can be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// The target leads nowhere inside the root filesystem.
-    #[error("target {target:?} of volume {volume:?} cannot be used: {reason}")]
-    Target {
-        /// The volume.
-        volume: VolumeId,
-        /// The target.
-        target: Target,
-        /// Why not.
-        reason: String,
-    },
-    /// The volume exists with another driver than the claim names.
-    #[error("volume {volume:?} has driver {has}, and {claim} asks for driver {wants}")]
-    OtherDriver {
-        /// The volume.
-        volume: VolumeId,
-        /// The driver that it has.
-        has: String,
-        /// The driver that was asked for.
-        wants: String,
-        /// The claim.
-        claim: String,
-    },
-    /// Someone else holds it.
-    #[error("volume {volume:?} is held {} by {} (driver {driver})", held_how(*sharing), whom(container))]
-    Busy {
-        /// The volume.
-        volume: VolumeId,
-        /// Its driver.
-        driver: String,
-        /// The holder.
-        container: ContainerId,
-        /// How it is held.
-        sharing: Sharing,
-    },
-}
-
-/// A holder in words.
-#[must_use]
-pub fn whom(container: &ContainerId) -> String {
-    match container.command() {
-        Some((command, pid)) => format!("`volhook volume {}` (process {pid})", command.as_str()),
-        None => format!("container {container:?}"),
-    }
-}
-
-fn held_how(sharing: Sharing) -> &'static str {
-    match sharing {
-        Sharing::Exclusive => "exclusively",
-        Sharing::SingleWriter => "by its one writer,",
-        Sharing::Shared => "in common",
-    }
-}
-
-impl PlanError {
-    /// What a person can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Busy { sharing: Sharing::SingleWriter, .. } => {
-                Some("stop that container, or claim the volume with readonly".to_owned())
-            }
-            Self::Busy { container, .. } if container.command().is_some() => Some(
-                match container.command() {
-                    Some((Command::Mount, _)) => "`volhook volume umount` gives it back",
-                    _ => "try again when that command is done",
-                }
-                .to_owned(),
-            ),
-            Self::Busy { .. } => {
-                Some("stop that container, or use driver local for a volume that containers share".to_owned())
-            }
-            Self::OtherDriver { has, .. } => {
-                Some(format!("claim it with driver {has} or without one, or choose another name"))
-            }
-            Self::Target { .. } => None,
-        }
-    }
-
-    /// The volume at fault.
-    #[must_use]
-    pub fn volume(&self) -> &VolumeId {
-        match self {
-            Self::Target { volume, .. } | Self::OtherDriver { volume, .. } | Self::Busy { volume, .. } => {
-                volume
-            }
-        }
-    }
+    /// Remarks of the policies.
+    pub remarks: &'a [String],
+    /// The time.
+    pub now: Timestamp,
 }
 
 /// The record of a volume that a driver agreed to create.
@@ -303,6 +289,10 @@ pub fn new_volume(
     uuid: String,
     now: Timestamp,
 ) -> Volume {
+    let copy_up = match creation.backing {
+        Backing::Directory(_) | Backing::Image(_) => CopyUp::Due,
+        Backing::Tmpfs(_) | Backing::HostPath(_) | Backing::Device(_) => CopyUp::Over,
+    };
     Volume {
         format: SIDECAR_FORMAT,
         renamed_from: None,
@@ -315,6 +305,8 @@ pub fn new_volume(
         limit: creation.limit,
         sharing: creation.sharing,
         pod: member.cloned(),
+        storage: None,
+        copy_up,
         created: now,
     }
 }
@@ -348,12 +340,14 @@ pub fn conflicts<'a>(
 
 /// The error that says who is in the way.
 #[must_use]
-pub fn busy(grant: &Grant, held: &LeasedVolume) -> PlanError {
+pub fn busy(plan: &Plan, grant: &Grant, held: &LeasedVolume) -> PlanError {
+    let is_overlay = |mount: &PlannedMount| mount.volume == held.volume && mount.layer == Layer::Overlay;
     PlanError::Busy {
         volume: held.volume.clone(),
         driver: held.driver.clone(),
         container: grant.container.clone(),
         sharing: held.sharing,
+        overlay: plan.mounts.iter().any(is_overlay),
     }
 }
 
@@ -369,6 +363,8 @@ pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError>
         tenant: facts.tenant.clone(),
         pod: facts.pod.cloned(),
         create: Vec::new(),
+        parts: Vec::new(),
+        copy_up: Vec::new(),
         leases: Vec::new(),
         mounts: Vec::new(),
         notes: notes(facts, &decided),
@@ -377,19 +373,32 @@ pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError>
     for one in decided {
         let id = one.volume.id.clone();
         let access = narrower(one.claim.access, one.attachment.access);
-        let mount = plan_mount(facts, &spec_mounts, &one, access)?;
+        let mut mount = plan_mount(facts, &spec_mounts, &one, access)?;
         add_lease(&mut plan.leases, &one, access);
+        let part = match &one.volume.storage {
+            Some(storage) => {
+                mount.covers = parts::covers(&mount, &spec_mounts);
+                parts::plan_part(facts, &one, storage, &mut mount)?
+            }
+            None => None,
+        };
+        let is_held = facts.table.holders(&id).next().is_some();
+        if one.has_source && !is_held && plan.copy_up.iter().all(|planned| planned.volume != id) {
+            plan.copy_up.push(PlannedCopyUp { volume: id.clone(), from: mount.resolved.path.clone() });
+        }
         if one.new && plan.create.iter().all(|volume| volume.id != id) {
             plan.create.push(one.volume);
         }
+        plan.parts.extend(part);
         plan.mounts.push(mount);
     }
     for lease in &plan.leases {
         if let Some((grant, held)) = conflicts(lease, facts.table).next() {
-            return Err(busy(grant, held));
+            return Err(busy(&plan, grant, held));
         }
     }
     sort(&mut plan.mounts);
+    parts::made_with_their_storage(&mut plan);
     Ok(plan)
 }
 
@@ -401,7 +410,12 @@ fn notes(facts: &Facts<'_>, decided: &[Decided]) -> Vec<Note> {
     let drivers = decided.iter().flat_map(|one| {
         one.attachment.notes.iter().map(|text| Note { volume: one.volume.id.clone(), text: text.clone() })
     });
-    back.chain(drivers).collect()
+    let storages = decided.iter().filter(|one| one.volume.storage.is_some());
+    let about = storages.map(|one| &one.volume.id).next();
+    let remarks = about.into_iter().flat_map(|volume| {
+        facts.remarks.iter().map(|text| Note { volume: volume.clone(), text: text.clone() })
+    });
+    remarks.chain(back).chain(drivers).collect()
 }
 
 /// The spec's mounts with where they really are, without those that only stand for a volume.
@@ -459,7 +473,10 @@ fn plan_mount(
         resolved,
         backing: one.volume.backing.clone(),
         sharing: one.attachment.sharing,
+        part: None,
+        layer: Layer::Content,
         subpath: one.claim.subpath.clone().map(|path| (path, kind)),
+        covers: Vec::new(),
         access,
         flags: union(one.claim.flags, one.attachment.flags),
         apply: if in_spec { Apply::Spec } else { Apply::Inject },
@@ -545,14 +562,17 @@ pub fn look_again(
     let spec_mounts = placed(mounts, resolved);
     for mount in plan.mounts.iter_mut().filter(|mount| mount.unseen) {
         let found = resolved.get(mount.target.as_str());
-        let placed = place(found, mount.subpath.is_some(), &spec_mounts);
+        let is_part = mount.part.is_some();
+        let placed = place(found, mount.subpath.is_some() && !is_part, &spec_mounts);
         let (resolved, kind) = placed.map_err(|reason| PlanError::Target {
             volume: mount.volume.clone(),
             target: mount.target.clone(),
             reason,
         })?;
         mount.resolved = resolved;
-        if let Some((_, planned)) = &mut mount.subpath {
+        if let Some((_, planned)) = &mut mount.subpath
+            && !is_part
+        {
             *planned = kind;
         }
         mount.unseen = false;
@@ -585,10 +605,14 @@ fn add_lease(leases: &mut Vec<LeasedVolume>, one: &Decided, access: Access) {
     });
 }
 
-/// What a driver granted, within what volhook itself allows: `most` access, and a device for one holder only.
+/// What a driver granted, within what volhook itself allows: `most` access, and a device or an overlay for one holder
+/// only, because the kernel shares neither.
 #[must_use]
-pub fn bounded(granted: Attachment, backing: &Backing, most: Access) -> Attachment {
-    let sharing = if matches!(backing, Backing::Device(_)) { Sharing::Exclusive } else { granted.sharing };
+pub fn bounded(granted: Attachment, volume: &Volume, most: Access) -> Attachment {
+    let is_overlay = |storage: &PodStorage| storage.population == Population::Overlay;
+    let alone =
+        matches!(volume.backing, Backing::Device(_)) || volume.storage.as_ref().is_some_and(is_overlay);
+    let sharing = if alone { Sharing::Exclusive } else { granted.sharing };
     Attachment { access: narrower(most, granted.access), sharing, ..granted }
 }
 

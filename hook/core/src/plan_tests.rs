@@ -63,6 +63,8 @@ impl Case {
             resolved: &self.resolved,
             table: &self.table,
             stepped_back: &[],
+            remarks: &[],
+            now: Timestamp::UNIX_EPOCH,
         };
         let plan = plan(&facts, decided)?;
         check(&plan, &self.table).unwrap();
@@ -94,7 +96,7 @@ fn decide(claim: Claim, sharing: Sharing) -> Decided {
     );
     let attachment =
         Attachment { access: Access::ReadWrite, sharing, flags: MountFlags::default(), notes: vec![] };
-    Decided { claim, volume, new: true, attachment }
+    Decided { claim, volume, new: true, has_source: false, attachment }
 }
 
 fn held(volume: &str, access: Access, sharing: Sharing) -> LeaseTable {

@@ -62,7 +62,7 @@ fn decided(claims: Vec<Claim>) -> Vec<Decided> {
                 "u".into(),
                 jiff::Timestamp::UNIX_EPOCH,
             );
-            Decided { claim, volume, new: true, attachment }
+            Decided { claim, volume, new: true, has_source: false, attachment }
         })
         .collect()
 }
@@ -92,6 +92,8 @@ fn plan_and_apply(spec: &mut Spec, attempt: &str, targets: &[String]) -> Option<
         resolved: &resolved,
         table: &LeaseTable::default(),
         stepped_back: &[],
+        remarks: &[],
+        now: jiff::Timestamp::UNIX_EPOCH,
     };
     let plan = plan(&facts, decided(claims)).unwrap();
     crate::check::check(&plan, &LeaseTable::default()).unwrap();

@@ -2,8 +2,11 @@
 
 use crate::decision::Backing;
 use crate::decision::Pairs;
+use crate::decision::Population;
 use crate::decision::Sharing;
+use crate::image::ImageIdentity;
 use crate::names::Pod;
+use crate::names::Target;
 use crate::names::VolumeId;
 use crate::names::VolumeName;
 use jiff::Timestamp;
@@ -40,6 +43,12 @@ pub struct Volume {
     pub sharing: Option<Sharing>,
     /// The pod whose volume it is, if any.
     pub pod: Option<PodMember>,
+    /// What lies in it, where it holds the volumes of a pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<PodStorage>,
+    /// Whether it may still be given what an image has at its place.
+    #[serde(default, skip_serializing_if = "CopyUp::is_over")]
+    pub copy_up: CopyUp,
     /// When it was created.
     pub created: Timestamp,
 }
@@ -51,4 +60,97 @@ pub struct PodMember {
     pub pod: Pod,
     /// Which of the pod's volumes it is, such as `etc`.
     pub member: String,
+}
+
+/// What a volume that holds all of a pod's volumes consists of. In its top directory are `upper` and `work` of the
+/// overlay over the container's whole root filesystem, or `files`, which has the parts at their paths in that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodStorage {
+    /// How its parts come by what the image has.
+    pub population: Population,
+    /// The pod's volumes.
+    pub parts: Vec<Part>,
+    /// The image that it was made from, or last brought up to.
+    pub image: Option<ImageIdentity>,
+    /// Another image with which a start was refused, for a person to accept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<Offer>,
+}
+
+/// An image that a pod was refused with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The image.
+    pub image: ImageIdentity,
+    /// Where the host had it: a root filesystem, which may be gone by now.
+    pub rootfs: String,
+}
+
+impl PodStorage {
+    /// The part that is this member of the pod.
+    #[must_use]
+    pub fn member(&self, member: &str) -> Option<&Part> {
+        self.parts.iter().find(|part| part.member == member)
+    }
+}
+
+/// A volume of a pod: a directory of the pod's storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its name, as that of any volume.
+    pub name: VolumeName,
+    /// Which of the pod's volumes it is, such as `etc`.
+    pub member: String,
+    /// Where it is in the root filesystem, without symlinks: `/usr/lib` where the image has a link `/lib` to it.
+    pub path: Target,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// What a pod's storage is called among the pod's members.
+pub const STORAGE: &str = "storage";
+
+/// The folder of a storage in which its parts lie that are no overlay.
+pub const FILES: &str = "files";
+
+/// The folder of a storage in which the changes of an overlay lie.
+pub const UPPER: &str = "upper";
+
+impl Part {
+    /// Where it is in its storage, or in the overlay over the root filesystem.
+    #[must_use]
+    pub fn place(&self, population: Population) -> String {
+        place_of(&self.path, population)
+    }
+}
+
+/// Where what is at `path` in the root filesystem is in a pod's storage, or in the overlay.
+#[must_use]
+pub fn place_of(path: &Target, population: Population) -> String {
+    let relative = path.as_str().trim_start_matches('/');
+    match population {
+        Population::Overlay => relative.to_owned(),
+        Population::Copy | Population::Empty => format!("{FILES}/{relative}"),
+    }
+}
+
+/// How far a volume is with getting what an image has at its place (copy-up).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyUp {
+    /// It is over, or was never wanted.
+    #[default]
+    Over,
+    /// Its first container with something to copy gives it that, if it is still empty then.
+    Due,
+    /// Somebody began to copy into its filesystem and was not seen to end: what is there is nobody's.
+    Begun,
+}
+
+impl CopyUp {
+    /// Whether nothing is to be done any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        *self == Self::Over
+    }
 }

@@ -256,7 +256,7 @@ impl BundleBuilder {
         self.entry(path, Entry::Directory)
     }
 
-    /// Adds a file to the root filesystem, in place of one that may be there.
+    /// Adds a file to the root filesystem; a file or an empty directory of that name gives way to it.
     pub fn file(self, path: &str, content: &str) -> Self {
         self.entry(path, Entry::File(content.to_owned()))
     }
@@ -398,8 +398,10 @@ fn write_entry(path: &Path, entry: &Entry) -> Result<()> {
     match entry {
         Entry::Directory => fs::create_dir_all(path)?,
         Entry::File(content) => {
-            // One of Debian's may be a link to the original's.
-            if path.is_file() {
+            if path.is_dir() {
+                fs::remove_dir(path)?;
+            } else if path.is_file() {
+                // One of Debian's may be a link to the original's.
                 fs::remove_file(path)?;
             }
             fs::write(path, content)?;

@@ -47,6 +47,9 @@ pub struct Injection {
     pub read_only: bool,
     /// Restrictions asked for.
     pub flags: MountFlags,
+    /// Mounts of the container below the target, by their paths inside the root filesystem, that stay covered. The
+    /// others are moved on top of the volume, also those inside a covered one.
+    pub covers: Vec<String>,
 }
 
 /// What [`inject`] did.
@@ -184,7 +187,7 @@ impl Session {
             });
         }
 
-        let nested = self.open_nested(&target, &absolute, covered.mount, &place)?;
+        let nested = self.open_nested(&injection, &absolute, covered.mount, &place)?;
         self.check_users(&target, &injection.mount)?;
         for nested in &nested {
             self.make_mount_point(&target, &injection.mount, nested)?;
@@ -246,15 +249,23 @@ impl Session {
         .map_err(|source| Error::MakeMountPoint { target: target.to_owned(), source })
     }
 
-    /// Opens the mounts that the volume would hide.
+    /// Opens the mounts that the volume would hide and is not meant to.
     fn open_nested(
         &self,
-        target: &str,
+        injection: &Injection,
         absolute: &Path,
         on: u64,
         place: &OwnedFd,
     ) -> Result<Vec<Nested>, Error> {
-        mountinfo::visible_below(&self.mounts, on, absolute)
+        let target = &injection.target.path;
+        let covered: Vec<PathBuf> =
+            injection.covers.iter().map(|path| self.path.join(relative(path))).collect();
+        let mut wanted = mountinfo::visible_below(&self.mounts, on, absolute);
+        while let Some(index) = wanted.iter().position(|mount| covered.contains(&mount.mount_point)) {
+            let mount = wanted.remove(index);
+            wanted.extend(mountinfo::visible_below(&self.mounts, mount.id, &mount.mount_point));
+        }
+        wanted
             .into_iter()
             .map(|mount| {
                 let failed = |source| Error::MoveNested {

@@ -141,7 +141,7 @@ impl Container {
 
     pub(crate) fn injection(&self, mount: Detached, target: &str) -> Injection {
         let target = self.rootfs().resolve(&Target::new(target).unwrap()).unwrap();
-        Injection { mount, target, read_only: false, flags: MountFlags::default() }
+        Injection { mount, target, read_only: false, flags: MountFlags::default(), covers: Vec::new() }
     }
 
     pub(crate) fn inject(&self, injections: Vec<Injection>) -> Result<Injected, Error> {

@@ -97,6 +97,26 @@ fn privileged_mounts_below_the_target_stay_on_top() {
     );
 }
 
+/// An engine's anonymous volume for a database below a pod's own /var, and what a user has mounted in both.
+#[test]
+fn privileged_mounts_can_stay_covered_and_what_is_inside_them_is_moved_on_top() {
+    private_host();
+    let container = Container::start(
+        "mkdir -p $ROOT/var/lib/db $ROOT/var/www",
+        "mount -t tmpfs anonymous $ROOT/var/lib/db; echo lost >$ROOT/var/lib/db/rows
+         mkdir -p $ROOT/var/lib/db/conf
+         mount -t tmpfs users $ROOT/var/lib/db/conf; echo kept >$ROOT/var/lib/db/conf/file
+         mount -t tmpfs www $ROOT/var/www; echo www >$ROOT/var/www/file",
+    );
+    let volume = container.volume("volume");
+    let injection = container.injection(directory(&volume), "/var");
+    container.inject(vec![Injection { covers: vec!["/var/lib/db".to_owned()], ..injection }]).unwrap();
+    std::fs::write(container.path("/var/lib/db/rows"), "persistent").unwrap();
+    assert_eq!(std::fs::read_to_string(volume.join("lib/db/rows")).unwrap(), "persistent");
+    assert_eq!(container.read("/var/lib/db/conf/file"), "kept\n");
+    assert_eq!(container.read("/var/www/file"), "www\n");
+}
+
 #[test]
 fn privileged_the_uppermost_of_stacked_mounts_stays_on_top() {
     private_host();

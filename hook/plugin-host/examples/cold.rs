@@ -46,9 +46,15 @@ fn once() -> Result<(Duration, Duration)> {
     let driver = host.driver("local")?;
     let load = begin.elapsed();
     let container = ContainerInfo { id: "c1".into(), tenant: "default".into(), pod: Some("p".into()) };
-    let request = ClaimsRequest { container: container.clone(), rootfs: Vec::new(), settings: Vec::new() };
+    let request = ClaimsRequest {
+        container: container.clone(),
+        rootfs: Vec::new(),
+        settings: Vec::new(),
+        pod: None,
+        no_overlay: None,
+    };
     let claims = policy.claims(&request)?.map_err(|refusal| refusal.reason)?;
-    for claim in claims {
+    for claim in claims.claims {
         let request = AttachRequest {
             volume: claim.volume,
             options: Vec::new(),

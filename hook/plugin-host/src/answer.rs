@@ -11,7 +11,7 @@ use volhook_core::decision::Directory;
 use volhook_core::decision::OptionKind;
 use volhook_core::decision::Pairs;
 use volhook_core::decision::PluginInfo;
-use volhook_core::decision::PolicyClaim;
+use volhook_core::decision::PolicyGrant;
 use volhook_core::decision::Refusal;
 use volhook_core::names::SubPath;
 use volhook_core::names::Target;
@@ -183,9 +183,17 @@ pub(crate) fn attachment(mut attachment: Attachment, asked: &AttachRequest) -> R
 }
 
 /// Checks an answer to `claims`.
-pub(crate) fn claims(claims: Vec<PolicyClaim>) -> Result<Vec<PolicyClaim>, Fault> {
-    count("claims", claims.len(), MAX_CLAIMS)?;
-    for claim in &claims {
+pub(crate) fn grant(mut grant: PolicyGrant) -> Result<PolicyGrant, Fault> {
+    count("claims", grant.claims.len(), MAX_CLAIMS)?;
+    if let Some(storage) = &grant.storage {
+        name("the storage", &storage.volume)?;
+        if let Some(driver) = &storage.driver {
+            name("the driver", driver)?;
+        }
+        pairs("options", &storage.options)?;
+        pairs("labels", &storage.labels)?;
+    }
+    for claim in &grant.claims {
         name("the volume", &claim.volume)?;
         name("the member", &claim.member)?;
         if let Some(driver) = &claim.driver {
@@ -198,7 +206,8 @@ pub(crate) fn claims(claims: Vec<PolicyClaim>) -> Result<Vec<PolicyClaim>, Fault
             SubPath::new(subpath).map_err(|error| Fault::Nonsense(error.to_string()))?;
         }
     }
-    Ok(claims)
+    grant.notes = notes(grant.notes)?;
+    Ok(grant)
 }
 
 /// Makes a refusal fit to print.

@@ -72,10 +72,10 @@ impl Policy {
         &self,
         store: &mut Store<Limits>,
         request: &core::ClaimsRequest,
-    ) -> wasmtime::Result<Result<Vec<core::PolicyClaim>, core::Refusal>> {
+    ) -> wasmtime::Result<Result<core::PolicyGrant, core::Refusal>> {
         let plugin = self.0.instantiate(&mut *store)?;
         let answer = plugin.volhook_plugin_policy().call_claims(store, &request.into())?;
-        Ok(answer.map(|claims| claims.into_iter().map(Into::into).collect()).map_err(Into::into))
+        Ok(answer.map(Into::into).map_err(Into::into))
     }
 }
 
@@ -280,7 +280,53 @@ impl From<&core::ClaimsRequest> for policy::ClaimsRequest {
             container: (&request.container).into(),
             rootfs: request.rootfs.iter().map(Into::into).collect(),
             settings: request.settings.clone(),
+            pod: request.pod.as_ref().map(Into::into),
+            no_overlay: request.no_overlay.clone(),
             more: Vec::new(),
+        }
+    }
+}
+
+impl From<&core::PodState> for policy::PodState {
+    fn from(state: &core::PodState) -> Self {
+        let population = match state.population {
+            core::Population::Overlay => policy::Population::Overlay,
+            core::Population::Copy => policy::Population::Copy,
+            core::Population::Empty => policy::Population::Empty,
+        };
+        let image = match state.image {
+            core::ImageState::Same => policy::ImageState::Same,
+            core::ImageState::Changed => policy::ImageState::Changed,
+            core::ImageState::Unknown => policy::ImageState::Unknown,
+        };
+        Self { population, image, installed: state.installed, more: Vec::new() }
+    }
+}
+
+impl From<policy::Grant> for core::PolicyGrant {
+    fn from(grant: policy::Grant) -> Self {
+        Self {
+            storage: grant.storage.map(Into::into),
+            claims: grant.claims.into_iter().map(Into::into).collect(),
+            notes: grant.notes,
+        }
+    }
+}
+
+impl From<policy::Storage> for core::StorageClaim {
+    fn from(storage: policy::Storage) -> Self {
+        let population = match storage.population {
+            policy::Population::Overlay => core::Population::Overlay,
+            policy::Population::Copy => core::Population::Copy,
+            policy::Population::Empty => core::Population::Empty,
+        };
+        Self {
+            volume: storage.volume,
+            driver: storage.driver,
+            options: storage.options,
+            labels: storage.labels,
+            population,
+            renew: storage.renew,
         }
     }
 }

@@ -27,7 +27,7 @@ use volhook_core::decision::CreateRequest;
 use volhook_core::decision::Creation;
 use volhook_core::decision::PluginInfo;
 use volhook_core::decision::PluginKind;
-use volhook_core::decision::PolicyClaim;
+use volhook_core::decision::PolicyGrant;
 use volhook_core::decision::Refusal;
 use volhook_core::names::shorten;
 use wasmtime::Engine;
@@ -345,12 +345,12 @@ impl Policy {
     ///
     /// # Errors
     /// [`PluginError::Fault`] when it gives no usable answer.
-    pub fn claims(&self, request: &ClaimsRequest) -> Result<Result<Vec<PolicyClaim>, Refusal>, PluginError> {
+    pub fn claims(&self, request: &ClaimsRequest) -> Result<Result<PolicyGrant, Refusal>, PluginError> {
         self.0.call(
             "claims",
             |policy, store| policy.claims(store, request),
             |answer| match answer {
-                Ok(claims) => answer::claims(claims).map(Ok),
+                Ok(grant) => answer::grant(grant).map(Ok),
                 Err(refusal) => Ok(Err(answer::refusal(refusal))),
             },
         )

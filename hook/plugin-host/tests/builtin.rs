@@ -206,7 +206,32 @@ fn backing(native: driver::Backing) -> Backing {
     }
 }
 
-fn native_claims<P: Policy>(request: &core::ClaimsRequest) -> Result<Vec<core::PolicyClaim>, core::Refusal> {
+fn native_claims<P: Policy>(request: &core::ClaimsRequest) -> Result<core::PolicyGrant, core::Refusal> {
+    let entry_kind = |kind| match kind {
+        core::EntryKind::Directory => policy::EntryKind::Directory,
+        core::EntryKind::File => policy::EntryKind::File,
+        core::EntryKind::Symlink => policy::EntryKind::Symlink,
+        core::EntryKind::Other => policy::EntryKind::Other,
+    };
+    let rootfs = request.rootfs.iter().map(|entry| policy::RootEntry {
+        name: entry.name.clone(),
+        kind: entry_kind(entry.kind),
+        more: Vec::new(),
+    });
+    let pod = request.pod.map(|state| policy::PodState {
+        population: match state.population {
+            core::Population::Overlay => policy::Population::Overlay,
+            core::Population::Copy => policy::Population::Copy,
+            core::Population::Empty => policy::Population::Empty,
+        },
+        image: match state.image {
+            core::ImageState::Same => policy::ImageState::Same,
+            core::ImageState::Changed => policy::ImageState::Changed,
+            core::ImageState::Unknown => policy::ImageState::Unknown,
+        },
+        installed: state.installed,
+        more: Vec::new(),
+    });
     let request = policy::ClaimsRequest {
         container: policy::ContainerInfo {
             id: request.container.id.clone(),
@@ -214,28 +239,44 @@ fn native_claims<P: Policy>(request: &core::ClaimsRequest) -> Result<Vec<core::P
             pod: request.container.pod.clone(),
             more: Vec::new(),
         },
-        rootfs: Vec::new(),
+        rootfs: rootfs.collect(),
         settings: request.settings.clone(),
+        pod,
+        no_overlay: request.no_overlay.clone(),
         more: Vec::new(),
     };
+    let claim = |claim: policy::Claim| core::PolicyClaim {
+        volume: claim.volume,
+        member: claim.member,
+        target: claim.target,
+        driver: claim.driver,
+        options: claim.options,
+        labels: claim.labels,
+        access: match claim.access {
+            policy::Access::ReadOnly => Access::ReadOnly,
+            policy::Access::ReadWrite => Access::ReadWrite,
+        },
+        subpath: claim.subpath,
+        no_copy: claim.no_copy,
+    };
+    let storage = |storage: policy::Storage| core::StorageClaim {
+        volume: storage.volume,
+        driver: storage.driver,
+        options: storage.options,
+        labels: storage.labels,
+        population: match storage.population {
+            policy::Population::Overlay => core::Population::Overlay,
+            policy::Population::Copy => core::Population::Copy,
+            policy::Population::Empty => core::Population::Empty,
+        },
+        renew: storage.renew,
+    };
     match P::claims(request) {
-        Ok(claims) => Ok(claims
-            .into_iter()
-            .map(|claim| core::PolicyClaim {
-                volume: claim.volume,
-                member: claim.member,
-                target: claim.target,
-                driver: claim.driver,
-                options: claim.options,
-                labels: claim.labels,
-                access: match claim.access {
-                    policy::Access::ReadOnly => Access::ReadOnly,
-                    policy::Access::ReadWrite => Access::ReadWrite,
-                },
-                subpath: claim.subpath,
-                no_copy: claim.no_copy,
-            })
-            .collect()),
+        Ok(grant) => Ok(core::PolicyGrant {
+            storage: grant.storage.map(storage),
+            claims: grant.claims.into_iter().map(claim).collect(),
+            notes: grant.notes,
+        }),
         Err(refusal) => Err(core::Refusal { reason: refusal.reason, hint: refusal.hint }),
     }
 }
@@ -286,6 +327,8 @@ proptest! {
             container: container(None),
             rootfs: Vec::new(),
             settings: vec![("claims.one".to_owned(), format!("source={volume},{rest}"))],
+            pod: None,
+            no_overlay: None,
         };
         let native = native_claims::<volhook_rules::Rules>(&request);
         match (host().policy("rules").unwrap().claims(&request), native) {
@@ -318,18 +361,50 @@ proptest! {
     #[test]
     fn universal_claims_as_it_does_natively(
         pod in prop::option::of("[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}"),
-        prefix in prop::option::of("[a-zA-Z0-9_/.-]{0,20}"),
-        entries in prop::collection::vec("[a-z]{1,20}", 0..30),
+        template in prop::option::of(prop_oneof!["[a-z]{0,9}-\\{pod\\}-\\{name\\}", "[a-zA-Z0-9_/.-]{0,20}"]),
+        entries in prop::collection::vec(("[a-z]{1,9}|\\PC{1,9}", 0..4_u8), 0..30),
+        settings in prop::collection::vec((0..4_usize, 0..9_usize), 0..4),
+        state in prop::option::of((0..3_u8, 0..3_u8, any::<bool>())),
+        no_overlay in prop::option::of("[a-z ]{1,20}"),
     ) {
+        let kind = |number| match number {
+            0 => core::EntryKind::Directory,
+            1 => core::EntryKind::File,
+            2 => core::EntryKind::Symlink,
+            _ => core::EntryKind::Other,
+        };
+        let keys = ["set", "population", "on-no-overlay", "on-image-change"];
+        let values = ["full", "eight", "overlay", "copy", "empty", "refuse", "follow", "reset", "nine"];
+        let mut settings: Vec<(String, String)> =
+            settings.iter().map(|(key, value)| (keys[*key].to_owned(), values[*value].to_owned())).collect();
+        settings.extend(template.map(|template| ("name".to_owned(), template)));
         let request = core::ClaimsRequest {
             container: container(pod),
             rootfs: entries
                 .into_iter()
-                .map(|name| core::RootEntry { name, kind: core::EntryKind::Directory })
+                .map(|(name, number)| core::RootEntry { name, kind: kind(number) })
                 .collect(),
-            settings: prefix.map(|prefix| ("prefix".to_owned(), prefix)).into_iter().collect(),
+            settings,
+            pod: state.map(|(population, image, installed)| core::PodState {
+                population: [core::Population::Overlay, core::Population::Copy, core::Population::Empty]
+                    [usize::from(population)],
+                image: [core::ImageState::Same, core::ImageState::Changed, core::ImageState::Unknown]
+                    [usize::from(image)],
+                installed,
+            }),
+            no_overlay,
         };
-        let sandboxed = host().policy("universal").unwrap().claims(&request).unwrap();
-        prop_assert_eq!(sandboxed, native_claims::<volhook_universal::Universal>(&request));
+        let native = native_claims::<volhook_universal::Universal>(&request);
+        match (host().policy("universal").unwrap().claims(&request), native) {
+            (Ok(Err(sandboxed)), Err(native)) => prop_assert_eq!(sandboxed.hint, native.hint),
+            (Ok(Ok(sandboxed)), Ok(native)) => {
+                // Notes that quote names of the image are made printable on the way.
+                prop_assert_eq!(sandboxed.notes.len(), native.notes.len());
+                prop_assert_eq!((sandboxed.storage, sandboxed.claims), (native.storage, native.claims));
+            }
+            // A target that volhook has a grammar for is the host's to refuse.
+            (Err(error), _) => prop_assert!(error.to_string().contains("universal"), "{}", error),
+            (sandboxed, native) => prop_assert!(false, "{:?} is not {:?}", sandboxed, native),
+        }
     }
 }

@@ -167,7 +167,13 @@ fn more_access_than_was_asked_for() {
 #[test]
 fn a_target_outside_the_container() {
     let (_folder, host) = with_installed("escape");
-    let request = ClaimsRequest { container: container(), rootfs: Vec::new(), settings: Vec::new() };
+    let request = ClaimsRequest {
+        container: container(),
+        rootfs: Vec::new(),
+        settings: Vec::new(),
+        pod: None,
+        no_overlay: None,
+    };
     let error = host.policy("escape").unwrap().claims(&request).unwrap_err();
     assert!(error.to_string().starts_with("plugin \"escape\" failed in claims: "), "{error}");
     assert!(error.to_string().contains("\"/../etc\""), "{error}");

@@ -3,6 +3,7 @@
 use crate::create::ATTEMPTS;
 use crate::create::PAUSE;
 use crate::error::StoreError;
+use crate::failpoint;
 use crate::files;
 use crate::program::Work;
 use crate::store::SIDECAR;
@@ -18,6 +19,7 @@ use std::io;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Instant;
 use volhook_core::volume::Volume;
 
 /// The sidecar while it is written. One that is left is written over by the next change.
@@ -41,6 +43,19 @@ impl Store {
     /// [`StoreError::Gone`] where it is not there any more, [`StoreError::Impossible`] while another change takes its
     /// time, [`StoreError::Change`], and those of [`find`](Self::find).
     pub fn change(&self, work: Work, volume: &Volume) -> Result<Changing<'_>, StoreError> {
+        self.change_within(work, volume, Instant::now() + PAUSE * ATTEMPTS)
+    }
+
+    /// The same, but waits for another change until `deadline`: a container waits for the one that fills its volume.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    pub fn change_within(
+        &self,
+        work: Work,
+        volume: &Volume,
+        deadline: Instant,
+    ) -> Result<Changing<'_>, StoreError> {
         let path = self.folder(&volume.id);
         let failed = |step, errno: Errno| StoreError::Change {
             work,
@@ -51,10 +66,11 @@ impl Store {
         };
         let root = self.root().map_err(|errno| failed("open", errno))?;
         let folder = files::folder_below(root, &below(&volume.id)).map_err(|errno| failed("open", errno))?;
-        for attempt in 1.. {
+        loop {
             match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
-                Err(Errno::WOULDBLOCK) if attempt < ATTEMPTS => std::thread::sleep(PAUSE),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(PAUSE),
                 Err(Errno::WOULDBLOCK) => {
                     let reason = "another command is changing it".to_owned();
                     return Err(StoreError::Impossible { work, volume: volume.id.clone(), reason });
@@ -76,7 +92,11 @@ impl Changing<'_> {
         &self.volume
     }
 
-    pub(crate) fn failed(&self, step: &'static str, part: &str) -> impl FnOnce(io::Error) -> StoreError {
+    pub(crate) fn failed(
+        &self,
+        step: &'static str,
+        part: &str,
+    ) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let (work, volume) = (self.work, self.volume.id.clone());
         let path = self.store.folder(&volume).join(part);
         move |source| StoreError::Change { work, volume, step, path, source }
@@ -104,8 +124,10 @@ impl Changing<'_> {
         let mut file = File::from(file.map_err(|errno| failed("make")(errno.into()))?);
         file.write_all(&text).map_err(failed("write"))?;
         file.sync_all().map_err(failed("sync"))?;
+        failpoint::reached("sidecar.written");
         rustix::fs::renameat(&self.folder, Path::new(NEW_SIDECAR), &self.folder, Path::new(SIDECAR))
             .map_err(|errno| self.failed("rename", NEW_SIDECAR)(errno.into()))?;
+        failpoint::reached("sidecar.renamed");
         rustix::fs::fsync(&self.folder).map_err(|errno| self.failed("sync", "")(errno.into()))?;
         self.volume = changed;
         Ok(())

@@ -55,13 +55,18 @@ impl Store {
     /// own.
     ///
     /// # Errors
-    /// Those of [`create`](Self::create); [`StoreError::Copy`], [`StoreError::Image`] when an image is in use.
+    /// Those of [`create`](Self::create); [`StoreError::Copy`], [`StoreError::Image`] when an image is in use,
+    /// [`StoreError::Impossible`] for what holds the volumes of a pod.
     pub fn clone_volume(
         &self,
         original: &Volume,
         cloning: &Cloning,
         watch: &Watch<'_>,
     ) -> Result<(Created, Copied), StoreError> {
+        if original.storage.is_some() {
+            let reason = "it holds the volumes of a pod, and a pod has only one such volume".to_owned();
+            return Err(StoreError::Impossible { work: "clone", volume: original.id.clone(), reason });
+        }
         let mut copied = Copied::default();
         let created = match &original.backing {
             Backing::Directory(_) => {
@@ -102,7 +107,7 @@ fn clone_of(original: &Volume, cloning: &Cloning) -> Volume {
     let Cloning { id, uuid, labels, created } = cloning.clone();
     let kept = original.labels.iter().filter(|(name, _)| labels.iter().all(|(own, _)| own != name));
     let labels = kept.cloned().chain(labels.iter().cloned()).collect();
-    Volume { id, uuid, labels, created, pod: None, renamed_from: None, ..original.clone() }
+    Volume { id, uuid, labels, created, pod: None, storage: None, renamed_from: None, ..original.clone() }
 }
 
 impl Stage<'_> {

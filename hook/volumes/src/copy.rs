@@ -136,6 +136,28 @@ pub fn copy_tree(
     engine.run(|queue| walk::tree(&engine, queue, from, to, and_top))
 }
 
+/// The same, with what the folders themselves are like, for several of them at once.
+///
+/// # Errors
+/// As [`copy_tree`].
+pub fn copy_trees(trees: Vec<(OwnedFd, OwnedFd)>, how: How, watch: &Watch<'_>) -> Result<Copied, CopyError> {
+    let engine = Engine::new(how, watch, trees.iter().flat_map(|(from, to)| [from.as_fd(), to.as_fd()]));
+    engine
+        .run(|queue| trees.into_iter().try_for_each(|(from, to)| walk::tree(&engine, queue, from, to, true)))
+}
+
+/// Makes the folder `to` what the folder `from` was when its status was `original`: owner, mode, times, attributes.
+pub(crate) fn copy_top(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    original: &Stat,
+    how: How,
+    watch: &Watch<'_>,
+) -> Result<(), CopyError> {
+    let engine = Engine::new(how, watch, [from.as_fd(), to.as_fd()]);
+    engine.finish_folder(from.as_fd(), to.as_fd(), original)
+}
+
 /// Copies the entry `name` of the folder `from`, of whatever kind and with all that is below it, into the folder `to`
 /// as `new_name`. The names are single components. Symlinks are copied as such.
 ///
@@ -269,11 +291,11 @@ struct Entry {
 }
 
 impl<'a> Engine<'a> {
-    fn new(how: How, watch: &'a Watch<'a>, tops: [BorrowedFd<'_>; 2]) -> Self {
+    fn new<'f>(how: How, watch: &'a Watch<'a>, tops: impl IntoIterator<Item = BorrowedFd<'f>>) -> Self {
         Self {
             how,
             watch,
-            tops: tops.iter().filter_map(|top| std::fs::read_link(files::link_to(top)).ok()).collect(),
+            tops: tops.into_iter().filter_map(|top| std::fs::read_link(files::link_to(top)).ok()).collect(),
             counters: Counters::default(),
             reflinks: AtomicBool::new(true),
             ranges: AtomicBool::new(true),

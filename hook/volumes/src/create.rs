@@ -3,9 +3,13 @@
 use crate::error::StoreError;
 use crate::files;
 use crate::image;
+use crate::links::Names;
+use crate::links::is_storage_of;
 use crate::remove;
+use crate::storage;
 use crate::store::DATA;
 use crate::store::IMAGE;
+use crate::store::Looked;
 use crate::store::SIDECAR;
 use crate::store::SIDECAR_LIMIT;
 use crate::store::Store;
@@ -22,6 +26,7 @@ use std::fs::DirBuilder;
 use std::fs::File;
 use std::io;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -42,8 +47,8 @@ pub(crate) const ATTEMPTS: u32 = 100;
 pub(crate) const PAUSE: Duration = Duration::from_millis(1);
 /// How long the removal of a volume may take that was not finished.
 const REMOVING: Duration = Duration::from_secs(600);
-/// How long a creator spends on what others left: a container may wait for its volume.
-const CLEANING: Duration = Duration::from_millis(500);
+/// How long is spent on what others left on the way to something else: a container may wait for its volume.
+pub(crate) const CLEANING: Duration = Duration::from_millis(500);
 /// A creator that lives has locked its folder by then.
 const LOCKED_BY_THEN: Duration = Duration::from_secs(60);
 
@@ -84,14 +89,34 @@ impl Store {
         make: impl FnOnce(&Stage<'_>) -> Result<Option<Content>, StoreError>,
     ) -> Result<Created, StoreError> {
         check(volume)?;
-        if let Some(existing) = self.find(&volume.id)? {
+        if let Some(existing) = self.existing(volume)? {
+            self.mend_links(&existing);
             return Ok(Created::Existing(existing));
         }
         let places = self.make_places(volume)?;
         clean(&places.staging, Instant::now() + CLEANING);
         let mut stage = Stage::begin(self, volume, &places.staging)?;
         stage.build(make)?;
+        // As long as this is held, no link of a creator that lives is without what it is for.
+        let names = match &volume.storage {
+            Some(_) => Some(self.names(volume)?),
+            None => None,
+        };
         for _ in 0..ATTEMPTS {
+            // The winner's volume may be gone again by now; then the name is free once more.
+            if let Some(existing) = self.existing(volume)? {
+                return Ok(Created::Existing(existing));
+            }
+            let made = match (&volume.storage, &names) {
+                (Some(storage), Some(names)) => {
+                    let made = self.reserve("create", names, volume, &storage.parts, true)?;
+                    names.sync_pods().map_err(|errno| {
+                        failed(volume, "sync", self.pods_path(&volume.id.tenant))(errno.into())
+                    })?;
+                    Some(made)
+                }
+                _ => None,
+            };
             let name = volume.id.name.as_str();
             let moved = rustix::fs::renameat_with(
                 &places.staging,
@@ -100,22 +125,60 @@ impl Store {
                 name,
                 RenameFlags::NOREPLACE,
             );
-            match moved {
-                Ok(()) => {
-                    stage.done = true;
-                    return self.settle(volume, &places);
-                }
-                Err(Errno::EXIST) => {}
-                Err(errno) => {
-                    return Err(failed(volume, "move it to", self.folder(&volume.id))(errno.into()));
-                }
+            if moved.is_ok() {
+                stage.done = true;
+                return self.settle(volume, &places);
             }
-            // The winner's volume may be gone again by now; then the name is free once more.
-            if let Some(existing) = self.find(&volume.id)? {
-                return Ok(Created::Existing(existing));
+            if let (Some(made), Some(names)) = (made, &names) {
+                made.undo(names);
             }
+            if let Err(errno) = moved
+                && errno != Errno::EXIST
+            {
+                return Err(failed(volume, "move it to", self.folder(&volume.id))(errno.into()));
+            }
+            self.make_way(volume, names.as_ref())?;
         }
         Err(failed(volume, "move it to", self.folder(&volume.id))(Errno::EXIST.into()))
+    }
+
+    /// The volume that there is already instead of a new one.
+    fn existing(&self, volume: &Volume) -> Result<Option<Volume>, StoreError> {
+        let (Some(_), Some(member)) = (&volume.storage, &volume.pod) else {
+            return self.find(&volume.id);
+        };
+        if let Some(found) = self.pod_storage(&volume.id.tenant, &member.pod)? {
+            return Ok(Some(found));
+        }
+        match self.find(&volume.id)? {
+            Some(found) if is_storage_of(&found, &member.pod) => Ok(Some(found)),
+            Some(_) => Err(StoreError::Impossible {
+                work: "create",
+                volume: volume.id.clone(),
+                reason: format!(
+                    "a volume of that name exists that is not the one for the volumes of pod {:?}",
+                    member.pod
+                ),
+            }),
+            None => Ok(None),
+        }
+    }
+
+    fn names(&self, volume: &Volume) -> Result<Names, StoreError> {
+        let tenant = &volume.id.tenant;
+        self.lock_names(tenant).map_err(failed(volume, "lock", self.pods_path(tenant)))
+    }
+
+    /// Removes the link that is left over in a new volume's place, if it is one.
+    fn make_way(&self, volume: &Volume, names: Option<&Names>) -> Result<(), StoreError> {
+        if !matches!(self.look(&volume.id)?, Looked::Symlink) {
+            return Ok(());
+        }
+        let removed = match names {
+            Some(names) => self.remove_dangling(names, &volume.id),
+            None => self.remove_dangling(&self.names(volume)?, &volume.id),
+        };
+        removed.map_err(|errno| failed(volume, "make place in", self.folder(&volume.id))(errno.into()))
     }
 
     /// Makes a new volume's name survive a power cut. It stays where that fails: others may use it already.
@@ -147,11 +210,11 @@ impl Store {
         Ok(Places { staging, tenant })
     }
 
-    /// Removes what creators that died left in the staging folder. [`create`](Self::create) does it on its way, as far
-    /// as it gets in half a second.
+    /// Removes what creators that died left: in the staging folder, which [`create`](Self::create) does on its way as far
+    /// as it gets in half a second, and the links of pods' volumes that are not there.
     ///
     /// # Errors
-    /// [`StoreError::List`] when the staging folder cannot be opened. What cannot be removed until `deadline` stays
+    /// [`StoreError::List`] when a folder cannot be opened or read. What cannot be removed until `deadline` stays
     /// for the next.
     pub fn clean_staging(&self, deadline: Instant) -> Result<(), StoreError> {
         let path = self.root.join(STAGING);
@@ -160,33 +223,40 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(StoreError::List { path, source }),
         }
-        Ok(())
+        self.remove_leftover_links()
     }
 }
 
 impl Store {
-    /// What has stood in the staging folder for a minute and nobody is working on, by path: what creators that died left
-    /// there, which [`clean_staging`](Self::clean_staging) removes. Nothing is changed.
+    /// What creators that died left, by path, which [`clean_staging`](Self::clean_staging) removes: what has stood in the
+    /// staging folder for a minute and nobody is working on, and the links of pods' volumes that have not been there
+    /// for as long. Nothing is changed.
     ///
     /// # Errors
-    /// [`StoreError::List`] when the staging folder cannot be opened or read.
+    /// [`StoreError::List`] when a folder cannot be opened or read.
     pub fn leftovers(&self) -> Result<Vec<PathBuf>, StoreError> {
         let path = self.root.join(STAGING);
         let failed = |source| StoreError::List { path: path.clone(), source };
-        let staging = match files::open_folder(&path) {
-            Ok(staging) => staging,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut names = files::names(&staging).map_err(failed)?;
-        // A creator makes its folder and then locks it; who locks it in between, and does not remove it, is in its way.
-        let old = |name: &String| {
-            let stat = std::fs::symlink_metadata(path.join(name)).and_then(|data| data.modified());
+        let old = |path: &Path| {
+            let stat = std::fs::symlink_metadata(path).and_then(|data| data.modified());
             stat.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > LOCKED_BY_THEN))
         };
-        names.retain(|name| Uuid::parse_str(name).is_ok() && old(name) && lock(&staging, name).is_some());
-        names.sort();
-        Ok(names.into_iter().map(|name| path.join(name)).collect())
+        let mut left: Vec<PathBuf> = match files::open_folder(&path) {
+            Ok(staging) => {
+                let names = files::names(&staging).map_err(failed)?.into_iter();
+                // A creator makes its folder and then locks it; who locks it in between, and does not remove it, is in
+                // its way.
+                let is_left = |name: &String| {
+                    Uuid::parse_str(name).is_ok() && old(&path.join(name)) && lock(&staging, name).is_some()
+                };
+                names.filter(is_left).map(|name| path.join(name)).collect()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(failed(error)),
+        };
+        left.extend(self.leftover_links()?.into_iter().map(|other| other.path).filter(|path| old(path)));
+        left.sort();
+        Ok(left)
     }
 }
 
@@ -207,6 +277,9 @@ pub(crate) fn failed(
 
 fn check(volume: &Volume) -> Result<(), StoreError> {
     let invalid = |reason| Err(StoreError::Invalid { volume: volume.id.clone(), reason });
+    if let Some(reason) = volume.storage.as_ref().and_then(|storage| storage::fault(volume, storage)) {
+        return invalid(reason);
+    }
     // The uuid becomes a file name.
     if !files::is_uuid(&volume.uuid) {
         return invalid("its uuid is not a lower-case UUID");
@@ -276,11 +349,22 @@ impl<'a> Stage<'a> {
     }
 
     fn make_content(&self, deadline: Instant) -> Result<Option<Content>, StoreError> {
+        let population = self.volume.storage.as_ref().map(|storage| storage.population);
         Ok(match &self.volume.backing {
-            Backing::Directory(directory) => Some((self.make_directory(directory)?, DATA)),
+            Backing::Directory(directory) => {
+                let data = self.make_directory(directory)?;
+                if let Some(population) = population {
+                    storage::lay_out(data.as_fd(), population).map_err(failed(
+                        self.volume,
+                        "make the folders of",
+                        self.path.join(DATA),
+                    ))?;
+                }
+                Some((data, DATA))
+            }
             Backing::Image(image) => {
                 let file = self.new_file(IMAGE)?;
-                image::make(self.volume, image, &file, &self.path.join(IMAGE), deadline)?;
+                image::make(self.volume, image, &file, &self.path.join(IMAGE), population, deadline)?;
                 Some((file, IMAGE))
             }
             // Their content is not in the store.

@@ -1,11 +1,18 @@
 //! What can go wrong with the volume store, named after what was being done.
 
 use crate::copy::CopyError;
+use crate::links::Holder;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use volhook_core::mkfs::MkfsError;
+use volhook_core::names::Pod;
 use volhook_core::names::VolumeId;
+use volhook_core::names::VolumeName;
+
+fn of_pod(pod: Option<&Pod>) -> String {
+    pod.map_or_else(String::new, |pod| format!(", which holds the volumes of pod {pod:?}"))
+}
 
 /// A failure of the volume store. After a failed creation nothing is left behind, except that a volume stays whose
 /// name could not be synced: it is complete and others may use it already.
@@ -30,6 +37,36 @@ pub enum StoreError {
         path: PathBuf,
         /// Why it is none.
         reason: &'static str,
+    },
+    /// A name is that of a part of a volume.
+    #[error("volume \"{volume}\" is a part of volume \"{storage}\"{}", of_pod(pod.as_ref()))]
+    IsPart {
+        /// The part.
+        volume: VolumeId,
+        /// The volume of the same tenant in which it lies.
+        storage: VolumeName,
+        /// The pod whose volumes lie there.
+        pod: Option<Pod>,
+    },
+    /// A volume of a pod cannot have its name.
+    #[error("cannot {work} volume \"{volume}\": the name \"{name}\" of one of its parts is that of {by}")]
+    NameHeld {
+        /// What was being done, such as `create`.
+        work: &'static str,
+        /// The volume of which it was to be a part.
+        volume: VolumeId,
+        /// The name.
+        name: VolumeName,
+        /// Whose it is.
+        by: Holder,
+    },
+    /// There is no place to try something out.
+    #[error("cannot make an empty directory in {}", path.display())]
+    Scratch {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// A sidecar cannot be understood.
     #[error("the sidecar {} of volume \"{volume}\" is damaged", path.display())]
@@ -194,6 +231,14 @@ pub enum StoreError {
         /// The volume.
         volume: VolumeId,
         /// The failure; paths are told from the volume's root.
+        source: CopyError,
+    },
+    /// A volume could not be given what an image has.
+    #[error("cannot copy what the image has into volume \"{volume}\"")]
+    Populate {
+        /// The volume, or the one in which the volumes of a pod lie.
+        volume: VolumeId,
+        /// The failure; paths are told from the top of what is copied.
         source: CopyError,
     },
     /// A program is not installed.

@@ -9,6 +9,7 @@ use rustix::fs::ResolveFlags;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 use std::ffi::CStr;
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::io::Read;
@@ -168,16 +169,45 @@ pub(crate) fn read_bounded(file: OwnedFd, limit: u64) -> io::Result<Vec<u8>> {
 /// The names in a folder, sorted, without `.` and `..`. Names that are not UTF-8 come with replacement characters:
 /// none of ours is such a name.
 pub(crate) fn names(folder: impl AsFd) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
+    Ok(entries(folder)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The same with what each of them is, where the filesystem says that.
+pub(crate) fn entries(folder: impl AsFd) -> io::Result<Vec<(String, FileType)>> {
+    let mut entries = Vec::new();
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name != "." && name != ".." {
-            names.push(name);
+            entries.push((name, entry.file_type()));
         }
     }
-    names.sort();
-    Ok(names)
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(entries)
+}
+
+/// The names in a folder as they are, and what each is where the filesystem says that. They are read before anything is
+/// done with them: a folder that changes may show an entry twice.
+pub(crate) fn raw_entries(folder: impl AsFd) -> Result<Vec<(CString, FileType)>, Errno> {
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            entries.push((entry.file_name().to_owned(), entry.file_type()));
+        }
+    }
+    Ok(entries)
+}
+
+/// Whether nothing is in a folder but what is called `besides`.
+pub(crate) fn is_empty(folder: impl AsFd, besides: &CStr) -> Result<bool, Errno> {
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") && entry.file_name() != besides {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -1,20 +1,29 @@
 //! Making the filesystem image of a new volume.
 
-use crate::create::failed;
+use crate::check;
+use crate::create;
 use crate::error::StoreError;
+use crate::files;
 use crate::program::Program;
+use crate::storage;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
+use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 use volhook_core::decision::Directory;
 use volhook_core::decision::Filesystem;
 use volhook_core::decision::Image;
+use volhook_core::decision::Population;
 use volhook_core::mkfs;
 use volhook_core::volume::Volume;
+use volhook_mounts::source;
+use volhook_mounts::source::ImageUse;
 
-/// Makes the filesystem of `volume` in the empty `file` at `path`, which is `described`.
+/// Makes the filesystem of `volume` in the empty `file` at `path`, which is `described`, with the folders that a
+/// `population` of a pod's volumes needs.
 ///
 /// # Errors
 /// Those of [`Store::create`](crate::Store::create) that are about images.
@@ -23,10 +32,11 @@ pub(crate) fn make(
     described: &Image,
     file: &OwnedFd,
     path: &Path,
+    population: Option<Population>,
     deadline: Instant,
 ) -> Result<(), StoreError> {
     let failed = |step: &'static str| {
-        let failed = failed(volume, step, path.to_owned());
+        let failed = create::failed(volume, step, path.to_owned());
         move |errno: Errno| failed(errno.into())
     };
     let filesystem = rustix::fs::fstatvfs(file).map_err(failed("examine the filesystem of"))?;
@@ -48,8 +58,20 @@ pub(crate) fn make(
     rustix::fs::ftruncate(file, size).map_err(failed("extend"))?;
     make_filesystem(volume, described, path, deadline)?;
     if described.root != as_made(described) {
-        volhook_mounts::source::prepare_image(path, described)
+        source::prepare_image(path, described)
             .map_err(|source| StoreError::Prepare { volume: volume.id.clone(), source: Box::new(source) })?;
+    }
+    if let Some(population) = population {
+        let prepare = |source| StoreError::Prepare { volume: volume.id.clone(), source: Box::new(source) };
+        let mount = source::mount_image(path, described, ImageUse::Exclusive).map_err(prepare)?;
+        let made = files::folder_on_same_mount(&mount, c".").map_err(io::Error::from).and_then(|top| {
+            storage::lay_out(top.as_fd(), population)?;
+            Ok(rustix::fs::syncfs(&top)?)
+        });
+        made.map_err(create::failed(volume, "make the folders of", path.to_owned()))?;
+        drop(mount);
+        // Who creates a volume mounts it next.
+        check::lock_soon(path).map_err(prepare)?;
     }
     if described.preallocated {
         // Last, so that nothing above can punch holes again.

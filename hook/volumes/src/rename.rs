@@ -18,8 +18,12 @@ impl Changing<'_> {
     /// volume has its old name, by its folder.
     ///
     /// # Errors
-    /// [`StoreError::Impossible`] when the name is taken, [`StoreError::Change`].
+    /// [`StoreError::Impossible`] when the name is taken, and for what holds the volumes of a pod: the pod's policy has
+    /// named it and them. [`StoreError::Change`].
     pub fn rename(mut self, to: VolumeName) -> Result<Volume, StoreError> {
+        if self.volume.storage.is_some() {
+            return Err(self.impossible("it holds the volumes of a pod, whose policy gives the names"));
+        }
         let before = self.volume.clone();
         let (old, new) = (before.id.name.clone(), to.clone());
         let id = VolumeId { name: to, ..before.id.clone() };

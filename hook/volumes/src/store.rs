@@ -1,7 +1,8 @@
-//! Finding volumes: by name, all of them, and what belongs to them.
+//! Finding a volume by its name, and what belongs to it.
 
 use crate::error::StoreError;
 use crate::files;
+use rustix::fs::FileType;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Deserialize;
@@ -12,8 +13,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use volhook_core::decision::Backing;
-use volhook_core::decision::Usage;
-use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
 use volhook_core::volume::SIDECAR_FORMAT;
@@ -26,42 +25,19 @@ pub(crate) const IMAGE: &str = "volume.img";
 /// Far more than any options and labels need.
 pub(crate) const SIDECAR_LIMIT: u64 = 1 << 20;
 
+/// What stands in a volume's place.
+pub(crate) enum Looked {
+    Volume(Box<Volume>),
+    Nothing,
+    /// What may say that the name is that of a part.
+    Symlink,
+}
+
 /// The volumes below one state root.
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) root: PathBuf,
     opened: Arc<OnceLock<OwnedFd>>,
-}
-
-/// What stands in the store, sorted.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// The volumes, by tenant and name.
-    pub volumes: Vec<Volume>,
-    /// What else stands in their places, by path.
-    pub others: Vec<Other>,
-}
-
-/// An entry of the store that is no usable volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Other {
-    /// Where it is.
-    pub path: PathBuf,
-    /// What it is.
-    pub kind: OtherKind,
-    /// Why it is no usable volume, one line.
-    pub reason: String,
-}
-
-/// What an [`Other`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OtherKind {
-    /// Not made by volhook.
-    Foreign,
-    /// A volume whose sidecar cannot be read or understood.
-    Damaged,
-    /// A volume of a newer volhook.
-    Newer,
 }
 
 impl Store {
@@ -74,32 +50,56 @@ impl Store {
     /// The volume called `id`; `None` where there is none.
     ///
     /// # Errors
-    /// [`StoreError::Foreign`], [`StoreError::DamagedSidecar`], [`StoreError::OtherVolume`] and
-    /// [`StoreError::NewerSidecar`] when something else stands in its place, [`StoreError::Find`] for failures of
-    /// I/O.
+    /// [`StoreError::IsPart`] for the name of a part of another volume; [`StoreError::Foreign`],
+    /// [`StoreError::DamagedSidecar`], [`StoreError::OtherVolume`] and [`StoreError::NewerSidecar`] when something
+    /// else stands in its place, [`StoreError::Find`] for failures of I/O.
     pub fn find(&self, id: &VolumeId) -> Result<Option<Volume>, StoreError> {
+        match self.look(id)? {
+            Looked::Volume(volume) => Ok(Some(*volume)),
+            Looked::Nothing => Ok(None),
+            Looked::Symlink => match self.find_part(id)? {
+                Some((storage, _)) => {
+                    let pod = storage.pod.map(|member| member.pod);
+                    Err(StoreError::IsPart { volume: id.clone(), storage: storage.id.name, pod })
+                }
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// What stands in a volume's place.
+    pub(crate) fn look(&self, id: &VolumeId) -> Result<Looked, StoreError> {
         let path = self.folder(id).join(SIDECAR);
         let failed = |source: io::Error| StoreError::Find { volume: id.clone(), path: path.clone(), source };
         let root = match self.root() {
             Ok(root) => root,
-            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOENT) => return Ok(Looked::Nothing),
             Err(errno) => return Err(failed(errno.into())),
         };
         let sidecar = match files::open_below(root, &below(id).join(SIDECAR), OFlags::RDONLY) {
             Ok(sidecar) => sidecar,
             Err(Errno::NOENT) => match self.look_again(id, root)? {
                 Some(sidecar) => sidecar,
-                None => return Ok(None),
+                None => return Ok(Looked::Nothing),
             },
+            // Its own place, and no folder on the way to it.
+            Err(Errno::LOOP) if self.is_symlink(id) => return Ok(Looked::Symlink),
             Err(errno) => return Err(self.unusable(id, &path, errno)),
         };
         let metadata = rustix::fs::fstat(&sidecar).map_err(|errno| failed(errno.into()))?;
-        if !rustix::fs::FileType::from_raw_mode(metadata.st_mode).is_file() {
+        if !FileType::from_raw_mode(metadata.st_mode).is_file() {
             let reason = "its sidecar is not a regular file";
             return Err(StoreError::Foreign { volume: id.clone(), path, reason });
         }
         let bytes = files::read_bounded(sidecar, SIDECAR_LIMIT).map_err(failed)?;
-        parse(id, &path, &bytes).map(Some)
+        parse(id, &path, &bytes).map(|volume| Looked::Volume(Box::new(volume)))
+    }
+
+    fn is_symlink(&self, id: &VolumeId) -> bool {
+        self.root()
+            .and_then(|root| files::open_below(root, &below(id), OFlags::PATH))
+            .and_then(rustix::fs::fstat)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
     }
 
     /// Where no sidecar was found there must be no folder either, unless the volume was put there just now.
@@ -128,107 +128,6 @@ impl Store {
             }
         };
         StoreError::Foreign { volume: id.clone(), path: self.folder(id), reason }
-    }
-
-    /// Everything that stands in the store.
-    ///
-    /// # Errors
-    /// [`StoreError::List`]. An entry that is no usable volume is part of the list, not an error.
-    pub fn list(&self) -> Result<Listing, StoreError> {
-        let mut listing = Listing::default();
-        let Some(top) = self.open_volumes()? else {
-            return Ok(listing);
-        };
-        let foreign =
-            |path: PathBuf, reason: &str| Other { path, kind: OtherKind::Foreign, reason: reason.to_owned() };
-        for name in files::names(&top).map_err(|source| self.unlistable(Path::new(""), source))? {
-            let path = self.root.join(VOLUMES).join(&name);
-            let Ok(tenant) = Tenant::new(name.clone()) else {
-                listing.others.push(foreign(path, "its name is not that of a tenant"));
-                continue;
-            };
-            let folder = match files::folder_below(&top, Path::new(&name)) {
-                Ok(folder) => folder,
-                Err(Errno::NOENT) => continue,
-                Err(Errno::LOOP | Errno::NOTDIR) => {
-                    listing.others.push(foreign(path, "it is not a directory"));
-                    continue;
-                }
-                Err(errno) => return Err(self.unlistable(Path::new(&name), errno.into())),
-            };
-            self.list_tenant(&tenant, &folder, &mut listing)?;
-        }
-        Ok(listing)
-    }
-
-    fn list_tenant(
-        &self,
-        tenant: &Tenant,
-        folder: &OwnedFd,
-        listing: &mut Listing,
-    ) -> Result<(), StoreError> {
-        let names =
-            files::names(folder).map_err(|source| self.unlistable(Path::new(tenant.as_str()), source))?;
-        for name in names {
-            let path = self.root.join(VOLUMES).join(tenant.as_str()).join(&name);
-            let Ok(name) = VolumeName::new(name) else {
-                let reason = "its name is not that of a volume".to_owned();
-                listing.others.push(Other { path, kind: OtherKind::Foreign, reason });
-                continue;
-            };
-            match self.find(&VolumeId { tenant: tenant.clone(), name }) {
-                Ok(found) => listing.volumes.extend(found),
-                Err(error) => {
-                    let kind = match error {
-                        StoreError::Foreign { .. } => OtherKind::Foreign,
-                        StoreError::NewerSidecar { .. } => OtherKind::Newer,
-                        _ => OtherKind::Damaged,
-                    };
-                    let source = std::error::Error::source(&error);
-                    let source = source.map_or_else(String::new, |source| format!(": {source}"));
-                    listing.others.push(Other { path, kind, reason: format!("{error}{source}") });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What a tenant's volumes add up to. A volume whose sidecar cannot be read counts as one without a limit.
-    ///
-    /// # Errors
-    /// [`StoreError::List`].
-    pub fn usage(&self, tenant: &Tenant) -> Result<Usage, StoreError> {
-        let mut listing = Listing::default();
-        let Some(top) = self.open_volumes()? else {
-            return Ok(Usage::default());
-        };
-        match files::folder_below(&top, Path::new(tenant.as_str())) {
-            Ok(folder) => self.list_tenant(tenant, &folder, &mut listing)?,
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(self.unlistable(Path::new(tenant.as_str()), errno.into())),
-        }
-        let damaged = listing.others.iter().filter(|other| other.kind != OtherKind::Foreign).count();
-        Ok(Usage {
-            volumes: (listing.volumes.len() + damaged) as u64,
-            bytes: listing.volumes.iter().filter_map(|v| v.limit).fold(0, u64::saturating_add),
-        })
-    }
-
-    fn open_volumes(&self) -> Result<Option<OwnedFd>, StoreError> {
-        let failed = |source| self.unlistable(Path::new(""), source);
-        match files::open_folder(&self.root) {
-            Ok(root) => match files::folder_below(&root, Path::new(VOLUMES)) {
-                Ok(folder) => Ok(Some(folder)),
-                Err(Errno::NOENT) => Ok(None),
-                Err(errno) => Err(failed(errno.into())),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(error)),
-        }
-    }
-
-    fn unlistable(&self, below: &Path, source: io::Error) -> StoreError {
-        StoreError::List { path: self.root.join(VOLUMES).join(below), source }
     }
 
     /// Opens the root directory of a directory volume, for reading.
@@ -296,7 +195,7 @@ impl Store {
             Err(errno) => return Err(self.unusable(id, &path, errno)),
         };
         let metadata = rustix::fs::fstat(&file).map_err(|errno| self.unusable(id, &path, errno))?;
-        if !rustix::fs::FileType::from_raw_mode(metadata.st_mode).is_file() {
+        if !FileType::from_raw_mode(metadata.st_mode).is_file() {
             let reason = "its image is not a regular file";
             return Err(StoreError::Foreign { volume: id.clone(), path, reason });
         }

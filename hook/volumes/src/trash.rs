@@ -4,10 +4,13 @@ use crate::create::ATTEMPTS;
 use crate::create::PAUSE;
 use crate::error::StoreError;
 use crate::files;
+use crate::links::Made;
+use crate::links::Names;
+use crate::list::Other;
+use crate::list::OtherKind;
 use crate::store;
+use crate::store::Looked;
 use crate::store::Misread;
-use crate::store::Other;
-use crate::store::OtherKind;
 use crate::store::SIDECAR;
 use crate::store::SIDECAR_LIMIT;
 use crate::store::Store;
@@ -28,6 +31,8 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
+use volhook_core::names::Pod;
+use volhook_core::names::Tenant;
 use volhook_core::volume::SIDECAR_FORMAT;
 use volhook_core::volume::Volume;
 
@@ -149,7 +154,26 @@ impl Store {
         // First where it is now, then where it is no more.
         rustix::fs::fsync(&trash).map_err(|errno| failed("sync", trash_path)(errno.into()))?;
         rustix::fs::fsync(&tenant).map_err(|errno| failed("sync", tenant_path)(errno.into()))?;
+        if found.storage.is_some() {
+            // What is left of them names nobody, and is removed by the next one to clean up.
+            let _ = self.lock_names(&id.tenant).map(|names| self.release(&names, &found));
+        }
         Ok(Discarded { volume: found, since: now, path: to })
+    }
+
+    /// Removes the storage of a pod, and with it all of the pod's volumes that lie there, as [`discard`](Self::discard)
+    /// does; `None` where it has none.
+    ///
+    /// # Errors
+    /// As [`discard`](Self::discard).
+    pub fn discard_pod(
+        &self,
+        tenant: &Tenant,
+        pod: &Pod,
+        now: Timestamp,
+    ) -> Result<Option<Discarded>, StoreError> {
+        let storage = self.pod_storage(tenant, pod)?;
+        storage.map(|storage| self.discard(&storage, now)).transpose()
     }
 
     /// Everything that stands in the trash.
@@ -184,7 +208,8 @@ impl Store {
     /// Puts a volume from the trash back in its place. When this returns, it is there also after a power cut.
     ///
     /// # Errors
-    /// [`StoreError::NameTaken`] when a volume (or anything else) of that name exists again,
+    /// [`StoreError::NameTaken`] when a volume (or anything else) of that name, or a storage of that pod, exists again,
+    /// [`StoreError::NameHeld`] when one of its parts cannot have its name any more,
     /// [`StoreError::NotDiscarded`] when it is not in the trash (any more), [`StoreError::HalfDeleted`],
     /// [`StoreError::Restore`].
     pub fn restore(&self, discarded: &Discarded) -> Result<Volume, StoreError> {
@@ -231,10 +256,31 @@ impl Store {
             .map_err(failed("make", tenant_path.clone()))?;
         let path = self.folder(id);
         let name = id.name.as_str();
-        match rustix::fs::renameat_with(&trash, uuid, &tenant, name, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => return Err(StoreError::NameTaken { volume: id.clone(), from, path }),
-            Err(errno) => return Err(failed("move it to", path)(errno.into())),
+        let reserved = self.reserve_restored(&volume, &from)?;
+        let moved = || rustix::fs::renameat_with(&trash, uuid, &tenant, name, RenameFlags::NOREPLACE);
+        let moved = match moved() {
+            // It may be a link that is left over.
+            Err(Errno::EXIST) if matches!(self.look(id)?, Looked::Symlink) => {
+                let names = match &reserved {
+                    Some(_) => None,
+                    None => Some(self.lock_names(&id.tenant)),
+                };
+                let names = names.transpose().map_err(failed("lock", self.pods_path(&id.tenant)))?;
+                if let Some(names) = names.as_ref().or(reserved.as_ref().map(|(names, _)| names)) {
+                    let _ = self.remove_dangling(names, id);
+                }
+                moved()
+            }
+            moved => moved,
+        };
+        if let Err(errno) = moved {
+            if let Some((names, made)) = reserved {
+                made.undo(&names);
+            }
+            return Err(match errno {
+                Errno::EXIST => StoreError::NameTaken { volume: id.clone(), from, path },
+                errno => failed("move it to", path)(errno.into()),
+            });
         }
         rustix::fs::fsync(&tenant).map_err(|errno| failed("sync", tenant_path)(errno.into()))?;
         rustix::fs::fsync(&trash).map_err(|errno| failed("sync", trash_path)(errno.into()))?;
@@ -242,6 +288,24 @@ impl Store {
         let _ = rustix::fs::unlinkat(&folder, TRASHED, AtFlags::empty());
         let _ = rustix::fs::fsync(&folder);
         Ok(volume)
+    }
+
+    /// Makes the links of a storage again that is about to be restored from `from`.
+    fn reserve_restored(&self, volume: &Volume, from: &Path) -> Result<Option<(Names, Made)>, StoreError> {
+        let (Some(storage), Some(member)) = (&volume.storage, &volume.pod) else { return Ok(None) };
+        let tenant = &volume.id.tenant;
+        let failed = |step| {
+            let (volume, path) = (volume.id.clone(), self.pods_path(tenant));
+            move |source: io::Error| StoreError::Restore { volume, step, path, source }
+        };
+        let names = self.lock_names(tenant).map_err(failed("lock"))?;
+        if let Some(other) = self.pod_storage(tenant, &member.pod)? {
+            let (volume, from) = (volume.id.clone(), from.to_owned());
+            return Err(StoreError::NameTaken { volume, from, path: self.folder(&other.id) });
+        }
+        let made = self.reserve("restore", &names, volume, &storage.parts, true)?;
+        names.sync_pods().map_err(|errno| failed("sync")(errno.into()))?;
+        Ok(Some((names, made)))
     }
 
     /// The trash, for reading and syncing; `None` where there is none.

@@ -1,4 +1,5 @@
-//! Bundles for demo and benchmark: what the runtime's own `spec` command writes, and a busybox.
+//! Bundles for demo and benchmarks: what the runtime's own `spec` command writes, and a busybox or a root filesystem that
+//! is there.
 
 use crate::Runtime;
 use crate::process;
@@ -31,6 +32,23 @@ pub(crate) fn make(
     {
         symlink("busybox", bin.join(applet)).with_context(|| format!("cannot link applet {applet}"))?;
     }
+    write_config(runtime, folder, args, annotations)
+}
+
+/// Makes the bundle `folder` on a root filesystem that is there and may be written to.
+pub(crate) fn make_on(
+    runtime: Runtime,
+    folder: &Path,
+    rootfs: &Path,
+    args: &[&str],
+    annotations: &[(&str, &str)],
+) -> Result<()> {
+    fs::create_dir(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    write_config(runtime, folder, args, annotations)?;
+    edit(folder, |config| config["root"] = json!({ "path": rootfs, "readonly": false }))
+}
+
+fn write_config(runtime: Runtime, folder: &Path, args: &[&str], annotations: &[(&str, &str)]) -> Result<()> {
     process::ask(Command::new(runtime.program()).arg("spec").current_dir(folder))?;
     edit(folder, |config| {
         config["process"]["terminal"] = json!(false);

@@ -59,6 +59,14 @@ pub fn claims_request(pod: Option<&str>, settings: &[(&str, &str)]) -> policy::C
         },
         rootfs: Vec::new(),
         settings: pairs(settings),
+        pod: None,
+        no_overlay: None,
         more: Vec::new(),
     }
+}
+
+/// An entry at the top level of a root filesystem.
+#[must_use]
+pub fn root_entry(name: &str, kind: policy::EntryKind) -> policy::RootEntry {
+    policy::RootEntry { name: name.to_owned(), kind, more: Vec::new() }
 }

@@ -148,3 +148,42 @@ impl policy::Claim {
         }
     }
 }
+
+impl Default for policy::Grant {
+    /// No volumes.
+    fn default() -> Self {
+        Self { storage: None, claims: Vec::new(), notes: Vec::new(), more: Vec::new() }
+    }
+}
+
+impl policy::Grant {
+    /// Volumes each of its own.
+    #[must_use]
+    pub fn of(claims: Vec<policy::Claim>) -> Self {
+        Self { claims, ..Self::default() }
+    }
+}
+
+impl policy::Storage {
+    /// A storage of the default driver, without options and labels.
+    #[must_use]
+    pub fn new(volume: impl Into<String>, population: policy::Population) -> Self {
+        Self {
+            volume: volume.into(),
+            driver: None,
+            options: Vec::new(),
+            labels: Vec::new(),
+            population,
+            renew: false,
+            more: Vec::new(),
+        }
+    }
+}
+
+impl policy::PodState {
+    /// The storage of a pod with the image that it was made from, and nothing installed.
+    #[must_use]
+    pub fn new(population: policy::Population) -> Self {
+        Self { population, image: policy::ImageState::Same, installed: false, more: Vec::new() }
+    }
+}

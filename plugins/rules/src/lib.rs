@@ -7,6 +7,7 @@ mod mount;
 use volhook_plugin::Policy;
 use volhook_plugin::policy::Claim;
 use volhook_plugin::policy::ClaimsRequest;
+use volhook_plugin::policy::Grant;
 use volhook_plugin::policy::Info;
 use volhook_plugin::policy::OptionInfo;
 use volhook_plugin::policy::OptionKind;
@@ -33,7 +34,7 @@ impl Policy for Rules {
         }
     }
 
-    fn claims(request: ClaimsRequest) -> Result<Vec<Claim>, Refusal> {
+    fn claims(request: ClaimsRequest) -> Result<Grant, Refusal> {
         let claims: Vec<Claim> = request
             .settings
             .iter()
@@ -47,7 +48,7 @@ impl Policy for Rules {
             return Err(Refusal::new("no rule says which volumes a container gets")
                 .with_hint("list claims under [plugins.rules.claims] in the configuration"));
         }
-        Ok(claims)
+        Ok(Grant::of(claims))
     }
 }
 
@@ -65,7 +66,7 @@ mod tests {
             ("claims.cache", "source=dev-cache,target=/home/u/.cache,volume-label=dev=true"),
             ("claims.lock", "source=dev-lock,target=/home/u/.config/lock.json,volume-subpath=lock.json"),
         ];
-        let claims = Rules::claims(claims_request(None, &settings)).unwrap();
+        let claims = Rules::claims(claims_request(None, &settings)).unwrap().claims;
         let seen: Vec<(&str, &str, &str)> = claims
             .iter()
             .map(|claim| (claim.member.as_str(), claim.volume.as_str(), claim.target.as_str()))

@@ -1,181 +1,242 @@
-//! The built-in policy `universal`: a pod keeps its system folders, as a personal machine would.
+//! The built-in policy `universal`: a pod is a personal machine, and keeps what a machine keeps on its disk.
 
+mod places;
+
+use places::Place;
 use volhook_plugin::Policy;
 use volhook_plugin::policy::Claim;
 use volhook_plugin::policy::ClaimsRequest;
+use volhook_plugin::policy::Grant;
+use volhook_plugin::policy::ImageState;
 use volhook_plugin::policy::Info;
 use volhook_plugin::policy::OptionInfo;
 use volhook_plugin::policy::OptionKind;
+use volhook_plugin::policy::PodState;
+use volhook_plugin::policy::Population;
 use volhook_plugin::policy::Refusal;
+use volhook_plugin::policy::Storage;
 use volhook_plugin::value;
 
 /// The policy.
 #[derive(Debug)]
 pub struct Universal;
 
-/// The setting that the names of all volumes begin with.
-const PREFIX: &str = "prefix";
-/// The setting that says which folders are kept.
+/// How the volumes are named.
+const NAME: &str = "name";
+const DEFAULT_NAME: &str = "vol-{pod}-{name}";
+/// What stands for the pod and the member in such a template.
+const POD_FIELD: &str = "{pod}";
+const MEMBER_FIELD: &str = "{name}";
+/// The member that holds all others.
+const STORAGE: &str = "storage";
+
+/// Which folders are kept.
 const SET: &str = "set";
+const FULL: &str = "full";
+const EIGHT: &str = "eight";
 
-const DEFAULT_PREFIX: &str = "vol";
+/// How new volumes come by the image's files.
+const POPULATION: &str = "population";
+const OVERLAY: &str = "overlay";
+const COPY: &str = "copy";
+const EMPTY: &str = "empty";
 
-/// The set `eight`: names and targets. What is temporary (`/tmp`, `/run`) or the kernel's is not kept.
-const EIGHT: [(&str, &str); 8] = [
-    ("workspace", "/workspace"),
-    ("home", "/home"),
-    ("root", "/root"),
-    ("etc", "/etc"),
-    ("usr-local", "/usr/local"),
-    ("opt", "/opt"),
-    ("var", "/var"),
-    ("srv", "/srv"),
-];
-const EIGHT_NAME: &str = "eight";
+/// What happens where no overlay is possible.
+const ON_NO_OVERLAY: &str = "on-no-overlay";
+/// What happens when a pod meets another image.
+const ON_IMAGE_CHANGE: &str = "on-image-change";
+const REFUSE: &str = "refuse";
+const FOLLOW: &str = "follow";
+const RESET: &str = "reset";
+
+/// The most bytes of everything together.
+const SIZE: &str = "size";
 
 /// The most bytes of a volume's name.
 const MAX_NAME: usize = 128;
 
 impl Policy for Universal {
     fn describe() -> Info {
+        let choice = |values: &[&str]| OptionKind::Choice(values.iter().map(|v| (*v).to_owned()).collect());
         Info {
             name: "universal".to_owned(),
-            about: "Keeps a pod's system folders, each in a volume of its own".to_owned(),
+            about: "Keeps all of a pod's folders that are neither virtual nor temporary".to_owned(),
             options: vec![
-                OptionInfo::new(PREFIX, OptionKind::Text, "What the names of the volumes begin with")
-                    .with_default(DEFAULT_PREFIX),
+                OptionInfo::new(NAME, OptionKind::Text, "How the volumes are named")
+                    .with_default(DEFAULT_NAME),
                 OptionInfo::new(
                     SET,
-                    OptionKind::Choice(vec![EIGHT_NAME.to_owned()]),
-                    "Which folders are kept",
+                    choice(&[FULL, EIGHT]),
+                    "Which folders are kept: all, or /workspace /home /root /etc /usr/local /opt /var /srv",
                 )
-                .with_default(EIGHT_NAME),
+                .with_default(FULL),
+                OptionInfo::new(
+                    POPULATION,
+                    choice(&[OVERLAY, COPY, EMPTY]),
+                    "How new volumes come by the image's files; overlay serves one container at a time",
+                )
+                .with_default(OVERLAY),
+                OptionInfo::new(
+                    SIZE,
+                    OptionKind::Size,
+                    "The most that a new pod can hold, all volumes together",
+                ),
+                OptionInfo::new(
+                    ON_NO_OVERLAY,
+                    choice(&[COPY, REFUSE]),
+                    "What happens where no overlay can lie over the root filesystem",
+                )
+                .with_default(COPY),
+                OptionInfo::new(
+                    ON_IMAGE_CHANGE,
+                    choice(&[REFUSE, FOLLOW, RESET]),
+                    "What happens when a pod meets another image; by default it follows until it has packages of its own",
+                ),
             ],
             ..Info::default()
         }
     }
 
-    fn claims(request: ClaimsRequest) -> Result<Vec<Claim>, Refusal> {
+    fn claims(request: ClaimsRequest) -> Result<Grant, Refusal> {
         let pod = request.container.pod.as_deref().filter(|pod| !pod.is_empty()).ok_or_else(|| {
             Refusal::new("the container belongs to no pod, so its volumes would have no name")
                 .with_hint("name its pod in the annotation dev.volhook.pod")
         })?;
-        let set = value(&request.settings, SET).unwrap_or(EIGHT_NAME);
-        if set != EIGHT_NAME {
-            return Err(Refusal::new(format!("unknown set {set:?}")).with_hint("give set=eight"));
+        let names = Names::new(pod, value(&request.settings, NAME).unwrap_or(DEFAULT_NAME))?;
+        let full = match value(&request.settings, SET).unwrap_or(FULL) {
+            FULL => true,
+            EIGHT => false,
+            other => return Err(unknown(SET, other, &[FULL, EIGHT])),
+        };
+        let mut notes = Vec::new();
+        let mut storage = Storage::new(names.of(STORAGE)?, population(&request, &mut notes)?);
+        storage.renew = match &request.pod {
+            Some(state) => renews(&request, state, pod, full, &mut notes)?,
+            None => false,
+        };
+        if let Some(size) = value(&request.settings, SIZE) {
+            storage.options.push((SIZE.to_owned(), size.to_owned()));
         }
-        let prefix = value(&request.settings, PREFIX).unwrap_or(DEFAULT_PREFIX);
-        if !prefix.starts_with(|c: char| c.is_ascii_alphanumeric()) || !prefix.bytes().all(is_name_byte) {
-            return Err(Refusal::new(format!("no volume name can begin with the prefix {prefix:?}"))
-                .with_hint("give a prefix of letters, digits, _ . and -, beginning with a letter or digit"));
-        }
-        EIGHT.iter().map(|(member, target)| claim(prefix, pod, member, target)).collect()
+        let (kept, left_out) = places::of(&request.rootfs, full);
+        notes.extend(left_out);
+        let claims = kept.iter().map(|place| names.claim(place)).collect::<Result<_, _>>()?;
+        Ok(Grant { storage: Some(storage), claims, notes, ..Grant::default() })
     }
 }
 
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
+fn unknown(setting: &str, value: &str, known: &[&str]) -> Refusal {
+    Refusal::new(format!("unknown {setting} {value:?}"))
+        .with_hint(format!("give one of {}", known.join(", ")))
 }
 
-fn claim(prefix: &str, pod: &str, member: &str, target: &str) -> Result<Claim, Refusal> {
-    let volume = format!("{prefix}-{pod}-{member}");
-    if volume.len() > MAX_NAME {
-        return Err(Refusal::new(format!("the volume name {volume:?} is longer than {MAX_NAME} characters"))
-            .with_hint("shorten the pod's name or the policy's prefix"));
+/// How the pod's volumes are populated: as they were so far, or else as is wanted and possible.
+fn population(request: &ClaimsRequest, notes: &mut Vec<String>) -> Result<Population, Refusal> {
+    if let Some(state) = &request.pod {
+        return Ok(state.population);
     }
-    Ok(Claim::new(volume, member, target))
+    match value(&request.settings, POPULATION).unwrap_or(OVERLAY) {
+        COPY => return Ok(Population::Copy),
+        EMPTY => return Ok(Population::Empty),
+        OVERLAY => {}
+        other => return Err(unknown(POPULATION, other, &[OVERLAY, COPY, EMPTY])),
+    }
+    let Some(reason) = &request.no_overlay else { return Ok(Population::Overlay) };
+    match value(&request.settings, ON_NO_OVERLAY).unwrap_or(COPY) {
+        COPY => {
+            notes.push(format!("the image is copied, because no overlay can lie over it: {reason}"));
+            Ok(Population::Copy)
+        }
+        REFUSE => Err(Refusal::new(format!("no overlay can lie over the root filesystem: {reason}"))
+            .with_hint("set population=copy, or on-no-overlay=copy")),
+        other => Err(unknown(ON_NO_OVERLAY, other, &[COPY, REFUSE])),
+    }
+}
+
+/// Whether a pod that meets another image begins anew from that.
+///
+/// What a package manager owns has to fit together. Under an overlay it does as long as the pod has installed nothing;
+/// where everything is a copy it does as well, as that of the image that was copied.
+fn renews(
+    request: &ClaimsRequest,
+    state: &PodState,
+    pod: &str,
+    full: bool,
+    notes: &mut Vec<String>,
+) -> Result<bool, Refusal> {
+    let setting = value(&request.settings, ON_IMAGE_CHANGE);
+    if state.image != ImageState::Changed {
+        return Ok(false);
+    }
+    let fits = match state.population {
+        Population::Overlay => !state.installed,
+        Population::Copy => full,
+        Population::Empty => true,
+    };
+    match setting {
+        Some(RESET) => {
+            notes.push(format!("pod {pod:?} begins anew from another image (on-image-change=reset)"));
+            Ok(true)
+        }
+        Some(FOLLOW) => Ok(false),
+        None if fits => Ok(false),
+        None | Some(REFUSE) => {
+            let why = match (setting, state.population) {
+                (None, Population::Overlay) => ", and has installed packages of its own",
+                (None, _) => ", and its copies of the old one do not fit to it",
+                _ => "",
+            };
+            Err(Refusal::new(format!("pod {pod:?} meets another image than the one it was made from{why}"))
+                .with_hint(format!(
+                    "`volhook pod upgrade {pod}` accepts that image, `volhook pod reset {pod}` throws the pod's changes away"
+                )))
+        }
+        Some(other) => Err(unknown(ON_IMAGE_CHANGE, other, &[REFUSE, FOLLOW, RESET])),
+    }
+}
+
+/// The names of a pod's volumes.
+struct Names {
+    /// The template with the pod in it.
+    template: String,
+}
+
+impl Names {
+    fn new(pod: &str, template: &str) -> Result<Self, Refusal> {
+        let unusable = |why: &str| {
+            Refusal::new(format!("no volumes can be named after the template {template:?}: {why}"))
+                .with_hint(format!("give a template such as {DEFAULT_NAME}"))
+        };
+        if !template.contains(POD_FIELD) || !template.contains(MEMBER_FIELD) {
+            return Err(unusable("it has to contain {pod} and {name}"));
+        }
+        let rest = template.replace(POD_FIELD, "").replace(MEMBER_FIELD, "");
+        if !rest.bytes().all(places::is_name_byte) {
+            return Err(unusable("beside those it may have letters, digits, _ . and -"));
+        }
+        if !template.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '{') {
+            return Err(unusable("it has to begin with a letter or digit"));
+        }
+        Ok(Self { template: template.replace(POD_FIELD, pod) })
+    }
+
+    fn of(&self, member: &str) -> Result<String, Refusal> {
+        let name = self.template.replace(MEMBER_FIELD, member);
+        if name.len() > MAX_NAME {
+            return Err(Refusal::new(format!(
+                "the volume name {name:?} is longer than {MAX_NAME} characters"
+            ))
+            .with_hint("shorten the pod's name or the policy's setting `name`"));
+        }
+        Ok(name)
+    }
+
+    fn claim(&self, place: &Place) -> Result<Claim, Refusal> {
+        Ok(Claim::new(self.of(&place.member)?, &place.member, &place.target))
+    }
 }
 
 volhook_plugin::export_policy!(Universal);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use volhook_plugin::policy::Access;
-    use volhook_plugin::testing::claims_request;
-
-    fn claims(pod: &str, settings: &[(&str, &str)]) -> Result<Vec<Claim>, Refusal> {
-        Universal::claims(claims_request(Some(pod), settings))
-    }
-
-    #[test]
-    fn the_eight_volumes_of_a_pod() {
-        let claims = claims("abc123", &[]).unwrap();
-        let seen: Vec<(&str, &str, &str)> = claims
-            .iter()
-            .map(|claim| (claim.volume.as_str(), claim.member.as_str(), claim.target.as_str()))
-            .collect();
-        assert_eq!(
-            seen,
-            [
-                ("vol-abc123-workspace", "workspace", "/workspace"),
-                ("vol-abc123-home", "home", "/home"),
-                ("vol-abc123-root", "root", "/root"),
-                ("vol-abc123-etc", "etc", "/etc"),
-                ("vol-abc123-usr-local", "usr-local", "/usr/local"),
-                ("vol-abc123-opt", "opt", "/opt"),
-                ("vol-abc123-var", "var", "/var"),
-                ("vol-abc123-srv", "srv", "/srv"),
-            ]
-        );
-        assert!(claims.iter().all(|claim| claim.driver.is_none() && claim.access == Access::ReadWrite));
-    }
-
-    #[test]
-    fn the_prefix_is_a_setting() {
-        let claims = claims("p", &[("prefix", "pinned"), ("set", "eight")]).unwrap();
-        assert_eq!(claims[0].volume, "pinned-p-workspace");
-        assert!(claims.iter().all(|claim| claim.volume.starts_with("pinned-p-")));
-    }
-
-    #[test]
-    fn a_container_without_a_pod_is_refused_with_a_hint() {
-        for pod in [None, Some("")] {
-            let refusal = Universal::claims(claims_request(pod, &[])).unwrap_err();
-            assert!(refusal.reason.contains("no pod"));
-            assert!(refusal.hint.unwrap().contains("dev.volhook.pod"));
-        }
-    }
-
-    #[test]
-    fn unusable_settings_are_refused() {
-        for prefix in ["", "-a", ".", "a/b", "a b", "é"] {
-            let refusal = claims("p", &[("prefix", prefix)]).unwrap_err();
-            assert!(refusal.reason.contains("prefix"), "{prefix}");
-        }
-        assert!(claims("p", &[("set", "nine")]).unwrap_err().reason.contains("\"nine\""));
-    }
-
-    #[test]
-    fn the_longest_name_is_a_names_limit() {
-        // "vol-" and "-workspace" leave 114 of 128 characters.
-        assert_eq!(claims(&"p".repeat(114), &[]).unwrap()[0].volume.len(), 128);
-        let refusal = claims(&"p".repeat(115), &[]).unwrap_err();
-        assert!(refusal.reason.contains("longer than 128"));
-        assert!(refusal.hint.is_some());
-    }
-
-    proptest! {
-        #[test]
-        fn volumes_of_any_pod_are_distinct_and_named_by_the_grammar(
-            pod in "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}",
-            prefix in "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,40}",
-        ) {
-            match claims(&pod, &[("prefix", &prefix)]) {
-                Ok(claims) => {
-                    let mut names: Vec<_> = claims.iter().map(|claim| claim.volume.clone()).collect();
-                    for name in &names {
-                        prop_assert!(name.len() <= MAX_NAME && name.bytes().all(is_name_byte));
-                    }
-                    names.sort();
-                    names.dedup();
-                    prop_assert_eq!(names.len(), 8);
-                }
-                Err(refusal) => {
-                    prop_assert!(prefix.len() + pod.len() + "--workspace".len() > MAX_NAME, "{}", refusal.reason);
-                }
-            }
-        }
-    }
-}
+#[path = "tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ use crate::evidence;
 use crate::gather;
 use crate::gather::Subject;
 use crate::hook::read_spec;
+use crate::image::Image;
 use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
@@ -63,11 +64,12 @@ pub(crate) fn plan(context: &Context, bundle: &Path, id: Option<&str>, as_json: 
         Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
     })?;
     let mut timings = Timings::start();
-    let claimed = gather::claim(context, &subject, &rootfs, &mut timings)?;
+    let image = Image::new(&root_path, &rootfs, &annotations).for_users(subject.user_namespace);
+    let claimed = gather::claim(context, &subject, &rootfs, &image, &mut timings)?;
     let table = context.grants()?;
     let (dead, _) = evidence::dead(context, table.grants());
     let living = evidence::after(&table, dead.iter().map(|over| &over.record));
-    let proposal = gather::propose(context, &subject, &claimed, &living, &mut timings)?;
+    let proposal = gather::propose(context, &subject, &claimed, &image, &living, &mut timings)?;
     if as_json { print_json(&json!(proposal.plan)) } else { print_plan(&proposal.plan) }
 }
 
@@ -84,12 +86,14 @@ fn print_plan(plan: &Plan) -> Result<(), Failure> {
                 format!("{} ({})", mount.target, mount.resolved.path)
             };
             vec![
-                mount.volume.to_string(),
+                mount.shown().to_string(),
                 dash(lease.map(|lease| lease.driver.clone())),
                 if new { "create" } else { "use" }.to_owned(),
                 dash(lease.map(|lease| format!("{} {}", mount.access, lease.sharing))),
                 place,
-                dash(mount.subpath.as_ref().map(|(path, _)| path.to_string())),
+                dash(
+                    mount.subpath.as_ref().filter(|_| mount.part.is_none()).map(|(path, _)| path.to_string()),
+                ),
             ]
         });
         print_table(&["volume", "driver", "volume is", "access", "target", "subpath"], rows.collect())?;

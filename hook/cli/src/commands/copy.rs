@@ -7,6 +7,7 @@ use crate::guard;
 use crate::guard::Hold;
 use crate::guard::Need;
 use crate::progress::Progress;
+use crate::storage;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -16,7 +17,11 @@ use std::path::Path;
 use std::path::PathBuf;
 use volhook_core::decision::Access;
 use volhook_core::decision::Backing;
+use volhook_core::decision::EntryKind;
+use volhook_core::decision::Population;
 use volhook_core::names::Command;
+use volhook_core::names::SubPath;
+use volhook_core::names::VolumeId;
 use volhook_core::volume::Volume;
 use volhook_mounts::device;
 use volhook_mounts::source;
@@ -80,13 +85,24 @@ struct Open<'a> {
 }
 
 impl<'a> Open<'a> {
-    fn new(context: &'a Context, volume: &'a Volume, access: Access) -> Result<Self, Failure> {
+    /// Opens `volume`, or of a pod's storage only what is at `place` in it.
+    fn new(
+        context: &'a Context,
+        volume: &'a Volume,
+        place: Option<&SubPath>,
+        access: Access,
+    ) -> Result<Self, Failure> {
         if access == Access::ReadWrite && grants::most_access(context, volume)? == Access::ReadOnly {
             let reason = format!("volume {:?} is granted for reading only", volume.id);
             return Err(Failure::new(reason).about(volume.id.clone()));
         }
         let hold = Hold::take(context, Command::Cp, &[Need::of(volume, access)])?;
-        let mount = mount(context, volume, hold.is_exclusive())?;
+        let mut mount = mount(context, volume, hold.is_exclusive())?;
+        if let Some(place) = place {
+            mount = mount.subpath(place, EntryKind::Directory).map_err(|error| {
+                Failure::context(format!("cannot open {place:?} in volume {:?}", volume.id), error)
+            })?;
+        }
         let inside = Some(Inside::mount(mount).map_err(Failure::new)?);
         Ok(Self { inside, volume, context, _hold: hold })
     }
@@ -132,6 +148,21 @@ fn mount(context: &Context, volume: &Volume, is_exclusive: bool) -> Result<Detac
     }
 }
 
+/// The volume of that name, or the storage of a pod and where in it the pod's volume is.
+fn meant(context: &Context, id: &VolumeId) -> Result<(Volume, Option<SubPath>), Failure> {
+    let Some((storage, part)) = context.store.find_part(id).map_err(Failure::new)? else {
+        return Ok((guard::existing(context, id)?, None));
+    };
+    let population = storage::of(&storage)?.population;
+    if population == Population::Overlay {
+        let reason =
+            format!("volume {id:?} is seen through the changes of its pod: only its containers have it");
+        return Err(Failure::new(reason).hint("copy in one of them").about(id.clone()));
+    }
+    let place = SubPath::new(&part.place(population)).map_err(Failure::internal)?;
+    Ok((storage, Some(place)))
+}
+
 /// `volhook volume cp FROM TO`.
 pub(crate) fn cp(context: &Context, copying: &Copying<'_>) -> Result<(), Failure> {
     let (from, to) = (Side::parse(copying.from), Side::parse(copying.to));
@@ -149,9 +180,9 @@ pub(crate) fn cp(context: &Context, copying: &Copying<'_>) -> Result<(), Failure
             Failure::usage("a tar stream is nothing for a terminal").hint("send it to a file or a command")
         );
     }
-    let volume = guard::existing(context, &guard::volume_id(copying.tenant, name)?)?;
+    let (volume, place) = meant(context, &guard::volume_id(copying.tenant, name)?)?;
     let progress = Progress::begin(None)?;
-    let open = Open::new(context, &volume, access)?;
+    let open = Open::new(context, &volume, place.as_ref(), access)?;
     let rights = match (copying.archive, access) {
         (true, _) => Rights::Keep,
         (false, Access::ReadOnly) => Rights::mine(),

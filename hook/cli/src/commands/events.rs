@@ -115,6 +115,16 @@ pub(crate) fn lines(event: &Event) -> Vec<Line> {
                 VolumeRecord::Resized { volume, size, .. } => {
                     line("resized", Some(volume), None, format!("to {}", size::format(*size)))
                 }
+                VolumeRecord::Populated { volume, entries, bytes, container, .. } => {
+                    let what = format!("{entries} entries, {} from the image", size::format(*bytes));
+                    line("populated", Some(volume), container.as_ref(), what)
+                }
+                VolumeRecord::Reset { volume, .. } => {
+                    line("reset", Some(volume), None, "to the image".to_owned())
+                }
+                VolumeRecord::Upgraded { volume, image, .. } => {
+                    line("upgraded", Some(volume), None, format!("to {image}"))
+                }
                 VolumeRecord::Renamed { volume, to, .. } => {
                     line("renamed", Some(volume), None, format!("to {to}"))
                 }

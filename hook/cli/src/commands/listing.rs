@@ -17,8 +17,13 @@ use serde_json::Value;
 use serde_json::json;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_core::decision::Backing;
+use volhook_core::decision::Population;
 use volhook_core::lease::LeaseTable;
+use volhook_core::names::VolumeId;
 use volhook_core::size;
+use volhook_core::volume::Part;
+use volhook_core::volume::PodMember;
 use volhook_core::volume::Volume;
 use volhook_volumes::Size;
 
@@ -48,52 +53,127 @@ pub(crate) fn ls(context: &Context, how: &Listed<'_>) -> Result<(), Failure> {
     let template = how.format.map(|text| Template::parse(text, &FIELDS)).transpose()?;
     let listing = context.store.list().map_err(Failure::new)?;
     let table = context.grants()?;
-    let meant: Vec<(&Volume, Vec<String>)> = listing
+    let mut meant: Vec<Line<'_>> = listing
         .volumes
         .iter()
-        .map(|volume| (volume, holders(&table, volume)))
-        .filter(|(volume, holders)| filter.matches(volume, !holders.is_empty()))
+        .flat_map(|volume| {
+            let holders = holders(&table, volume);
+            let parts = parts_of(volume).map({
+                let holders = holders.clone();
+                move |part| Line { volume: part, storage: Some(volume), holders: holders.clone() }
+            });
+            [Line { volume: volume.clone(), storage: None, holders }].into_iter().chain(parts)
+        })
+        .filter(|line| filter.matches(&line.volume, !line.holders.is_empty()))
         .collect();
+    meant.sort_by(|a, b| a.volume.id.cmp(&b.volume.id));
     for other in &listing.others {
         warn(&format!("{} is no usable volume: {}", other.path.display(), other.reason));
     }
     if how.quiet {
-        return meant.iter().try_for_each(|(volume, _)| out(&format!("{}\n", volume.id)));
+        return meant.iter().try_for_each(|line| out(&format!("{}\n", line.volume.id)));
     }
-    let volumes: Vec<&Volume> = meant.iter().map(|(volume, _)| *volume).collect();
+    let volumes: Vec<&Volume> =
+        meant.iter().filter(|line| line.storage.is_none()).map(|line| &line.volume).collect();
     let now = Timestamp::now();
     let (age, deadline) =
         if how.count { (SignedDuration::ZERO, None) } else { (FRESH, Some(Instant::now() + PATIENCE)) };
-    let sizes = sizes(context, &volumes, now, age, deadline);
+    let mut sizes = sizes(context, &volumes, now, age, deadline).into_iter();
     if how.filter.is_empty() {
         context.store.forget_other_sizes(&listing.volumes);
     }
-    let all = meant.into_iter().zip(sizes);
+    // What a part takes counts as its storage's.
+    let size_of = |line: &Line<'_>| if line.storage.is_none() { sizes.next().flatten() } else { None };
+    let sizes: Vec<Option<Size>> = meant.iter().map(size_of).collect();
+    let all = meant.iter().zip(sizes);
     if let Some(template) = &template {
         let lines: Vec<String> = all
-            .map(|((volume, holders), size)| {
-                template.render(|name| field(context, volume, &holders, size, now, name)) + "\n"
-            })
+            .map(|(line, size)| template.render(|name| line.field(context, size, now, name)) + "\n")
             .collect();
         return out(&lines.concat());
     }
     if how.as_json {
-        let documents: Vec<Value> =
-            all.map(|((volume, holders), size)| document(volume, &holders, size)).collect();
+        let documents: Vec<Value> = all.map(|(line, size)| line.document(size)).collect();
         return print_json(&documents.into());
     }
     let columns = ["Name", "Driver", "Size", "Limit", "Holders", "Created"];
     let rows = all
-        .map(|((volume, holders), size)| {
+        .map(|(line, size)| {
             let cell = |name: &&str| match *name {
-                "Name" => volume.id.to_string(),
-                "Created" => volume.created.strftime("%Y-%m-%d %H:%M").to_string(),
-                name => field(context, volume, &holders, size, now, name),
+                "Name" => line.volume.id.to_string(),
+                "Created" => line.volume.created.strftime("%Y-%m-%d %H:%M").to_string(),
+                name => line.field(context, size, now, name),
             };
             columns.iter().map(cell).collect()
         })
         .collect();
     print_table(&["name", "driver", "size", "limit", "held by", "created"], rows)
+}
+
+/// A volume, or a part of one as if it were one.
+struct Line<'a> {
+    volume: Volume,
+    /// In which it lies.
+    storage: Option<&'a Volume>,
+    holders: Vec<String>,
+}
+
+impl Line<'_> {
+    fn field(&self, context: &Context, size: Option<Size>, now: Timestamp, name: &str) -> String {
+        match (name, self.storage) {
+            ("Size", Some(_)) => dash(None),
+            ("Mountpoint", Some(storage)) => dash(place_of_part(context, storage, &self.volume)),
+            _ => field(context, &self.volume, &self.holders, size, now, name),
+        }
+    }
+
+    fn document(&self, size: Option<Size>) -> Value {
+        let volume = &self.volume;
+        json!({
+            "name": volume.id.name.as_str(),
+            "tenant": volume.id.tenant.as_str(),
+            "driver": volume.driver,
+            "size": size.map(|size| size.bytes),
+            "size_counted": size.map(|size| size.counted.to_string()),
+            "limit": volume.limit,
+            "holders": self.holders,
+            "created": volume.created.to_string(),
+            "labels": object(&volume.labels),
+            "options": object(&volume.options),
+            "pod": volume.pod.as_ref().map(|member| member.pod.as_str()),
+            "storage": self.storage.map(|storage| storage.id.name.as_str()),
+            "uuid": volume.uuid,
+        })
+    }
+}
+
+/// The parts of a storage as volumes: with its driver, labels and uuid, and without a limit of their own.
+pub(crate) fn parts_of(volume: &Volume) -> impl Iterator<Item = Volume> {
+    let parts = volume.storage.iter().flat_map(|storage| &storage.parts);
+    parts.map(|part| as_volume(volume, part))
+}
+
+/// A part as a volume.
+pub(crate) fn as_volume(storage: &Volume, part: &Part) -> Volume {
+    let pod = storage.pod.as_ref();
+    Volume {
+        id: VolumeId { tenant: storage.id.tenant.clone(), name: part.name.clone() },
+        limit: None,
+        pod: pod.map(|of| PodMember { pod: of.pod.clone(), member: part.member.clone() }),
+        storage: None,
+        created: part.created,
+        ..storage.clone()
+    }
+}
+
+/// Where the files of a part are on the host; an overlay's are nowhere but in its containers.
+pub(crate) fn place_of_part(context: &Context, storage: &Volume, part: &Volume) -> Option<String> {
+    let of = storage.storage.as_ref()?;
+    let known = of.member(&part.pod.as_ref()?.member)?;
+    let is_there = matches!(storage.backing, Backing::Directory(_)) && of.population != Population::Overlay;
+    is_there.then(|| {
+        context.store.directory_path(&storage.id).join(known.place(of.population)).display().to_string()
+    })
 }
 
 /// The containers and commands that hold a volume, sorted.
@@ -160,23 +240,6 @@ fn aged(size: Size, now: Timestamp) -> String {
         (days, _, _) => format!("{days}d"),
     };
     format!("{text} ({ago} ago)")
-}
-
-fn document(volume: &Volume, holders: &[String], size: Option<Size>) -> Value {
-    json!({
-        "name": volume.id.name.as_str(),
-        "tenant": volume.id.tenant.as_str(),
-        "driver": volume.driver,
-        "size": size.map(|size| size.bytes),
-        "size_counted": size.map(|size| size.counted.to_string()),
-        "limit": volume.limit,
-        "holders": holders,
-        "created": volume.created.to_string(),
-        "labels": object(&volume.labels),
-        "options": object(&volume.options),
-        "pod": volume.pod.as_ref().map(|member| member.pod.as_str()),
-        "uuid": volume.uuid,
-    })
 }
 
 /// What one kind of thing takes.

@@ -46,6 +46,11 @@ pub(crate) fn rm(context: &Context, removal: &Removal<'_>) -> Result<(), Failure
         let mut volumes = Vec::new();
         for name in removal.names {
             match guard::existing(context, &guard::volume_id(removal.tenant, name)?) {
+                Ok(Volume { id, storage: Some(_), pod: Some(member), .. }) => failures.push(
+                    Failure::new(format!("volume {id:?} has all that pod {:?} keeps", member.pod.as_str()))
+                        .hint(format!("`volhook pod rm {}` removes the pod", member.pod))
+                        .about(id),
+                ),
                 Ok(volume) => volumes.push(volume),
                 Err(failure) => failures.push(failure),
             }
@@ -147,7 +152,7 @@ fn all(context: &Context, tenant: &Tenant, filter: &[String]) -> Result<Vec<Volu
 }
 
 /// Prints all failures but the last, which decides how the command ends.
-fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
+pub(crate) fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
     let Some(last) = failures.pop() else { return Ok(()) };
     for failure in failures {
         complain(&failure, false);
@@ -156,7 +161,7 @@ fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
 }
 
 /// Moves one volume to the trash, unless somebody holds it. Under the lock, so that nobody takes a lease meanwhile.
-fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> {
+pub(crate) fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> {
     let id = &volume.id;
     let (mut locked, table) = guard::lock(context, std::slice::from_ref(id))
         .map_err(|failure| failure.during(format!("cannot remove volume {id:?}")))?;

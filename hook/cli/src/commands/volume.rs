@@ -8,11 +8,14 @@ use crate::evidence;
 use crate::gather;
 use crate::gather::Wanted;
 use crate::guard;
+use crate::output::dash;
 use crate::output::object;
 use crate::output::out;
 use crate::output::pairs;
 use crate::output::print_json;
 use crate::progress;
+use crate::storage;
+use crate::storage::Top;
 use crate::template::Template;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -22,11 +25,14 @@ use volhook_core::decision::Backing;
 use volhook_core::decision::Pairs;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::VolumeRecord;
+use volhook_core::names::VolumeId;
 use volhook_core::size;
+use volhook_core::volume::Part;
 use volhook_core::volume::Volume;
 use volhook_volumes::Created;
 use volhook_volumes::Size;
 use volhook_volumes::StoreError;
+use volhook_volumes::changes;
 
 /// What `volhook volume create` is told.
 pub(crate) struct Asked<'a> {
@@ -136,23 +142,26 @@ pub(crate) fn inspect(
     let mut missing = Vec::new();
     for name in names {
         let id = guard::volume_id(tenant, name)?;
-        match context.store.find(&id).map_err(Failure::new)? {
+        match Seen::find(context, &id)? {
             None => missing.push(format!("{id:?}")),
-            Some(volume) => volumes.push(volume),
+            Some(seen) => volumes.push(seen),
         }
     }
     if let Some(template) = template {
-        for volume in &volumes {
-            let holders = listing::holders(&table, volume);
+        for seen in &volumes {
+            let holders = listing::holders(&table, seen.held());
             let now = Timestamp::now();
-            let size = Size { bytes: size(context, volume)?, counted: now };
-            let field = |name: &str| listing::field(context, volume, &holders, Some(size), now, name);
+            let size = Size { bytes: seen.size(context)?, counted: now };
+            let field = |name: &str| match name {
+                "Mountpoint" => dash(seen.mountpoint(context).map(|path| path.display().to_string())),
+                name => listing::field(context, &seen.volume, &holders, Some(size), now, name),
+            };
             out(&format!("{}\n", template.render(field)))?;
         }
     } else {
         let describe = if format.is_some() { describe_as_docker } else { describe };
         let documents: Result<Vec<Value>, Failure> =
-            volumes.iter().map(|volume| describe(context, &table, volume)).collect();
+            volumes.iter().map(|seen| describe(context, &table, seen)).collect();
         print_json(&documents?.into())?;
     }
     if missing.is_empty() {
@@ -162,39 +171,85 @@ pub(crate) fn inspect(
     Err(Failure { kind: Kind::NoSuchVolume, ..failure.hint("`volhook volume ls` shows which there are") })
 }
 
-fn size(context: &Context, volume: &Volume) -> Result<u64, Failure> {
-    context.store.size(volume).map_err(Failure::new)
+/// A volume, or one of a pod, which lies in another.
+struct Seen {
+    volume: Volume,
+    storage: Option<(Volume, Part)>,
+}
+
+impl Seen {
+    fn find(context: &Context, id: &VolumeId) -> Result<Option<Self>, Failure> {
+        if let Some((storage, part)) = context.store.find_part(id).map_err(Failure::new)? {
+            let volume = listing::as_volume(&storage, &part);
+            return Ok(Some(Self { volume, storage: Some((storage, part)) }));
+        }
+        let found = context.store.find(id).map_err(Failure::new)?;
+        Ok(found.map(|volume| Self { volume, storage: None }))
+    }
+
+    /// On which containers have leases.
+    fn held(&self) -> &Volume {
+        self.storage.as_ref().map_or(&self.volume, |(storage, _)| storage)
+    }
+
+    fn size(&self, context: &Context) -> Result<u64, Failure> {
+        let Some((storage, part)) = &self.storage else {
+            return context.store.size(&self.volume).map_err(Failure::new);
+        };
+        let population = storage::of(storage)?.population;
+        let top = Top::of(context, storage)?;
+        let parts = std::slice::from_ref(part);
+        let counted = changes(top.as_fd(), population, parts, None, context.long_deadline());
+        let counted = counted.map_err(|error| {
+            Failure::context(format!("cannot count what is in volume {:?}", self.volume.id), error)
+        })?;
+        Ok(counted.first().map_or(0, |changes| changes.bytes))
+    }
+
+    /// Its directory on the host.
+    fn mountpoint(&self, context: &Context) -> Option<PathBuf> {
+        match (&self.storage, &self.volume.backing) {
+            (Some((storage, _)), _) => {
+                listing::place_of_part(context, storage, &self.volume).map(PathBuf::from)
+            }
+            (None, Backing::Directory(_)) => Some(context.store.directory_path(&self.volume.id)),
+            (None, Backing::HostPath(host)) => Some(PathBuf::from(host.path.as_str())),
+            (None, Backing::Image(_) | Backing::Tmpfs(_) | Backing::Device(_)) => None,
+        }
+    }
 }
 
 /// With the fields of the Docker Engine API's `Volume`.
-fn describe_as_docker(context: &Context, table: &LeaseTable, volume: &Volume) -> Result<Value, Failure> {
+fn describe_as_docker(context: &Context, table: &LeaseTable, seen: &Seen) -> Result<Value, Failure> {
+    let volume = &seen.volume;
+    let place = seen.mountpoint(context).unwrap_or_else(|| context.store.place(seen.held()));
     Ok(json!({
         "CreatedAt": volume.created.to_string(),
         "Driver": volume.driver,
         "Labels": object(&volume.labels),
-        "Mountpoint": context.store.place(volume),
+        "Mountpoint": place,
         "Name": volume.id.name.as_str(),
         "Options": object(&volume.options),
         "Scope": "local",
         "UsageData": {
-            "RefCount": table.holders(&volume.id).count(),
-            "Size": size(context, volume)?,
+            "RefCount": table.holders(&seen.held().id).count(),
+            "Size": seen.size(context)?,
         },
     }))
 }
 
-fn describe(context: &Context, table: &LeaseTable, volume: &Volume) -> Result<Value, Failure> {
-    let (format, mountpoint, image, device) = match &volume.backing {
-        Backing::Directory(_) => ("directory", Some(context.store.directory_path(&volume.id)), None, None),
+fn describe(context: &Context, table: &LeaseTable, seen: &Seen) -> Result<Value, Failure> {
+    let volume = &seen.volume;
+    let (format, image, device) = match &volume.backing {
+        Backing::Directory(_) | Backing::HostPath(_) => ("directory", None, None),
         Backing::Image(image) => {
-            (image.filesystem.as_str(), None, Some(context.store.image_path(volume)), None)
+            (image.filesystem.as_str(), Some(context.store.image_path(seen.held())), None)
         }
-        Backing::Tmpfs(_) => ("tmpfs", None, None, None),
-        Backing::HostPath(host) => ("directory", Some(PathBuf::from(host.path.as_str())), None, None),
-        Backing::Device(device) => (device.filesystem.as_str(), None, None, Some(device.path.as_str())),
+        Backing::Tmpfs(_) => ("tmpfs", None, None),
+        Backing::Device(device) => (device.filesystem.as_str(), None, Some(device.path.as_str())),
     };
     let holders: Vec<Value> = table
-        .holders(&volume.id)
+        .holders(&seen.held().id)
         .map(|(grant, lease)| {
             let (state, evidence) = evidence::standing(context, grant);
             json!({
@@ -214,15 +269,16 @@ fn describe(context: &Context, table: &LeaseTable, volume: &Volume) -> Result<Va
         "tenant": volume.id.tenant.as_str(),
         "driver": volume.driver,
         "format": format,
-        "mountpoint": mountpoint,
+        "mountpoint": seen.mountpoint(context),
         "image": image,
         "device": device,
         "created": volume.created.to_string(),
         "labels": object(&volume.labels),
         "options": object(&volume.options),
-        "size": size(context, volume)?,
+        "size": seen.size(context)?,
         "limit": volume.limit,
         "pod": volume.pod.as_ref().map(|member| member.pod.as_str()),
+        "storage": seen.storage.as_ref().map(|(storage, _)| storage.id.name.as_str()),
         "holders": holders,
         "uuid": volume.uuid,
     }))

@@ -84,9 +84,12 @@ impl Engine<'_> {
         original: Original,
     ) -> Result<Begun, CopyError> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let copy = self.make(folder, new_name, || {
-            rustix::fs::openat(&folder.to, new_name, flags, Mode::RUSR | Mode::WUSR)
-        })?;
+        let mode = match self.how.place {
+            // Nobody else gets there, so it may have what it is to have in the end.
+            Place::Empty => Mode::from_raw_mode(original.stat.st_mode & 0o777) | Mode::WUSR,
+            Place::Merge => Mode::RUSR | Mode::WUSR,
+        };
+        let copy = self.make(folder, new_name, || rustix::fs::openat(&folder.to, new_name, flags, mode))?;
         Ok(Begun { original, copy })
     }
 

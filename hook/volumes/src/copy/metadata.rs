@@ -168,13 +168,14 @@ impl Engine<'_> {
             Rights::Keep => (original.st_uid, original.st_gid, original.st_mode & 0o7777),
             Rights::Give { uid, gid } => (uid, gid, original.st_mode & 0o1777),
         };
-        match to.chown(Uid::from_raw(uid), Gid::from_raw(gid)) {
-            // Who is not root may leave it as it is.
-            Err(Errno::PERM) if to.stat().is_ok_and(|stat| (stat.st_uid, stat.st_gid) == (uid, gid)) => {}
-            result => result.map_err(failed("change the owner of"))?,
+        // Most files are right as they were made, and each change is a write to the filesystem's journal.
+        let made = to.stat().map_err(failed("examine the copy of"))?;
+        let is_owned = (made.st_uid, made.st_gid) == (uid, gid);
+        if !is_owned {
+            to.chown(Uid::from_raw(uid), Gid::from_raw(gid)).map_err(failed("change the owner of"))?;
         }
         // After the owner: changing that clears the set-id bits, and capabilities as well.
-        if kind != FileType::Symlink {
+        if kind != FileType::Symlink && !(is_owned && made.st_mode & 0o7777 == mode) {
             to.chmod(Mode::from_raw_mode(mode)).map_err(failed("change the mode of"))?;
         }
         let names = from.names().map_err(failed("list the attributes of"))?;

@@ -86,7 +86,7 @@ enum Kind {
 }
 
 #[derive(Debug, Clone)]
-struct Made {
+pub(crate) struct Made {
     kind: Kind,
     /// Which of the folders made before it is in.
     above: usize,
@@ -103,7 +103,7 @@ fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
     vec(prop_oneof![1_u8..=255, proptest::sample::select(b" \n\"'\\*.-$\xff".to_vec())], 1..most)
 }
 
-fn made() -> impl Strategy<Value = Made> {
+pub(crate) fn made() -> impl Strategy<Value = Made> {
     let kind = prop_oneof![
         4 => proptest::strategy::Just(Kind::Directory),
         5 => vec((0_u8..20, 0_u8..12), 0..5).prop_map(Kind::File),
@@ -142,7 +142,7 @@ fn made() -> impl Strategy<Value = Made> {
         })
 }
 
-fn build(top: &Path, entries: &[Made]) {
+pub(crate) fn build(top: &Path, entries: &[Made]) {
     let mut folders = vec![top.to_owned()];
     let mut others: Vec<PathBuf> = Vec::new();
     let mut paths = Vec::new();

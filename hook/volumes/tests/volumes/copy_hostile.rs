@@ -191,7 +191,7 @@ fn a_target_folder_exchanged_for_a_symlink_leads_nowhere() {
 }
 
 /// Goes down `levels` folders called `d` and makes them.
-fn deep(top: &Path, levels: u32) {
+pub(crate) fn deep(top: &Path, levels: u32) {
     let mut folder: OwnedFd = folder(top);
     for _ in 0..levels {
         rustix::fs::mkdirat(&folder, "d", Mode::RWXU).unwrap();
@@ -233,10 +233,10 @@ fn a_tree_of_ten_thousand_levels_is_copied_with_few_descriptors() {
 }
 
 /// Something mounted as long as this lives.
-struct Mounted<'a>(&'a Path);
+pub(crate) struct Mounted<'a>(&'a Path);
 
 impl<'a> Mounted<'a> {
-    fn new(place: &'a Path, arguments: &[&str]) -> Self {
+    pub(crate) fn new(place: &'a Path, arguments: &[&str]) -> Self {
         run(Command::new("mount").args(arguments).arg(place));
         Self(place)
     }

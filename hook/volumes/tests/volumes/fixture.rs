@@ -18,6 +18,7 @@ use volhook_core::names::Pod;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
+use volhook_core::volume::CopyUp;
 use volhook_core::volume::PodMember;
 use volhook_core::volume::SIDECAR_FORMAT;
 use volhook_core::volume::Volume;
@@ -60,6 +61,8 @@ pub(crate) fn directory(name: &str) -> Volume {
         limit: None,
         sharing: None,
         pod: Some(PodMember { pod: Pod::new("p1").unwrap(), member: "etc".to_owned() }),
+        storage: None,
+        copy_up: CopyUp::Over,
         created: "2026-11-20T10:00:00.5Z".parse().unwrap(),
     }
 }

@@ -230,6 +230,7 @@ fn volumes(context: &Context, rights: &Rights) -> Vec<Finding> {
                     found,
                     "restore its volume.json from a backup, or move the folder away",
                 ),
+                OtherKind::Leftover => Finding::warning(CHECK, found, GC),
                 OtherKind::Newer => Finding::problem(CHECK, found, "use the volhook that made it"),
             }
         })

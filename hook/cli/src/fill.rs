@@ -1,0 +1,254 @@
+//! Volumes get what the image has at their places, before anybody mounts them.
+//!
+//! Whoever fills a volume holds it meanwhile, as any command does that works on volumes: containers that come at the same
+//! time wait. Killed anywhere, it is begun anew by the next container.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::failpoint;
+use crate::gather::Claimed;
+use crate::guard;
+use crate::guard::Hold;
+use crate::guard::Need;
+use crate::image::Image;
+use crate::storage;
+use crate::storage::Top;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+use volhook_core::decision::Access;
+use volhook_core::decision::Population;
+use volhook_core::lease::VolumeRecord;
+use volhook_core::names::Command;
+use volhook_core::names::ContainerId;
+use volhook_core::names::VolumeId;
+use volhook_core::plan::Plan;
+use volhook_core::plan::PlannedCopyUp;
+use volhook_core::plan::PlannedPart;
+use volhook_core::volume::Volume;
+use volhook_volumes::Changing;
+use volhook_volumes::Copied;
+use volhook_volumes::CopyError;
+use volhook_volumes::Filled;
+use volhook_volumes::Reset;
+use volhook_volumes::StoreError;
+use volhook_volumes::Wanted;
+use volhook_volumes::Watch;
+
+/// How often somebody else is looked after who fills the same volume.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Does what `plan` says of filling, as far as nobody else does it just now: the next plan shows what is left.
+pub(crate) fn fill(
+    context: &Context,
+    container: Option<&ContainerId>,
+    plan: &Plan,
+    volumes: &BTreeMap<VolumeId, Volume>,
+    image: &Image<'_>,
+    watch: &Watch<'_>,
+) -> Result<(), Failure> {
+    let mut records = Vec::new();
+    for planned in &plan.copy_up {
+        records.extend(copy_up(
+            context,
+            container,
+            planned,
+            volume_of(volumes, &planned.volume)?,
+            image,
+            watch,
+        )?);
+    }
+    let storages: BTreeSet<&VolumeId> = plan.parts.iter().map(|planned| &planned.storage).collect();
+    for id in storages {
+        let parts: Vec<&PlannedPart> = plan.parts.iter().filter(|planned| planned.storage == *id).collect();
+        records.extend(fill_parts(context, container, volume_of(volumes, id)?, &parts, image, watch)?);
+    }
+    failpoint::reached("filled");
+    if records.is_empty() { Ok(()) } else { context.append_volumes(&records) }
+}
+
+fn volume_of<'a>(volumes: &'a BTreeMap<VolumeId, Volume>, id: &VolumeId) -> Result<&'a Volume, Failure> {
+    volumes.get(id).ok_or_else(|| Failure::internal(format!("volume {id:?} of the plan was not looked up")))
+}
+
+fn failed(volume: &Volume, error: StoreError) -> Failure {
+    let timed_out = matches!(&error, StoreError::Populate { source: CopyError::Deadline, .. });
+    let no_room = match &error {
+        StoreError::Populate { source: CopyError::Failed { source, .. }, .. } => {
+            matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        }
+        _ => false,
+    };
+    let failure = Failure::new(error).about(volume.id.clone());
+    match &volume.pod {
+        Some(member) if no_room && volume.limit.is_some() => {
+            failure.hint(format!("`volhook pod resize {} SIZE` gives it more room", member.pod))
+        }
+        Some(member) if timed_out => failure.hint(format!(
+            "`volhook pod prepare {} --rootfs DIR` does it ahead of a start, and takes its time",
+            member.pod
+        )),
+        None if timed_out => {
+            failure.hint("give the hook a longer timeout, or claim the volume with volume-nocopy")
+        }
+        _ => failure,
+    }
+}
+
+fn copy_up(
+    context: &Context,
+    container: Option<&ContainerId>,
+    planned: &PlannedCopyUp,
+    volume: &Volume,
+    image: &Image<'_>,
+    watch: &Watch<'_>,
+) -> Result<Option<VolumeRecord>, Failure> {
+    let Some(_hold) = hold(context, &Need::alone(volume), watch)? else { return Ok(None) };
+    // Where the image has nothing, what somebody began is still to be done away with.
+    let scratch;
+    let source = match image.directory(&planned.from)? {
+        Some(source) => source,
+        None => {
+            scratch = context.store.scratch().map_err(Failure::new)?;
+            scratch.as_fd().try_clone_to_owned().map_err(Failure::internal)?
+        }
+    };
+    let mut changing = change(context, volume, watch)?;
+    let filled = changing.copy_up(source, watch).map_err(|error| failed(volume, error))?;
+    Ok(match filled {
+        Filled::Copied(copied) => Some(record(container, volume, &volume.id, copied)),
+        // Another may have done it before this one held it.
+        Filled::HadData | Filled::SourceEmpty | Filled::Over => None,
+    })
+}
+
+fn fill_parts(
+    context: &Context,
+    container: Option<&ContainerId>,
+    volume: &Volume,
+    planned: &[&PlannedPart],
+    image: &Image<'_>,
+    watch: &Watch<'_>,
+) -> Result<Vec<VolumeRecord>, Failure> {
+    let Some(_hold) = hold(context, &Need::of(volume, Access::ReadWrite), watch)? else {
+        return Ok(Vec::new());
+    };
+    let mut changing = change(context, volume, watch)?;
+    let now = storage::of(changing.volume())?;
+    let missing: Vec<&&PlannedPart> =
+        planned.iter().filter(|planned| now.member(&planned.part.member).is_none()).collect();
+    if now.population == Population::Overlay {
+        let parts = missing.iter().map(|planned| planned.part.clone()).collect();
+        changing.add_parts(parts).map_err(|error| failed(volume, error))?;
+        return Ok(Vec::new());
+    }
+    let mut wanted = Vec::new();
+    for planned in &missing {
+        let usable = planned.copy || !image.is_shifted();
+        let from = if usable { image.directory(planned.part.path.as_str())? } else { None };
+        wanted.push(Wanted { part: planned.part.clone(), from, copy: planned.copy });
+    }
+    let top = Top::of(context, volume)?;
+    let copied = changing.fill(top.as_fd(), &wanted, watch).map_err(|error| failed(volume, error))?;
+    let shown = |planned: &&&PlannedPart| VolumeId {
+        tenant: volume.id.tenant.clone(),
+        name: planned.part.name.clone(),
+    };
+    // What was copied was copied at once; it is told with the first.
+    let told = missing.iter().enumerate().map(|(index, planned)| {
+        let copied = if index == 0 { copied } else { Copied::default() };
+        record(container, volume, &shown(planned), copied)
+    });
+    Ok(told.collect())
+}
+
+/// Whoever changes the volume already is waited for: it may be somebody who fills it.
+fn change<'a>(context: &'a Context, volume: &Volume, watch: &Watch<'_>) -> Result<Changing<'a>, Failure> {
+    context.store.change_within("fill", volume, watch.deadline).map_err(|error| failed(volume, error))
+}
+
+fn record(
+    container: Option<&ContainerId>,
+    volume: &Volume,
+    shown: &VolumeId,
+    copied: Copied,
+) -> VolumeRecord {
+    VolumeRecord::Populated {
+        volume: shown.clone(),
+        uuid: volume.uuid.clone(),
+        entries: copied.files + copied.directories,
+        bytes: copied.bytes,
+        container: container.cloned(),
+    }
+}
+
+/// Holds a volume to fill it; `None` when somebody else holds it, so that there is nothing to fill any more. Whoever
+/// else fills it is waited for.
+fn hold<'a>(context: &'a Context, need: &Need<'_>, watch: &Watch<'_>) -> Result<Option<Hold<'a>>, Failure> {
+    loop {
+        match Hold::take_unless_held(context, Command::Populate, need)? {
+            Ok(hold) => return Ok(Some(hold)),
+            Err(holder) if is_filling(&holder) && Instant::now() < watch.deadline => thread::sleep(PAUSE),
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// Whether a holder is there to fill the volume, so that it is worth waiting for.
+pub(crate) fn is_filling(holder: &ContainerId) -> bool {
+    matches!(holder.command(), Some((Command::Populate | Command::Reset, _)))
+}
+
+/// Throws away what a pod has, where its policy wants it to begin anew from another image, and records that image where
+/// the pod follows it.
+pub(crate) fn renew(context: &Context, claimed: &Claimed, watch: &Watch<'_>) -> Result<(), Failure> {
+    for wish in claimed.storages.iter().filter(|wish| wish.renew) {
+        let found = context.store.pod_storage(&claimed.tenant, &wish.pod).map_err(Failure::new)?;
+        if let Some(volume) = found {
+            reset(context, &volume, None, watch)?;
+            let mut changing = context.store.change("reset", &volume).map_err(Failure::new)?;
+            changing.set_image(Some(claimed.pod.image.clone())).map_err(Failure::new)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a pod's storage back to the image, all of it or the members named.
+pub(crate) fn reset(
+    context: &Context,
+    volume: &Volume,
+    members: Option<&[String]>,
+    watch: &Watch<'_>,
+) -> Result<(), Failure> {
+    let hold = Hold::take(context, Command::Reset, &[Need::alone(volume)])?;
+    let mut changing = context.store.change("reset", volume).map_err(Failure::new)?;
+    let top = Top::of(context, volume)?;
+    match members {
+        None => drop(changing.reset(top.as_fd(), Reset::All, watch.deadline).map_err(Failure::new)?),
+        Some(members) => {
+            for member in members {
+                changing.reset(top.as_fd(), Reset::Member(member), watch.deadline).map_err(Failure::new)?;
+            }
+        }
+    }
+    drop(top);
+    guard::await_free(context, volume);
+    drop(hold);
+    let names: Vec<VolumeId> = match members {
+        None => vec![volume.id.clone()],
+        Some(members) => {
+            let storage = storage::of(volume)?;
+            let parts = members.iter().filter_map(|member| storage.member(member));
+            parts.map(|part| VolumeId { tenant: volume.id.tenant.clone(), name: part.name.clone() }).collect()
+        }
+    };
+    let records: Vec<VolumeRecord> = names
+        .into_iter()
+        .map(|name| VolumeRecord::Reset { volume: name, uuid: volume.uuid.clone() })
+        .collect();
+    context.append_volumes(&records)
+}

@@ -1,0 +1,104 @@
+//! The image of a container: its root filesystem as the engine made it, with nothing of what is mounted inside.
+
+use crate::error::Failure;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+use volhook_core::image::ImageIdentity;
+use volhook_mounts::rootfs;
+use volhook_mounts::rootfs::Rootfs;
+use volhook_mounts::source::Detached;
+use volhook_volumes::identify_beside;
+
+/// Annotations in which engines say what the image is called: containerd's and CRI-O's for Kubernetes, and the one of the
+/// OCI image specification.
+const NAMES: [&str; 3] =
+    ["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "org.opencontainers.image.ref.name"];
+
+/// The image of one container. Nothing is opened before it is needed.
+pub(crate) struct Image<'a> {
+    /// Where the host has it.
+    path: PathBuf,
+    /// The container's own view of it.
+    seen: &'a Rootfs,
+    name: Option<String>,
+    shifted: bool,
+    bare: OnceCell<Detached>,
+}
+
+impl<'a> Image<'a> {
+    pub(crate) fn new(path: &Path, seen: &'a Rootfs, annotations: &BTreeMap<String, String>) -> Self {
+        let name = NAMES.iter().find_map(|key| annotations.get(*key)).cloned();
+        Self { path: path.to_owned(), seen, name, shifted: false, bare: OnceCell::new() }
+    }
+
+    /// That of a container with a user namespace, if `users` says so.
+    pub(crate) fn for_users(self, users: bool) -> Self {
+        Self { shifted: users, ..self }
+    }
+
+    /// Whether its files belong to others on the host than in the container.
+    pub(crate) fn is_shifted(&self) -> bool {
+        self.shifted
+    }
+
+    /// Its root directory.
+    pub(crate) fn bare(&self) -> Result<&Detached, Failure> {
+        if let Some(bare) = self.bare.get() {
+            return Ok(bare);
+        }
+        let intention = || format!("cannot use the root filesystem {}", self.path.display());
+        let failed = |error| Failure::context(intention(), error);
+        let host = Rootfs::on_host(&self.path).map_err(failed)?;
+        if !host.is_same_directory(self.seen).map_err(failed)? {
+            return Err(Failure::new(format!("{}: the container has another one", intention()))
+                .hint("the engine mounts it where this hook does not see it"));
+        }
+        let bare = host.bare().map_err(failed)?;
+        Ok(self.bare.get_or_init(|| bare))
+    }
+
+    /// Where the host has it.
+    pub(crate) fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// A mount of it for somebody to keep.
+    pub(crate) fn layer(&self) -> Result<Detached, Failure> {
+        let bare = self.bare()?;
+        volhook_mounts::source::clone_directory(bare.as_fd()).map_err(|error| {
+            Failure::context(format!("cannot use the root filesystem {}", self.path.display()), error)
+        })
+    }
+
+    /// The directory that it has at `path`, if it has one there.
+    pub(crate) fn directory(&self, path: &str) -> Result<Option<OwnedFd>, Failure> {
+        rootfs::open_directory(self.bare()?, path)
+            .map_err(|error| Failure::context(format!("cannot read {path} of the image"), error))
+    }
+
+    /// Whether it has a directory at `path` with something in it.
+    pub(crate) fn has_content(&self, path: &str) -> Result<bool, Failure> {
+        let Some(directory) = self.directory(path)? else { return Ok(false) };
+        let failed = |errno: rustix::io::Errno| {
+            Failure::context(format!("cannot read {path} of the image"), std::io::Error::from(errno))
+        };
+        for entry in rustix::fs::Dir::new(directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if ![c".", c".."].contains(&entry.file_name()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What tells it from other images.
+    pub(crate) fn identity(&self, recorded: Option<&ImageIdentity>) -> Result<ImageIdentity, Failure> {
+        identify_beside(self.bare()?.as_fd(), self.name.clone(), recorded).map_err(|error| {
+            Failure::context(format!("cannot tell which image {} is", self.path.display()), error)
+        })
+    }
+}

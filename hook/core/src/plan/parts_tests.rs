@@ -1,0 +1,289 @@
+//! Tests of planning a pod's volumes.
+
+use crate::check::check;
+use crate::claims::Claim;
+use crate::claims::from_policy;
+use crate::decision::Access;
+use crate::decision::Attachment;
+use crate::decision::Backing;
+use crate::decision::Creation;
+use crate::decision::Directory;
+use crate::decision::EntryKind;
+use crate::decision::MountFlags;
+use crate::decision::PolicyClaim;
+use crate::decision::PolicyGrant;
+use crate::decision::Population;
+use crate::decision::Sharing;
+use crate::decision::StorageClaim;
+use crate::lease::Grant;
+use crate::lease::LeaseRecord;
+use crate::lease::LeaseTable;
+use crate::names::ContainerId;
+use crate::names::Pod;
+use crate::names::Target;
+use crate::names::Tenant;
+use crate::names::VolumeId;
+use crate::names::VolumeName;
+use crate::plan::Apply;
+use crate::plan::Decided;
+use crate::plan::Facts;
+use crate::plan::Layer;
+use crate::plan::Plan;
+use crate::plan::PlanError;
+use crate::plan::Stage;
+use crate::plan::bounded;
+use crate::plan::new_volume;
+use crate::plan::plan;
+use crate::resolved::Resolved;
+use crate::spec::Spec;
+use crate::spec::SpecMount;
+use crate::volume::Part;
+use crate::volume::PodMember;
+use crate::volume::PodStorage;
+use crate::volume::Volume;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+const STORAGE: &str = "vol-p-storage";
+
+fn pod() -> Pod {
+    Pod::new("p").unwrap()
+}
+
+fn claims(targets: &[&str]) -> Vec<Claim> {
+    let storage = StorageClaim {
+        volume: STORAGE.into(),
+        driver: None,
+        options: vec![],
+        labels: vec![],
+        population: Population::Overlay,
+        renew: false,
+    };
+    let claim = |target: &&str| PolicyClaim {
+        volume: format!("vol-p{}", target.replace('/', "-")),
+        member: target[1..].replace('/', "-"),
+        target: (*target).into(),
+        driver: None,
+        options: vec![],
+        labels: vec![],
+        access: Access::ReadWrite,
+        subpath: None,
+        no_copy: false,
+    };
+    let grant =
+        PolicyGrant { storage: Some(storage), claims: targets.iter().map(claim).collect(), notes: vec![] };
+    from_policy("universal", Some(&pod()), grant).unwrap().claims
+}
+
+fn storage(population: Population, parts: Vec<Part>) -> Volume {
+    let id = VolumeId { tenant: Tenant::default(), name: VolumeName::new(STORAGE).unwrap() };
+    let backing = Backing::Directory(Directory::default());
+    let creation = Creation { backing, options: vec![], limit: None, sharing: None, notes: vec![] };
+    let member = PodMember { pod: pod(), member: "storage".into() };
+    let time = Timestamp::UNIX_EPOCH;
+    let volume = new_volume(id, &vec![], Some(&member), "local", creation, "u".into(), time);
+    Volume { storage: Some(PodStorage { population, parts, image: None, offered: None }), ..volume }
+}
+
+fn part(target: &str, path: &str) -> Part {
+    Part {
+        name: VolumeName::new(format!("vol-p{}", target.replace('/', "-"))).unwrap(),
+        member: target[1..].replace('/', "-"),
+        path: Target::new(path).unwrap(),
+        created: Timestamp::UNIX_EPOCH,
+    }
+}
+
+struct Case {
+    storage: Volume,
+    new: bool,
+    claims: Vec<Claim>,
+    pod: Option<Pod>,
+    mounts: Vec<SpecMount>,
+    resolved: BTreeMap<String, Result<Resolved, String>>,
+    table: LeaseTable,
+    stage: Stage,
+    user_namespace: bool,
+}
+
+impl Case {
+    fn new(storage: Volume, targets: &[&str]) -> Self {
+        let directory = |path: &str| {
+            Ok(Resolved { path: path.to_owned(), kind: Some(EntryKind::Directory), shared: false })
+        };
+        Self {
+            storage,
+            new: false,
+            claims: claims(targets),
+            pod: Some(pod()),
+            mounts: vec![],
+            resolved: targets.iter().map(|target| ((*target).to_owned(), directory(target))).collect(),
+            table: LeaseTable::default(),
+            stage: Stage::Live,
+            user_namespace: false,
+        }
+    }
+
+    fn plan(self) -> Result<Plan, PlanError> {
+        let granted = Attachment {
+            access: Access::ReadWrite,
+            sharing: Sharing::Shared,
+            flags: MountFlags::default(),
+            notes: vec![],
+        };
+        let attachment = bounded(granted, &self.storage, Access::ReadWrite);
+        let decided = self.claims.into_iter().map(|claim| Decided {
+            claim,
+            volume: self.storage.clone(),
+            new: self.new,
+            has_source: false,
+            attachment: attachment.clone(),
+        });
+        let container = ContainerId::new("c1").unwrap();
+        let facts = Facts {
+            attempt: "a1",
+            stage: self.stage,
+            container: &container,
+            tenant: &Tenant::default(),
+            pod: self.pod.as_ref(),
+            mounts: &self.mounts,
+            user_namespace: self.user_namespace,
+            resolved: &self.resolved,
+            table: &self.table,
+            stepped_back: &[],
+            remarks: &["a remark".to_owned()],
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let plan = plan(&facts, decided.collect())?;
+        check(&plan, &self.table).unwrap();
+        Ok(plan)
+    }
+}
+
+fn places(plan: &Plan) -> Vec<(String, Layer, &str, Apply)> {
+    plan.mounts
+        .iter()
+        .map(|mount| {
+            let (place, kind) = mount.subpath.as_ref().unwrap();
+            assert_eq!(*kind, EntryKind::Directory);
+            (mount.shown().name.to_string(), mount.layer, place.as_str(), mount.apply)
+        })
+        .collect()
+}
+
+#[test]
+fn a_new_overlay_has_its_parts_from_the_start() {
+    let case = Case { new: true, ..Case::new(storage(Population::Overlay, vec![]), &["/usr/local", "/usr"]) };
+    let plan = case.plan().unwrap();
+    assert_eq!(
+        places(&plan),
+        [
+            ("vol-p-usr".to_owned(), Layer::Overlay, "usr", Apply::Inject),
+            ("vol-p-usr-local".to_owned(), Layer::Overlay, "usr/local", Apply::Inject),
+        ]
+    );
+    assert!(plan.parts.is_empty());
+    let made = plan.create[0].storage.as_ref().unwrap();
+    assert_eq!(made.parts, [part("/usr/local", "/usr/local"), part("/usr", "/usr")]);
+    // One lease for all, on what holds them, and nobody else's.
+    assert_eq!(plan.leases.len(), 1);
+    assert_eq!((plan.leases[0].volume.name.as_str(), plan.leases[0].sharing), (STORAGE, Sharing::Exclusive));
+    assert_eq!(plan.notes[0].text, "a remark");
+}
+
+#[test]
+fn copies_are_planned_until_they_are_there_and_shared_then() {
+    let known = part("/etc", "/etc");
+    let plan = Case::new(storage(Population::Copy, vec![known]), &["/etc", "/var"]).plan().unwrap();
+    let parts: Vec<(&str, bool)> = plan.parts.iter().map(|p| (p.part.name.as_str(), p.copy)).collect();
+    assert_eq!(parts, [("vol-p-var", true)]);
+    assert_eq!(
+        places(&plan),
+        [
+            ("vol-p-etc".to_owned(), Layer::Content, "files/etc", Apply::Inject),
+            ("vol-p-var".to_owned(), Layer::Content, "files/var", Apply::Inject),
+        ]
+    );
+    assert_eq!(plan.leases[0].sharing, Sharing::Shared);
+    let plan = Case::new(storage(Population::Empty, vec![]), &["/var"]).plan().unwrap();
+    assert!(!plan.parts[0].copy);
+}
+
+/// The image's layout may change below a pod: what was copied stays where it is in the storage, and an overlay is
+/// looked at where the image has the folder now.
+#[test]
+fn a_folder_that_moved_in_the_image() {
+    for (population, expected) in [(Population::Copy, "files/lib"), (Population::Overlay, "usr/lib")] {
+        let mut case = Case::new(storage(population, vec![part("/lib", "/lib")]), &["/lib"]);
+        let moved = Resolved { path: "/usr/lib".into(), kind: Some(EntryKind::Directory), shared: false };
+        case.resolved.insert("/lib".into(), Ok(moved));
+        let plan = case.plan().unwrap();
+        assert_eq!(places(&plan)[0].2, expected);
+        assert!(plan.parts.is_empty());
+    }
+}
+
+#[test]
+fn an_overlay_is_for_its_pod_and_for_one_container() {
+    let known = || vec![part("/etc", "/etc")];
+    let mut case = Case::new(storage(Population::Overlay, known()), &["/etc"]);
+    case.pod = None;
+    let error = case.plan().unwrap_err();
+    assert!(
+        matches!(error, PlanError::OfOverlay { .. }) && error.hint().unwrap().contains("population=copy")
+    );
+
+    let held = |sharing| {
+        let mut table = LeaseTable::default();
+        let mut leases = Case::new(storage(Population::Overlay, known()), &["/etc"]).plan().unwrap().leases;
+        leases[0].sharing = sharing;
+        table.apply(&LeaseRecord::Granted(Grant {
+            attempt: "a0".into(),
+            container: ContainerId::new("c0").unwrap(),
+            holder: None,
+            leases,
+            since: Timestamp::UNIX_EPOCH,
+        }));
+        table
+    };
+    let mut case = Case::new(storage(Population::Overlay, known()), &["/etc"]);
+    case.table = held(Sharing::Exclusive);
+    let error = case.plan().unwrap_err();
+    assert!(matches!(error, PlanError::Busy { overlay: true, .. }), "{error}");
+    assert!(error.hint().unwrap().contains("population=copy"));
+    let mut case = Case::new(storage(Population::Copy, known()), &["/etc"]);
+    case.table = held(Sharing::Shared);
+    assert!(case.plan().is_ok());
+}
+
+#[test]
+fn an_engine_s_anonymous_volume_below_gives_way_and_a_user_s_mount_does_not() {
+    let hex = "ab".repeat(32);
+    let text = format!(
+        r#"{{"mounts":[{{"type":"bind","source":"/x/volumes/{hex}/_data","destination":"/var/lib/db"}},
+                     {{"type":"bind","source":"/home/u/www","destination":"/var/www"}}]}}"#
+    );
+    for stage in [Stage::Live, Stage::Spec] {
+        let mut case = Case::new(storage(Population::Copy, vec![]), &["/var", "/etc"]);
+        case.mounts = Spec::parse(text.as_bytes()).unwrap().mounts().unwrap();
+        case.stage = stage;
+        let plan = case.plan().unwrap();
+        assert_eq!(plan.mounts[1].target.as_str(), "/var");
+        assert_eq!(plan.mounts[1].covers, ["/var/lib/db"]);
+        assert!(plan.mounts[0].covers.is_empty());
+    }
+}
+
+/// What a container with a user namespace has in its image has other owners on the host.
+#[test]
+fn nothing_is_copied_for_other_users() {
+    let plan = |population, parts| {
+        let case = Case::new(storage(population, parts), &["/etc"]);
+        Case { user_namespace: true, ..case }.plan()
+    };
+    let error = plan(Population::Copy, vec![]).unwrap_err();
+    assert!(matches!(error, PlanError::CopyForUsers { .. }));
+    assert!(error.hint().unwrap().contains("population=overlay"));
+    assert!(plan(Population::Copy, vec![part("/etc", "/etc")]).is_ok());
+    assert!(plan(Population::Overlay, vec![]).is_ok() && plan(Population::Empty, vec![]).is_ok());
+}
