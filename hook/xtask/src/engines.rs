@@ -13,9 +13,6 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-/// Limits that a process may set which has no right to raise its own: podman's defaults are higher.
-const LIMITS: &str = "[containers]\ndefault_ulimits = [\"nofile=1024:2048\", \"nproc=1000:2000\"]\n";
-
 /// A container engine that works in a folder of ours.
 pub(crate) enum Engine {
     /// A dockerd of our own; it ends with this.
@@ -61,7 +58,14 @@ impl Engine {
     }
 
     fn podman(folder: &Path, storage: &'static str) -> Result<Self> {
-        fs::write(folder.join("containers.conf"), LIMITS).context("cannot write podman's configuration")?;
+        // Podman's default limits are higher than a process may set that has no right to raise its own. Its locks are
+        // else in one place for all of its folders, of which they outlive the removal.
+        let text = format!(
+            "[containers]\ndefault_ulimits = [\"nofile=1024:2048\", \"nproc=1000:2000\"]\n\
+             [engine]\nlock_type = \"file\"\ntmp_dir = {:?}\n",
+            folder.join("podman-tmp")
+        );
+        fs::write(folder.join("containers.conf"), text).context("cannot write podman's configuration")?;
         Ok(Self::Podman { folder: folder.to_owned(), storage })
     }
 

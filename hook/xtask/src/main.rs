@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_journal;
+mod bench_universal;
 mod bench_volumes;
 mod bundle;
 mod debian;
@@ -86,6 +87,21 @@ enum Bench {
         #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(50..))]
         time: u32,
     },
+    /// First and later starts of pods on a Debian, beside docker's and podman's volumes and cp
+    Universal {
+        /// How often each is measured
+        #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(3..))]
+        rounds: u32,
+        /// How many files the large tree has
+        #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+        files: u32,
+        /// The runtime
+        #[arg(long, default_value = "runc")]
+        runtime: Runtime,
+        /// A folder on the filesystem to measure on, instead of the one for temporary files
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
     /// Listing, creating and removing volumes, beside docker, podman, mkfs and rm
     Volumes {
         /// How often each is measured
@@ -159,6 +175,9 @@ fn run(command: Command) -> Result<()> {
             },
         ),
         Command::Bench(Bench::Journal { rounds, time }) => bench_journal::run(rounds, time),
+        Command::Bench(Bench::Universal { rounds, files, runtime, folder }) => {
+            bench_universal::run(runtime, rounds as usize, files as usize, folder.as_deref())
+        }
         Command::Bench(Bench::Volumes { rounds, volumes, files }) => {
             bench_volumes::run(rounds as usize, volumes as usize, files as usize)
         }
