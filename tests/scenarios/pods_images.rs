@@ -15,6 +15,9 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 use volhook_harness::Bundle;
 use volhook_harness::BundleBuilder;
 use volhook_harness::HostSnapshot;
@@ -25,6 +28,7 @@ use volhook_harness::Volhook;
 on_both_runtimes!(
     privileged_what_the_engine_binds_stays_on_top,
     privileged_an_anonymous_volume_gives_way,
+    privileged_a_database_in_an_image_s_volume_keeps_its_rows,
     privileged_an_overlay_on_an_engines_overlay,
     privileged_a_third_overlay_becomes_a_copy,
     privileged_links_and_files_in_place_of_directories,
@@ -106,6 +110,40 @@ fn privileged_an_anonymous_volume_gives_way(kind: RuntimeKind) -> Result<()> {
             assert_eq!(fs::read_dir(volume)?.count(), 0, "{policy}: it went into the engine's volume");
         }
         assert_eq!(fs::read_to_string(named.join("note"))?, "note\n", "{policy}");
+    }
+    Ok(())
+}
+
+/// A real one, killed while it has a transaction open, in the directory that its image calls a `VOLUME`.
+fn privileged_a_database_in_an_image_s_volume_keeps_its_rows(kind: RuntimeKind) -> Result<()> {
+    let runtime = Runtime::new(kind)?;
+    for policy in ["", "universal,population=copy,set=eight,size=64M"] {
+        let volhook = Volhook::new()?;
+        let engine = tempfile::tempdir()?;
+        let container = |digit: &str, script: &str| -> Result<Bundle> {
+            let anonymous = engine.path().join("volumes").join(digit.repeat(64)).join("_data");
+            fs::create_dir_all(&anonymous)?;
+            let builder = pod("p1", policy).debian().directory("/var/lib/db");
+            built(&volhook, builder.bind(&anonymous, "/var/lib/db", &[]).shell(script))
+        };
+        let first = container(
+            "a",
+            "sqlite3 /var/lib/db/rows 'pragma journal_mode = wal; create table rows (x); insert into rows values (1), (2);'
+             (echo 'begin; insert into rows values (3);'; sleep 1000) | sqlite3 /var/lib/db/rows",
+        )?;
+        runtime.run_detached(&first, "c1")?.success();
+        let rows = "sqlite3 /var/lib/db/rows 'select count(*) from rows' 2> /dev/null || true";
+        let patience = Instant::now() + Duration::from_secs(20);
+        while sh(&runtime, "c1", rows)?.success() != "2\n" {
+            ensure!(Instant::now() < patience, "the database does not get its rows");
+            thread::sleep(Duration::from_millis(50));
+        }
+        runtime.kill("c1", "KILL")?.success();
+        runtime.wait_for("c1", "stopped")?;
+        runtime.delete("c1")?.success();
+        let second =
+            container("b", "sqlite3 /var/lib/db/rows 'pragma integrity_check; select sum(x) from rows'")?;
+        assert_eq!(runtime.run(&second, "c2")?.success(), "ok\n3\n", "{policy}");
     }
     Ok(())
 }

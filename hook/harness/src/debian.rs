@@ -19,7 +19,7 @@ use tempfile::TempDir;
 const VARIABLE: &str = "VOLHOOK_DEBIAN_ROOTFS";
 
 /// Where it lies below cargo's target directory, as `cargo xtask setup` knows too.
-const FOLDER: &str = "debian/minbase";
+const FOLDER: &str = "debian/minbase+sqlite3";
 
 /// What every root filesystem of Debian has; a folder without it is something else.
 const STATUS: &str = "var/lib/dpkg/status";

@@ -10,7 +10,7 @@
 //! is best deleted while its bundle and its hooks are still there.
 //!
 //! Debian's root filesystem ([`BundleBuilder::debian`]) is built by `cargo xtask setup` and lies in the target directory in
-//! which the running test was built, as `debian/minbase`; the variable `VOLHOOK_DEBIAN_ROOTFS` names another one. Where
+//! which the running test was built, as `debian/minbase+sqlite3`; the variable `VOLHOOK_DEBIAN_ROOTFS` names another one. Where
 //! there is none, building such a bundle fails.
 //!
 //! What a process printed is an [`Output`]: one value that shows itself for snapshots and in failures.

@@ -18,7 +18,7 @@ const VARIABLE: &str = "VOLHOOK_DEBIAN_ROOTFS";
 
 /// Where it lies below the target directory, as the test harness knows too. It is called after what is in it, so
 /// that a change of that needs another name and never meets an old one.
-const FOLDER: &str = "debian/minbase";
+const FOLDER: &str = "debian/minbase+sqlite3";
 
 /// What the folders are called in which it is built.
 const STAGE: &str = "stage-";
@@ -71,7 +71,7 @@ fn build(parent: &Path, finished: &Path) -> Result<()> {
     let stage = tempfile::Builder::new().prefix(STAGE).tempdir_in(parent).context("cannot make a folder")?;
     let rootfs = stage.path().join("rootfs");
     let mut command = Command::new("mmdebstrap");
-    command.args(["--quiet", "--mode=root", "--variant=minbase"]);
+    command.args(["--quiet", "--mode=root", "--variant=minbase", "--include=sqlite3"]);
     command.args(["--customize-hook", "rm --force \"$1/etc/hostname\" \"$1/etc/resolv.conf\""]);
     // No suite is named: the sources do that.
     command.arg("").arg(&rootfs).args(sources()?);
