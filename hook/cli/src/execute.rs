@@ -436,8 +436,8 @@ struct Sources<'a> {
 impl Sources<'_> {
     fn detached(&self, mount: &PlannedMount) -> Result<Detached, Failure> {
         let id = &mount.volume;
-        if mount.layer == Layer::Overlay {
-            return self.part_of_overlay(mount).map_err(|failure| failure.about(mount.shown()));
+        if mount.part.is_some() {
+            return self.part(mount).map_err(|failure| failure.about(mount.shown()));
         }
         let whole = self.whole(mount).map_err(|failure| failure.about(id.clone()))?;
         match &mount.subpath {
@@ -476,22 +476,35 @@ impl Sources<'_> {
         }
     }
 
-    /// A directory of the one overlay that all volumes of the pod are parts of.
-    fn part_of_overlay(&self, mount: &PlannedMount) -> Result<Detached, Failure> {
+    /// A directory of what all volumes of the pod are parts of, which is mounted once.
+    fn part(&self, mount: &PlannedMount) -> Result<Detached, Failure> {
         let Some((path, kind)) = &mount.subpath else {
-            return Err(Failure::internal(format!("volume {:?} would cover the whole root", mount.volume)));
+            return Err(Failure::internal(format!("volume {:?} would be the whole storage", mount.shown())));
         };
         let id = &mount.volume;
         if !self.filesystems.borrow().contains_key(id) {
-            let overlay = self.overlay(volume_of(self.volumes, id)?)?;
-            self.filesystems.borrow_mut().insert(id.clone(), overlay);
+            let volume = volume_of(self.volumes, id)?;
+            let storage = match mount.layer {
+                Layer::Overlay => self.overlay(volume)?,
+                Layer::Content => self.content(volume)?,
+            };
+            self.filesystems.borrow_mut().insert(id.clone(), storage);
         }
         let mut filesystems = self.filesystems.borrow_mut();
-        let overlay = filesystems.get_mut(id);
-        let overlay = overlay.ok_or_else(|| Failure::internal("an overlay is gone that was just made"))?;
-        overlay.part(path, *kind).map_err(|error| {
+        let storage = filesystems.get_mut(id);
+        let storage = storage.ok_or_else(|| Failure::internal("a mount is gone that was just made"))?;
+        storage.part(path, *kind).map_err(|error| {
             Failure::context(format!("cannot use {path:?} of volume {:?}", mount.shown()), error)
         })
+    }
+
+    /// What is in a pod's storage.
+    fn content(&self, volume: &Volume) -> Result<Detached, Failure> {
+        match Top::of(self.context, volume)? {
+            Top::Image(mount) => Ok(mount),
+            Top::Directory(directory) => source::clone_directory(directory.as_fd())
+                .map_err(|error| Failure::context(format!("cannot mount volume {:?}", volume.id), error)),
+        }
     }
 
     /// The container's root filesystem with a pod's changes above it.
@@ -500,10 +513,7 @@ impl Sources<'_> {
             |error| Failure::context(format!("cannot lay volume {:?} over the image", volume.id), error);
         let seen = Rootfs::of_process(self.process, self.rootfs).map_err(failed)?;
         let lower = Image::new(self.rootfs, &seen, &BTreeMap::new()).layer()?;
-        let changes = match Top::of(self.context, volume)? {
-            Top::Image(mount) => mount,
-            Top::Directory(directory) => source::clone_directory(directory.as_fd()).map_err(failed)?,
-        };
+        let changes = self.content(volume)?;
         let users = Users::of_process(self.process).map_err(failed)?;
         overlay::mount_overlay(lower, changes, users.as_ref()).map_err(failed)
     }
