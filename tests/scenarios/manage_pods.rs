@@ -151,3 +151,30 @@ fn privileged_files_go_in_and_out_of_copies_and_an_overlay_says_why_not() -> Res
     }
     Ok(())
 }
+
+#[test]
+fn privileged_only_a_start_offers_another_image_and_a_plan_changes_nothing() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(RuntimeKind::Runc)?;
+    let builder =
+        pod("p1", "universal,on-image-change=refuse").file("/var/lib/dpkg/status", "Package: one\n");
+    let bundle = built(&volhook, builder.shell("echo started"))?;
+    assert_eq!(runtime.run(&bundle, "c1")?.success(), "started\n");
+    fs::write(bundle.rootfs().join("var/lib/dpkg/status"), "Package: another\n")?;
+    let offered = || -> Result<Value> {
+        let seen: Value = serde_json::from_str(&volhook.run(&["pod", "inspect", "p1"])?.success())?;
+        Ok(seen[0]["refused_image"].clone())
+    };
+    let plan = volhook.command(&["plan"]).arg(bundle.path()).run()?.failure();
+    assert_contains(&plan, "volhook pod upgrade p1");
+    assert_eq!(offered()?, Value::Null);
+    let nothing = volhook.run(&["pod", "upgrade", "p1"])?;
+    assert_eq!(nothing.code(), Some(1));
+    assert_contains(&nothing.stderr, "--rootfs DIR");
+    runtime.run(&bundle, "c2")?.failure();
+    assert_eq!(offered()?["packages"]["path"], "/var/lib/dpkg/status");
+    volhook.run(&["pod", "upgrade", "p1"])?.success();
+    assert_eq!(offered()?, Value::Null);
+    assert_eq!(runtime.run(&bundle, "c3")?.success(), "started\n");
+    Ok(())
+}

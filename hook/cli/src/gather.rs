@@ -28,11 +28,9 @@ use volhook_core::decision::ContainerInfo;
 use volhook_core::decision::CreateRequest;
 use volhook_core::decision::EntryKind;
 use volhook_core::decision::HolderInfo;
-use volhook_core::decision::ImageState;
 use volhook_core::decision::MountFlags;
 use volhook_core::decision::Pairs;
 use volhook_core::decision::PluginKind;
-use volhook_core::decision::PodState;
 use volhook_core::decision::Refusal;
 use volhook_core::decision::Usage;
 use volhook_core::lease::LeaseTable;
@@ -52,7 +50,6 @@ use volhook_core::plan::Stage;
 use volhook_core::resolved::Resolved;
 use volhook_core::spec::SpecMount;
 use volhook_core::volume::CopyUp;
-use volhook_core::volume::Offer;
 use volhook_core::volume::PodMember;
 use volhook_core::volume::Volume;
 use volhook_journal::Mark;
@@ -197,16 +194,7 @@ fn ask_policy(
         no_overlay: facts.no_overlay.clone(),
     };
     let answer = policy.claims(&asked).map_err(|error| plugin_failure(error, None))?;
-    let granted = answer.map_err(|refusal| {
-        let failure = refused(&refusal, format!("policy {name:?} refuses"), None);
-        match (pod(subject), facts.state) {
-            (Some(pod), Some(PodState { image: ImageState::Changed, .. })) => {
-                let offer = Offer { image: facts.image.clone(), rootfs: facts.rootfs.clone() };
-                storage::offer(context, &subject.tenant, pod, &offer, failure)
-            }
-            _ => failure,
-        }
-    })?;
+    let granted = answer.map_err(|refusal| refused(&refusal, format!("policy {name:?} refuses"), None))?;
     Ok(claims::from_policy(name, pod(subject), granted)?)
 }
 

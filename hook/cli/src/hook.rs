@@ -12,6 +12,7 @@ use crate::image::Image;
 use crate::record;
 use crate::record::Record;
 use crate::report;
+use crate::storage;
 use crate::timings::Timings;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -118,7 +119,8 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
         user_namespace: spec.has_user_namespace(),
     };
     let image = Image::new(&root_path, &rootfs, &spec.annotations()?).for_users(subject.user_namespace);
-    let claimed = gather::claim(context, &subject, &rootfs, &image, timings)?;
+    let claimed = gather::claim(context, &subject, &rootfs, &image, timings)
+        .map_err(|failure| storage::offer(context, &subject, &image, failure))?;
     if claimed.claims.is_empty() {
         return execute::note_stepped_back(context, &subject, &claimed);
     }

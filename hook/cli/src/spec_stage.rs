@@ -12,6 +12,7 @@ use crate::image::Image;
 use crate::record;
 use crate::record::Record;
 use crate::report;
+use crate::storage;
 use crate::timings::Timings;
 use std::io::Write as _;
 use std::path::Path;
@@ -148,7 +149,8 @@ pub(crate) fn rewritten(
         user_namespace: spec.has_user_namespace(),
     };
     let image = Image::new(&root_path, &rootfs, &annotations).for_users(subject.user_namespace);
-    let claimed = gather::claim(context, &subject, &rootfs, &image, timings)?;
+    let claimed = gather::claim(context, &subject, &rootfs, &image, timings)
+        .map_err(|failure| storage::offer(context, &subject, &image, failure))?;
     if claimed.claims.is_empty() {
         execute::note_stepped_back(context, &subject, &claimed)?;
         return Ok(stripped.then_some(spec));

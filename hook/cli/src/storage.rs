@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::gather;
 use crate::gather::Claimed;
+use crate::gather::Subject;
 use crate::gather::Wanted;
 use crate::image::Image;
 use std::fs::File;
@@ -39,8 +40,6 @@ use volhook_volumes::identify;
 pub(crate) struct PodFacts {
     /// The container's image.
     pub(crate) image: ImageIdentity,
-    /// Where the host has it.
-    pub(crate) rootfs: String,
     /// The pod's storage, if there is one.
     pub(crate) state: Option<PodState>,
     /// Why no overlay can lie over the image, if there is no storage yet.
@@ -56,7 +55,7 @@ pub(crate) fn facts(
 ) -> Result<PodFacts, Failure> {
     let Some(volume) = context.store.pod_storage(tenant, pod).map_err(Failure::new)? else {
         let no_overlay = no_overlay(context, image)?;
-        return Ok(PodFacts { image: image.identity(None)?, rootfs: image.place(), state: None, no_overlay });
+        return Ok(PodFacts { image: image.identity(None)?, state: None, no_overlay });
     };
     let storage = of(&volume)?;
     let recorded = storage.image.as_ref();
@@ -64,30 +63,28 @@ pub(crate) fn facts(
     let beside = recorded.map_or(ImageState::Unknown, |recorded| recorded.beside(&now));
     let installed = beside == ImageState::Changed && has_own_packages(context, &volume, storage)?;
     let state = PodState { population: storage.population, image: beside, installed };
-    Ok(PodFacts { image: now, rootfs: image.place(), state: Some(state), no_overlay: None })
+    Ok(PodFacts { image: now, state: Some(state), no_overlay: None })
 }
 
-/// Records which image a container of the pod was refused with, so that a person can accept it (`volhook pod upgrade`).
-pub(crate) fn offer(
-    context: &Context,
-    tenant: &Tenant,
-    pod: &Pod,
-    offer: &Offer,
-    refusal: Failure,
-) -> Failure {
+/// After a container of a pod was refused: records the image that it came with, if that is another than the pod's, so that
+/// a person can accept it (`volhook pod upgrade`).
+pub(crate) fn offer(context: &Context, subject: &Subject, image: &Image<'_>, refusal: Failure) -> Failure {
     let offered = || -> Result<(), Failure> {
-        let found = context.store.pod_storage(tenant, pod).map_err(Failure::new)?;
-        let Some(volume) = found.filter(|volume| {
-            volume.storage.as_ref().is_some_and(|storage| storage.offered.as_ref() != Some(offer))
-        }) else {
+        let Some(pod) = subject.wishes.pod() else { return Ok(()) };
+        let found = context.store.pod_storage(&subject.tenant, pod).map_err(Failure::new)?;
+        let Some(volume) = found else { return Ok(()) };
+        let storage = of(&volume)?;
+        let Some(recorded) = &storage.image else { return Ok(()) };
+        let offer = Offer { image: image.identity(Some(recorded))?, rootfs: image.place() };
+        if recorded.beside(&offer.image) != ImageState::Changed || storage.offered.as_ref() == Some(&offer) {
             return Ok(());
-        };
+        }
         let mut changing = context.store.change("upgrade", &volume).map_err(Failure::new)?;
-        changing.offer_image(offer.clone()).map_err(Failure::new)
+        changing.offer_image(offer).map_err(Failure::new)
     };
     match offered() {
         Ok(()) => refusal,
-        Err(failure) => refusal.hint(format!("and noting that image failed: {}", failure.cause_line())),
+        Err(failure) => refusal.hint(format!("and noting its image failed: {}", failure.cause_line())),
     }
 }
 
