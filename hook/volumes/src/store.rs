@@ -22,6 +22,8 @@ pub(crate) const VOLUMES: &str = "volumes";
 pub(crate) const SIDECAR: &str = "volume.json";
 pub(crate) const DATA: &str = "data";
 pub(crate) const IMAGE: &str = "volume.img";
+/// How often a volume's place is looked at before it is said that what stands there is none.
+const LOOKS: u32 = 4;
 /// Far more than any options and labels need.
 pub(crate) const SIDECAR_LIMIT: u64 = 1 << 20;
 
@@ -69,6 +71,17 @@ impl Store {
 
     /// What stands in a volume's place.
     pub(crate) fn look(&self, id: &VolumeId) -> Result<Looked, StoreError> {
+        for _ in 1..LOOKS {
+            match self.look_once(id) {
+                // What stands there may have become another thing between two system calls: nothing a link, a link a volume.
+                Err(StoreError::Foreign { .. }) => {}
+                looked => return looked,
+            }
+        }
+        self.look_once(id)
+    }
+
+    fn look_once(&self, id: &VolumeId) -> Result<Looked, StoreError> {
         let path = self.folder(id).join(SIDECAR);
         let failed = |source: io::Error| StoreError::Find { volume: id.clone(), path: path.clone(), source };
         let root = match self.root() {
