@@ -8,6 +8,7 @@ use crate::copy::made as random_entry;
 use crate::copy::patient;
 use crate::copy::run;
 use crate::copy_hostile::Mounted;
+use crate::fixture::Moments;
 use crate::fixture::ROOT;
 use crate::fixture::directory;
 use crate::fixture::fresh;
@@ -281,7 +282,7 @@ fn start_filling(name: &str, folder: &TempDir, until: Option<&str>) -> Child {
 fn kill(
     name: &str,
     make: fn() -> Volume,
-    (steps, rounds): (&[&str], u64),
+    (steps, rounds): (&[&str], usize),
     content: impl Fn(&Store, &Volume) -> PathBuf,
 ) {
     if let Some(root) = std::env::var_os(ROOT) {
@@ -295,21 +296,21 @@ fn kill(
     populate::image(&from);
     let begin = Instant::now();
     assert!(start_filling(name, &folder, None).wait().unwrap().success());
-    let whole = u64::try_from(begin.elapsed().as_micros()).unwrap();
+    let mut moments = Moments::new(begin.elapsed());
     let (mut unfinished, mut complete) = (0, 0);
-    for round in 0..rounds + steps.len() as u64 {
+    for round in 0..rounds + steps.len() {
         store.discard(&volume, crate::fixture::at(1)).unwrap();
         volume = made(&store, due(make()));
-        match steps.get(usize::try_from(round).unwrap()) {
+        match steps.get(round) {
             Some(step) => {
                 let status = start_filling(name, &folder, Some(step)).wait().unwrap();
                 assert!(!status.success(), "{step} was not reached");
             }
             None => {
                 let mut child = start_filling(name, &folder, None);
-                std::thread::sleep(Duration::from_micros(whole / 5 + whole * (round % 37) / 37));
+                std::thread::sleep(moments.next());
                 child.kill().unwrap();
-                child.wait().unwrap();
+                moments.ended_before(child.wait().unwrap().success());
             }
         }
         match state(&store, &volume) {

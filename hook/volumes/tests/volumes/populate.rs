@@ -8,6 +8,7 @@ use crate::copy::patient;
 use crate::copy::run;
 use crate::copy_hostile::Mounted;
 use crate::copy_hostile::deep;
+use crate::fixture::Moments;
 use crate::fixture::ROOT;
 use crate::fixture::directory;
 use crate::fixture::fresh;
@@ -542,20 +543,19 @@ fn killed_while_filling_each_part_is_whole_or_absent_and_the_next_completes_it()
     // How long a process needs that is not killed.
     let begin = Instant::now();
     assert!(start_filling(name, &scene, None).wait().unwrap().success());
-    let whole = u64::try_from(begin.elapsed().as_micros()).unwrap();
+    let mut moments = Moments::new(begin.elapsed());
     scene.assert_whole(&PATHS);
     let (mut half, mut complete) = (0, 0);
-    for round in 0..100_u64 {
+    for step in 0..100 {
         scene.reset(Reset::All).unwrap();
-        let step = usize::try_from(round).unwrap();
         if step < 2 * STEPS.len() {
             let status = start_filling(name, &scene, Some(STEPS[step % STEPS.len()])).wait().unwrap();
             assert!(!status.success(), "{} was not reached", STEPS[step % STEPS.len()]);
         } else {
             let mut child = start_filling(name, &scene, None);
-            std::thread::sleep(Duration::from_micros(whole / 5 + whole * (round % 43) / 43));
+            std::thread::sleep(moments.next());
             child.kill().unwrap();
-            child.wait().unwrap();
+            moments.ended_before(child.wait().unwrap().success());
         }
         half += usize::from(scene.tops().len() > 1);
         let recorded = scene.recorded();
