@@ -177,7 +177,7 @@ fn wrong_usage_and_failures_have_their_exit_codes() -> Result<()> {
     let output = volhook.run(&["plan", &bundle.path().to_string_lossy()])?;
     insta::assert_snapshot!(in_snapshot(&volhook, &output), @r"
     ------- stderr -------
-    Error: the configuration [FOLDER]/config.toml line 1 is not usable: unknown field `default_drivers`, expected one of `annotation_prefix`, `tenant_annotation`, `default_driver`, `policy`, `policies`, `runtime`, `history`, `trash`, `grants`, `plugins`
+    Error: the configuration [FOLDER]/config.toml line 1 is not usable: unknown field `default_drivers`, expected one of `annotation_prefix`, `tenant_annotation`, `default_driver`, `policy`, `policies`, `runtime`, `history`, `trash`, `grants`, `limits`, `record`, `plugins`
     [exit status: 1]
     ");
     let verbose = volhook.run(&["-v", "plan", &missing.to_string_lossy()])?;

@@ -146,6 +146,7 @@ fn every_key_of_json_is_as_documented() -> Result<()> {
         ("volhook driver ls", vec!["driver", "ls", "--json"]),
         ("volhook driver inspect", vec!["driver", "inspect", "block", "--json"]),
         ("volhook plugin ls", vec!["plugin", "ls", "--json"]),
+        ("volhook plugin inspect", vec!["plugin", "inspect", "universal", "--json"]),
         ("volhook plan", vec!["plan", &path, "--json"]),
         ("volhook journal check", vec!["journal", "check", "--json"]),
         ("volhook doctor", vec!["doctor", "--json"]),

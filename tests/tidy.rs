@@ -72,8 +72,9 @@ const TOP_LEVEL: [&str; 9] = [
     "wit",
 ];
 
-/// The only places of `unsafe`: the system calls, and the loading of compiled plugins.
-const UNSAFE_HOMES: [&str; 2] = ["hook/mounts/src/", "hook/plugin-host/src/load.rs"];
+/// The only places of `unsafe`: the system calls, the loading of compiled plugins, and what a plugin leaves of its panic.
+const UNSAFE_HOMES: [&str; 3] =
+    ["hook/mounts/src/", "hook/plugin-host/src/load.rs", "plugins/kit/src/panic.rs"];
 
 /// Longest file, in lines.
 const LONGEST: usize = 700;
@@ -201,7 +202,7 @@ fn the_visible_top_level_is_fixed() {
 }
 
 #[test]
-fn unsafe_code_has_two_homes() {
+fn unsafe_code_has_three_homes() {
     // In two parts each, so that this file does not find itself.
     let words = [
         concat!("uns", "afe {"),

@@ -1,5 +1,6 @@
 //! The command line: what there is to say, and where it goes.
 
+mod plugin;
 mod pod;
 
 use crate::commands;
@@ -23,6 +24,7 @@ use clap::FromArgMatches as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use plugin::Plugin;
 use pod::Pod;
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -458,23 +460,6 @@ enum Driver {
     },
 }
 
-#[derive(Subcommand)]
-enum Plugin {
-    /// List plugins.
-    Ls {
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Install a WebAssembly component.
-    Install {
-        /// The component.
-        file: PathBuf,
-    },
-    /// Compile a component from standard input to standard output, under limits.
-    #[command(hide = true)]
-    Compile,
-}
-
 #[derive(Args)]
 struct Output {
     /// One JSON document: sizes in bytes, times in RFC 3339.
@@ -578,9 +563,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Driver(Driver::Inspect { name, output }) => {
             commands::driver::inspect(&context, &name, output.json)
         }
-        Command::Plugin(Plugin::Ls { output }) => commands::plugin::ls(&context, output.json),
-        Command::Plugin(Plugin::Install { file }) => commands::plugin::install(&context, &file),
-        Command::Plugin(Plugin::Compile) => commands::plugin::compile(),
+        Command::Plugin(command) => plugin::run(&context, &command),
         Command::Events { follow, output } => commands::events::events(&context, follow, output.json),
         Command::Explain { container, output } => {
             commands::explain::explain(&context, &container, output.json)

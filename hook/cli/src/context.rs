@@ -1,6 +1,7 @@
 //! Where things are on this host, and the configuration: read when first needed, because a container without
 //! claims must start whatever state they are in.
 
+use crate::decisions::Decisions;
 use crate::error::Failure;
 use crate::repair;
 use jiff::Timestamp;
@@ -47,13 +48,13 @@ pub(crate) struct Paths {
 /// Everything that a command finds its way by.
 pub(crate) struct Context {
     pub(crate) paths: Paths,
-    pub(crate) plugins: Host,
     pub(crate) store: Store,
     /// When this call gives up, before its runtime does.
     pub(crate) deadline: Instant,
     config: OnceCell<Config>,
     host: OnceCell<HostIdentity>,
     journal: OnceCell<Journal>,
+    plugins: OnceCell<Host>,
 }
 
 impl Context {
@@ -73,14 +74,32 @@ impl Context {
         // A fifth is left for undoing what was done and for saying why.
         let deadline = Instant::now() + Duration::from_secs(seconds) * 4 / 5;
         Self {
-            plugins: Host::new(paths.root.join("plugins")),
             store: Store::new(&paths.root),
             paths,
             deadline,
             config: OnceCell::new(),
             host: OnceCell::new(),
             journal: OnceCell::new(),
+            plugins: OnceCell::new(),
         }
+    }
+
+    /// The plugins, with the limits that the configuration sets. One that is not usable is told where more than limits is
+    /// read of it.
+    pub(crate) fn plugins(&self) -> &Host {
+        self.plugins.get_or_init(|| {
+            let (limits, record) = self
+                .config()
+                .map(|config| (config.limits.clone(), config.record.clone()))
+                .unwrap_or_default();
+            let observer = self.decisions().observer(&record);
+            Host::new(self.paths.root.join("plugins"), limits, Some(observer))
+        })
+    }
+
+    /// What plugins decided, as far as it is written down.
+    pub(crate) fn decisions(&self) -> Decisions {
+        Decisions::new(&self.paths.root)
     }
 
     pub(crate) fn config(&self) -> Result<&Config, Failure> {

@@ -42,6 +42,7 @@ use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
 use volhook_core::options;
+use volhook_core::options::Given;
 use volhook_core::plan;
 use volhook_core::plan::Decided;
 use volhook_core::plan::Facts;
@@ -177,11 +178,12 @@ fn ask_policy(
 ) -> Result<Granted, Failure> {
     let config = context.config()?;
     let name = request.plugin.as_deref().unwrap_or(&config.policy);
-    let policy = context.plugins.policy(name).map_err(|error| plugin_failure(error, None))?;
+    let policy = context.plugins().policy(name).map_err(|error| plugin_failure(context, error, None))?;
     let settings = merged(config.settings(name)?, &request.settings);
     if !settings.is_empty() {
-        let info = policy.describe().map_err(|error| plugin_failure(error, None))?;
-        options::check(PluginKind::Policy, name, None, &info.options, &settings).map_err(option_failure)?;
+        let info = policy.describe().map_err(|error| plugin_failure(context, error, None))?;
+        let plugin = (PluginKind::Policy, name);
+        options::check(plugin, Given::Setting, None, &info.settings, &settings).map_err(option_failure)?;
     }
     let top_level = rootfs
         .top_level()
@@ -193,7 +195,7 @@ fn ask_policy(
         pod: facts.state,
         no_overlay: facts.no_overlay.clone(),
     };
-    let answer = policy.claims(&asked).map_err(|error| plugin_failure(error, None))?;
+    let answer = policy.claims(&asked).map_err(|error| plugin_failure(context, error, None))?;
     let granted = answer.map_err(|refusal| refused(&refusal, format!("policy {name:?} refuses"), None))?;
     Ok(claims::from_policy(name, pod(subject), granted)?)
 }
@@ -322,7 +324,7 @@ fn has_source(claimed: &Claimed, claim: &Claim, volume: &Volume, image: &Image<'
 }
 
 fn driver(context: &Context, name: &str, id: &VolumeId) -> Result<Driver, Failure> {
-    context.plugins.driver(name).map_err(|error| plugin_failure(error, Some(id)))
+    context.plugins().driver(name).map_err(|error| plugin_failure(context, error, Some(id)))
 }
 
 /// A volume that is to be made.
@@ -340,12 +342,15 @@ pub(crate) fn new_volume(context: &Context, wanted: &Wanted<'_>) -> Result<Volum
     let config = context.config()?;
     let name = wanted.driver.unwrap_or(&config.default_driver);
     let driver = driver(context, name, id)?;
-    let info = driver.describe().map_err(|error| plugin_failure(error, Some(id)))?;
+    let info = driver.describe().map_err(|error| plugin_failure(context, error, Some(id)))?;
     let whose = format!("volume {id:?}");
-    options::check(PluginKind::Driver, name, Some(&whose), &info.options, options)
+    options::check((PluginKind::Driver, name), Given::Option, Some(&whose), &info.options, options)
         .map_err(|error| option_failure(error).about(id.clone()))?;
+    let settings = config.settings(name)?;
+    options::check((PluginKind::Driver, name), Given::Setting, None, &info.settings, &settings)
+        .map_err(option_failure)?;
     let usage = if driver.rations() {
-        context.store.usage(&id.tenant).map_err(Failure::new)?
+        context.store.usage(&id.tenant, labels).map_err(Failure::new)?
     } else {
         Usage::default()
     };
@@ -355,10 +360,10 @@ pub(crate) fn new_volume(context: &Context, wanted: &Wanted<'_>) -> Result<Volum
         pod: member.map(|member| member.pod.to_string()),
         options: options.clone(),
         labels: labels.clone(),
-        settings: config.settings(name)?,
+        settings,
         usage,
     };
-    let answer = driver.create(&request).map_err(|error| plugin_failure(error, Some(id)))?;
+    let answer = driver.create(&request).map_err(|error| plugin_failure(context, error, Some(id)))?;
     let creation = answer.map_err(|refusal| {
         refused(&refusal, format!("driver {name} refuses to create volume {id:?}"), Some(id))
     })?;
@@ -386,6 +391,13 @@ fn ask_driver(
         return Ok(Attachment { access: claim.access, sharing, flags, notes });
     }
     let id = &volume.id;
+    let driver = driver(context, &volume.driver, id)?;
+    let settings = context.config()?.settings(&volume.driver)?;
+    if !settings.is_empty() {
+        let info = driver.describe().map_err(|error| plugin_failure(context, error, Some(id)))?;
+        options::check((PluginKind::Driver, &volume.driver), Given::Setting, None, &info.settings, &settings)
+            .map_err(option_failure)?;
+    }
     let holders = table
         .holders(id)
         .map(|(grant, lease)| HolderInfo {
@@ -401,10 +413,9 @@ fn ask_driver(
         container: container_info(subject),
         holders,
         access: claim.access,
-        settings: context.config()?.settings(&volume.driver)?,
+        settings,
     };
-    let driver = driver(context, &volume.driver, id)?;
-    let answer = driver.attach(&request).map_err(|error| plugin_failure(error, Some(id)))?;
+    let answer = driver.attach(&request).map_err(|error| plugin_failure(context, error, Some(id)))?;
     answer.map_err(|refusal| {
         refused(&refusal, format!("driver {} refuses to attach volume {id:?}", volume.driver), Some(id))
     })
@@ -422,7 +433,13 @@ fn option_failure(error: Box<options::OptionError>) -> Failure {
     Failure::new(error).hint(hint)
 }
 
-fn plugin_failure(error: PluginError, volume: Option<&VolumeId>) -> Failure {
+fn plugin_failure(context: &Context, error: PluginError, volume: Option<&VolumeId>) -> Failure {
+    let hint = match &error {
+        PluginError::Fault { plugin, .. } => {
+            Some(format!("what it was asked: {}", context.decisions().failure(plugin).display()))
+        }
+        _ => None,
+    };
     let mut failure = match (error, volume) {
         (PluginError::Unknown { kind, name, installed }, volume) => {
             let whose = volume.map_or(String::new(), |id| format!(" for volume {id:?}"));
@@ -432,6 +449,7 @@ fn plugin_failure(error: PluginError, volume: Option<&VolumeId>) -> Failure {
         (error, Some(id)) => Failure::context(format!("cannot decide about volume {id:?}"), error),
         (error, None) => Failure::new(error),
     };
+    failure.hints.extend(hint);
     failure.volume = volume.cloned();
     failure
 }

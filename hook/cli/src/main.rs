@@ -7,6 +7,7 @@
 mod args;
 mod commands;
 mod context;
+mod decisions;
 mod error;
 mod evidence;
 mod execute;

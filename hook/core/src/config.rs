@@ -28,6 +28,10 @@ pub struct Config {
     pub trash: Trash,
     /// What of the host may be a volume.
     pub grants: Grants,
+    /// What one call of a plugin may use.
+    pub limits: Limits,
+    /// Whether decisions of plugins are recorded.
+    pub record: Record,
     /// Settings of plugins, by plugin name. Values are texts, whole numbers, booleans or tables of these.
     pub plugins: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
 }
@@ -126,6 +130,46 @@ impl Default for Trash {
     }
 }
 
+/// `[limits]`: what one call of a plugin may use. One that wants more has failed, and what it was asked for is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Units of computation. A decision takes a few thousand in Rust and C, a hundred thousand in Python and
+    /// JavaScript.
+    pub fuel: u64,
+    /// Milliseconds of processor time for all calls of one plugin in one process. Built-in plugins are not watched.
+    pub time: u64,
+    /// Bytes of memory, as a number or with a unit (`64M`).
+    #[serde(deserialize_with = "size")]
+    pub memory: u64,
+    /// Bytes of an answer, as a number or with a unit (`1M`).
+    #[serde(deserialize_with = "size")]
+    pub answer: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { fuel: 10_000_000, time: 50, memory: 64 << 20, answer: 1 << 20 }
+    }
+}
+
+/// `[record]`: whether what plugins are asked and answer is written down, for `volhook plugin replay`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Record {
+    /// Whether it is.
+    pub decisions: bool,
+    /// The most bytes that are kept, as a number or with a unit (`16M`); the older half goes when there are more.
+    #[serde(deserialize_with = "size")]
+    pub size: u64,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self { decisions: false, size: 16 << 20 }
+    }
+}
+
 fn size<'de, D: serde::Deserializer<'de>>(value: D) -> Result<u64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -151,6 +195,8 @@ impl Default for Config {
             history: History::default(),
             trash: Trash::default(),
             grants: Grants::default(),
+            limits: Limits::default(),
+            record: Record::default(),
             plugins: BTreeMap::new(),
         }
     }

@@ -38,11 +38,15 @@ pub struct PluginInfo {
     pub name: String,
     /// One sentence for people.
     pub about: String,
-    /// The options (driver) or settings (policy) that it understands.
+    /// The options that a claim may give for a driver's volume; none for a policy.
+    #[serde(default)]
     pub options: Vec<OptionInfo>,
+    /// The settings that it understands.
+    #[serde(default)]
+    pub settings: Vec<OptionInfo>,
 }
 
-/// One option that a plugin understands.
+/// One option or setting that a plugin understands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionInfo {
     /// Its key.
@@ -85,8 +89,22 @@ pub struct ContainerInfo {
 }
 
 /// What a tenant already uses, for drivers that ration.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
+    /// Number of volumes.
+    pub volumes: u64,
+    /// Sum of their limits in bytes; volumes without a limit count as 0.
+    pub bytes: u64,
+    /// The same of those alone that share a label with the new volume: one entry for each of its labels.
+    #[serde(default)]
+    pub labels: Vec<LabelUsage>,
+}
+
+/// What those volumes of a tenant use that have a label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelUsage {
+    /// The label.
+    pub label: (String, String),
     /// Number of volumes.
     pub volumes: u64,
     /// Sum of their limits in bytes; volumes without a limit count as 0.

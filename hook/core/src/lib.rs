@@ -17,6 +17,7 @@ pub mod mkfs;
 pub mod names;
 pub mod options;
 pub mod plan;
+pub mod question;
 pub mod resolved;
 pub mod rewrite;
 pub mod size;

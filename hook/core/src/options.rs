@@ -6,11 +6,14 @@ use crate::decision::Pairs;
 use crate::decision::PluginKind;
 use crate::names::shorten;
 use crate::size;
+use std::fmt;
 
 /// An option that a plugin does not understand.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} {name:?} of {kind} {plugin}{}: {reason}", word(*kind), whose.as_ref().map_or(String::new(), |w| format!(" for {w}")))]
+#[error("{} {name:?} of {kind} {plugin}{}: {reason}", given, whose.as_ref().map_or(String::new(), |w| format!(" for {w}")))]
 pub struct OptionError {
+    /// What was given to it.
+    pub given: Given,
     /// The plugin's kind.
     pub kind: PluginKind,
     /// The plugin's name.
@@ -25,10 +28,21 @@ pub struct OptionError {
     pub known: Vec<String>,
 }
 
-fn word(kind: PluginKind) -> &'static str {
-    match kind {
-        PluginKind::Driver => "option",
-        PluginKind::Policy => "setting",
+/// What a plugin can be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// By a claim, for a volume.
+    Option,
+    /// By the operator, or for a policy by a container's annotation.
+    Setting,
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Option => "option",
+            Self::Setting => "setting",
+        })
     }
 }
 
@@ -37,22 +51,22 @@ impl OptionError {
     #[must_use]
     pub fn hint(&self) -> String {
         if self.known.is_empty() {
-            format!("{} {} has no options", self.kind, self.plugin)
+            format!("{} {} has no {}s", self.kind, self.plugin, self.given)
         } else {
-            format!("{}s of {} {}: {}", word(self.kind), self.kind, self.plugin, self.known.join(", "))
+            format!("{}s of {} {}: {}", self.given, self.kind, self.plugin, self.known.join(", "))
         }
     }
 }
 
-/// Checks `given` for a plugin that describes `options`.
+/// Checks `given` for a plugin that describes `known`, its options or its settings.
 ///
 /// # Errors
 /// [`OptionError`] for the first that is unknown or has a value of the wrong type.
 pub fn check(
-    kind: PluginKind,
-    plugin: &str,
+    (kind, plugin): (PluginKind, &str),
+    what: Given,
     whose: Option<&str>,
-    options: &[OptionInfo],
+    known: &[OptionInfo],
     given: &Pairs,
 ) -> Result<(), Box<OptionError>> {
     for (name, value) in given {
@@ -60,18 +74,19 @@ pub fn check(
             OptionKind::Table => name.split_once('.').is_some_and(|(table, _)| table == option.name),
             _ => option.name == *name,
         };
-        let problem = match options.iter().find(takes) {
-            None => Some("there is no such option".to_owned()),
+        let problem = match known.iter().find(takes) {
+            None => Some(format!("there is no such {what}")),
             Some(option) => mismatch(&option.kind, value),
         };
         if let Some(reason) = problem {
             return Err(Box::new(OptionError {
+                given: what,
                 kind,
                 plugin: plugin.to_owned(),
                 whose: whose.map(str::to_owned),
                 name: shorten(name),
                 reason,
-                known: options.iter().map(describe).collect(),
+                known: known.iter().map(describe).collect(),
             }));
         }
     }
@@ -130,7 +145,7 @@ mod tests {
 
     fn message(name: &str, value: &str) -> Option<String> {
         let given = vec![(name.to_owned(), value.to_owned())];
-        check(PluginKind::Driver, "block", Some("volume \"x\""), &block(), &given)
+        check((PluginKind::Driver, "block"), Given::Option, Some("volume \"x\""), &block(), &given)
             .err()
             .map(|error| format!("{error}; {}", error.hint()))
     }
@@ -157,7 +172,8 @@ mod tests {
         }];
         let checked = |name: &str| {
             let given = vec![(name.to_owned(), "x".to_owned())];
-            check(PluginKind::Policy, "rules", None, &options, &given).map_err(|error| error.hint())
+            check((PluginKind::Policy, "rules"), Given::Setting, None, &options, &given)
+                .map_err(|error| error.hint())
         };
         assert_eq!(checked("claims.a"), Ok(()));
         for other in ["claims", "claim.a", "claimsa"] {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_core::config::Limits;
 use volhook_core::decision::Access;
 use volhook_core::decision::AttachRequest;
 use volhook_core::decision::ClaimsRequest;
@@ -41,7 +42,7 @@ fn main() -> Result<()> {
 /// The time to load the two plugins, and the time of the nine calls.
 fn once() -> Result<(Duration, Duration)> {
     let begin = Instant::now();
-    let host = Host::new(PathBuf::from("/nonexistent/volhook/plugins"));
+    let host = Host::new(PathBuf::from("/nonexistent/volhook/plugins"), Limits::default(), None);
     let policy = host.policy("universal")?;
     let driver = host.driver("local")?;
     let load = begin.elapsed();

@@ -8,6 +8,7 @@ use volhook_core::decision::Attachment;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Creation;
 use volhook_core::decision::Directory;
+use volhook_core::decision::OptionInfo;
 use volhook_core::decision::OptionKind;
 use volhook_core::decision::Pairs;
 use volhook_core::decision::PluginInfo;
@@ -17,6 +18,8 @@ use volhook_core::names::SubPath;
 use volhook_core::names::Target;
 use volhook_core::names::VolumeName;
 use volhook_core::names::shorten;
+use volhook_core::question::Answer;
+use volhook_core::question::Question;
 use volhook_core::size;
 
 /// Characters of a text for people.
@@ -88,34 +91,55 @@ fn notes(notes: Vec<String>) -> Result<Vec<String>, Fault> {
 }
 
 /// Checks what the plugin that is installed as `expected`, or is to be installed, says of itself.
-pub(crate) fn info(mut info: PluginInfo, expected: Option<&str>) -> Result<PluginInfo, Fault> {
+fn info(mut info: PluginInfo, expected: Option<&str>) -> Result<PluginInfo, Fault> {
     name("the plugin's name", &info.name)?;
     if expected.is_some_and(|expected| expected != info.name) {
         return nonsense(format!("it calls itself {:?}", info.name));
     }
     info.about = printable(&info.about);
-    count("options", info.options.len(), MAX_ENTRIES)?;
+    options("option", &mut info.options)?;
+    options("setting", &mut info.settings)?;
+    Ok(info)
+}
+
+/// Checks the descriptions of what the plugin calls its options or settings.
+fn options(what: &str, options: &mut [OptionInfo]) -> Result<(), Fault> {
+    count(&format!("{what}s"), options.len(), MAX_ENTRIES)?;
     let mut seen = BTreeSet::new();
-    for option in &mut info.options {
-        name("the option", &option.name)?;
+    for option in options {
+        name(&format!("the {what}"), &option.name)?;
         if !seen.insert(option.name.clone()) {
-            return nonsense(format!("the option {:?} stands twice", option.name));
+            return nonsense(format!("the {what} {:?} stands twice", option.name));
         }
         option.about = printable(&option.about);
         if let OptionKind::Choice(choices) = &option.kind {
             count("choices", choices.len(), MAX_ENTRIES)?;
             for choice in choices {
-                value(&format!("a choice of the option {:?}", option.name), choice)?;
+                value(&format!("a choice of the {what} {:?}", option.name), choice)?;
             }
         }
         if let Some(default) = &option.default {
-            value(&format!("the default of the option {:?}", option.name), default)?;
+            value(&format!("the default of the {what} {:?}", option.name), default)?;
             if !fits(&option.kind, default) {
-                return nonsense(format!("the option {:?} does not take its own default", option.name));
+                return nonsense(format!("the {what} {:?} does not take its own default", option.name));
             }
         }
     }
-    Ok(info)
+    Ok(())
+}
+
+/// Checks any answer of the plugin `name`, or of one that has no name yet.
+pub(crate) fn check(answer: Answer, question: &Question, name: Option<&str>) -> Result<Answer, Fault> {
+    match (answer, question) {
+        (Answer::Info(answer), _) => info(answer, name).map(Answer::Info),
+        (Answer::Creation(answer), _) => creation(answer).map(Answer::Creation),
+        (Answer::Attachment(answer), Question::Attach(asked)) => {
+            attachment(answer, asked).map(Answer::Attachment)
+        }
+        (Answer::Grant(answer), _) => grant(answer).map(Answer::Grant),
+        (Answer::Refusal(answer), _) => Ok(Answer::Refusal(refusal(answer))),
+        (Answer::Attachment(_), _) => nonsense(format!("it attaches when asked to {}", question.call())),
+    }
 }
 
 fn fits(kind: &OptionKind, text: &str) -> bool {
@@ -142,7 +166,7 @@ fn root(directory: &Directory) -> Result<(), Fault> {
 }
 
 /// Checks an answer to `create`.
-pub(crate) fn creation(mut creation: Creation) -> Result<Creation, Fault> {
+fn creation(mut creation: Creation) -> Result<Creation, Fault> {
     let bytes = |what: &str, size: u64| {
         if size == 0 || i64::try_from(size).is_err() {
             return nonsense(format!("{what} cannot have {size} bytes"));
@@ -174,7 +198,7 @@ pub(crate) fn creation(mut creation: Creation) -> Result<Creation, Fault> {
 }
 
 /// Checks an answer to `attach`.
-pub(crate) fn attachment(mut attachment: Attachment, asked: &AttachRequest) -> Result<Attachment, Fault> {
+fn attachment(mut attachment: Attachment, asked: &AttachRequest) -> Result<Attachment, Fault> {
     if asked.access == Access::ReadOnly && attachment.access == Access::ReadWrite {
         return nonsense("it grants write access where read access was asked for");
     }
@@ -183,7 +207,7 @@ pub(crate) fn attachment(mut attachment: Attachment, asked: &AttachRequest) -> R
 }
 
 /// Checks an answer to `claims`.
-pub(crate) fn grant(mut grant: PolicyGrant) -> Result<PolicyGrant, Fault> {
+fn grant(mut grant: PolicyGrant) -> Result<PolicyGrant, Fault> {
     count("claims", grant.claims.len(), MAX_CLAIMS)?;
     if let Some(storage) = &grant.storage {
         name("the storage", &storage.volume)?;
@@ -211,6 +235,6 @@ pub(crate) fn grant(mut grant: PolicyGrant) -> Result<PolicyGrant, Fault> {
 }
 
 /// Makes a refusal fit to print.
-pub(crate) fn refusal(refusal: Refusal) -> Refusal {
+fn refusal(refusal: Refusal) -> Refusal {
     Refusal { reason: printable(&refusal.reason), hint: refusal.hint.map(|hint| printable(&hint)) }
 }

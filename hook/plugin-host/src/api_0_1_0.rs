@@ -1,9 +1,12 @@
 //! Version 0.1.0 of the interfaces in `wit/`: its generated types, and the way to and from volhook's own.
 
+use crate::answer;
 use crate::error::Fault;
-use crate::sandbox::Limits;
+use crate::sandbox::Used;
 use volhook_core::decision as core;
 use volhook_core::names::AbsolutePath;
+use volhook_core::question::Answer;
+use volhook_core::question::Question;
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
@@ -18,80 +21,74 @@ mod policy_world {
 use driver_world::exports::volhook::plugin::driver;
 use policy_world::exports::volhook::plugin::policy;
 
-/// A driver, ready to be instantiated.
-pub(crate) struct Driver(driver_world::DriverPluginPre<Limits>);
+/// A plugin, ready to be instantiated.
+pub(crate) enum Plugin {
+    Driver(driver_world::DriverPluginPre<Used>),
+    Policy(policy_world::PolicyPluginPre<Used>),
+}
 
-/// A policy, ready to be instantiated.
-pub(crate) struct Policy(policy_world::PolicyPluginPre<Limits>);
-
-impl Driver {
-    pub(crate) fn new(pre: InstancePre<Limits>) -> wasmtime::Result<Self> {
-        driver_world::DriverPluginPre::new(pre).map(Self)
-    }
-
-    pub(crate) fn describe(&self, store: &mut Store<Limits>) -> wasmtime::Result<core::PluginInfo> {
-        let plugin = self.0.instantiate(&mut *store)?;
-        plugin.volhook_plugin_driver().call_describe(store).map(Into::into)
-    }
-
-    pub(crate) fn create(
-        &self,
-        store: &mut Store<Limits>,
-        request: &core::CreateRequest,
-    ) -> wasmtime::Result<Result<Result<core::Creation, core::Refusal>, Fault>> {
-        let plugin = self.0.instantiate(&mut *store)?;
-        let answer = plugin.volhook_plugin_driver().call_create(store, &request.into())?;
-        Ok(match answer {
-            Ok(answer) => creation(answer).map(Ok),
-            Err(refusal) => Ok(Err(refusal.into())),
+impl Plugin {
+    pub(crate) fn new(kind: core::PluginKind, pre: InstancePre<Used>) -> wasmtime::Result<Self> {
+        Ok(match kind {
+            core::PluginKind::Driver => Self::Driver(driver_world::DriverPluginPre::new(pre)?),
+            core::PluginKind::Policy => Self::Policy(policy_world::PolicyPluginPre::new(pre)?),
         })
     }
 
-    pub(crate) fn attach(
+    /// Asks a new instance. A question for the other kind is a fault.
+    pub(crate) fn ask(
         &self,
-        store: &mut Store<Limits>,
-        request: &core::AttachRequest,
-    ) -> wasmtime::Result<Result<core::Attachment, core::Refusal>> {
-        let plugin = self.0.instantiate(&mut *store)?;
-        let answer = plugin.volhook_plugin_driver().call_attach(store, &request.into())?;
-        Ok(answer.map(Into::into).map_err(Into::into))
+        store: &mut Store<Used>,
+        question: &Question,
+    ) -> wasmtime::Result<Result<Answer, Fault>> {
+        match self {
+            Self::Driver(pre) => {
+                let plugin = pre.instantiate(&mut *store)?;
+                let plugin = plugin.volhook_plugin_driver();
+                match question {
+                    Question::Describe => Ok(Ok(Answer::Info(plugin.call_describe(store)?.into()))),
+                    Question::Create(request) => Ok(match plugin.call_create(store, &request.into())? {
+                        Ok(answer) => creation(answer).map(Answer::Creation),
+                        Err(refusal) => decided(refusal.into()),
+                    }),
+                    Question::Attach(request) => Ok(match plugin.call_attach(store, &request.into())? {
+                        Ok(answer) => Ok(Answer::Attachment(answer.into())),
+                        Err(refusal) => decided(refusal.into()),
+                    }),
+                    Question::Claims(_) => Ok(Err(other_kind(question))),
+                }
+            }
+            Self::Policy(pre) => {
+                let plugin = pre.instantiate(&mut *store)?;
+                let plugin = plugin.volhook_plugin_policy();
+                match question {
+                    Question::Describe => Ok(Ok(Answer::Info(plugin.call_describe(store)?.into()))),
+                    Question::Claims(request) => Ok(match plugin.call_claims(store, &request.into())? {
+                        Ok(answer) => Ok(Answer::Grant(answer.into())),
+                        Err(refusal) => decided(refusal.into()),
+                    }),
+                    Question::Create(_) | Question::Attach(_) => Ok(Err(other_kind(question))),
+                }
+            }
+        }
     }
 }
 
-impl Policy {
-    pub(crate) fn new(pre: InstancePre<Limits>) -> wasmtime::Result<Self> {
-        policy_world::PolicyPluginPre::new(pre).map(Self)
-    }
+fn other_kind(question: &Question) -> Fault {
+    Fault::Nonsense(format!("a plugin of its kind has no {:?}", question.call()))
+}
 
-    pub(crate) fn describe(&self, store: &mut Store<Limits>) -> wasmtime::Result<core::PluginInfo> {
-        let plugin = self.0.instantiate(&mut *store)?;
-        plugin.volhook_plugin_policy().call_describe(store).map(Into::into)
-    }
-
-    pub(crate) fn claims(
-        &self,
-        store: &mut Store<Limits>,
-        request: &core::ClaimsRequest,
-    ) -> wasmtime::Result<Result<core::PolicyGrant, core::Refusal>> {
-        let plugin = self.0.instantiate(&mut *store)?;
-        let answer = plugin.volhook_plugin_policy().call_claims(store, &request.into())?;
-        Ok(answer.map(Into::into).map_err(Into::into))
+/// A refusal, unless the plugin says in it that it has failed.
+fn decided((refusal, more): (core::Refusal, Vec<(String, String)>)) -> Result<Answer, Fault> {
+    match more.into_iter().find(|(name, _)| name == "fault") {
+        Some((_, text)) => Err(Fault::Panic(answer::printable(&text))),
+        None => Ok(Answer::Refusal(refusal)),
     }
 }
 
 /// Converts what both interfaces define.
 macro_rules! common {
     ($interface:ident) => {
-        impl From<$interface::Info> for core::PluginInfo {
-            fn from(info: $interface::Info) -> Self {
-                Self {
-                    name: info.name,
-                    about: info.about,
-                    options: info.options.into_iter().map(Into::into).collect(),
-                }
-            }
-        }
-
         impl From<$interface::OptionInfo> for core::OptionInfo {
             fn from(option: $interface::OptionInfo) -> Self {
                 let kind = match option.kind {
@@ -106,9 +103,9 @@ macro_rules! common {
             }
         }
 
-        impl From<$interface::Refusal> for core::Refusal {
+        impl From<$interface::Refusal> for (core::Refusal, Vec<(String, String)>) {
             fn from(refusal: $interface::Refusal) -> Self {
-                Self { reason: refusal.reason, hint: refusal.hint }
+                (core::Refusal { reason: refusal.reason, hint: refusal.hint }, refusal.more)
             }
         }
 
@@ -132,6 +129,20 @@ macro_rules! common {
             }
         }
     };
+}
+
+impl From<driver::Info> for core::PluginInfo {
+    fn from(info: driver::Info) -> Self {
+        let all = |options: Vec<driver::OptionInfo>| options.into_iter().map(Into::into).collect::<Vec<_>>();
+        Self { name: info.name, about: info.about, options: all(info.options), settings: all(info.settings) }
+    }
+}
+
+impl From<policy::Info> for core::PluginInfo {
+    fn from(info: policy::Info) -> Self {
+        let settings = info.settings.into_iter().map(Into::into).collect();
+        Self { name: info.name, about: info.about, options: Vec::new(), settings }
+    }
 }
 
 common!(driver);
@@ -178,6 +189,7 @@ impl From<&core::CreateRequest> for driver::CreateRequest {
             usage: driver::Usage {
                 volumes: request.usage.volumes,
                 bytes: request.usage.bytes,
+                labels: request.usage.labels.iter().map(Into::into).collect(),
                 more: Vec::new(),
             },
             more: Vec::new(),
@@ -244,6 +256,13 @@ fn creation(creation: driver::Creation) -> Result<core::Creation, Fault> {
         sharing: creation.sharing.map(Into::into),
         notes: creation.notes,
     })
+}
+
+impl From<&core::LabelUsage> for driver::LabelUsage {
+    fn from(usage: &core::LabelUsage) -> Self {
+        let core::LabelUsage { label, volumes, bytes } = usage;
+        Self { label: label.clone(), volumes: *volumes, bytes: *bytes, more: Vec::new() }
+    }
 }
 
 impl From<driver::Directory> for core::Directory {

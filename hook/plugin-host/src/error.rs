@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 use volhook_core::decision::PluginKind;
+use volhook_core::question::Consumed;
 
 /// Why a plugin gave no decision.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,8 @@ pub enum PluginError {
         call: &'static str,
         /// What happened.
         fault: Fault,
+        /// What it had used until then.
+        consumed: Consumed,
     },
     /// Somebody else than us could have changed the installed plugin.
     #[error("plugin {plugin:?} is not trusted: {}: {reason}", path.display())]
@@ -47,7 +51,7 @@ pub enum PluginError {
     },
     /// The installed plugin was compiled by another volhook.
     #[error(
-        "plugin {plugin:?} was compiled for {compiled_for}, this volhook needs {needed}; install it again"
+        "plugin {plugin:?} was compiled for {compiled_for}, this volhook needs {needed}: `volhook plugin refresh` compiles it anew"
     )]
     Stale {
         /// The plugin.
@@ -85,16 +89,39 @@ pub enum PluginError {
 /// What a plugin did instead of answering.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// It trapped, as by a panic; with the engine's words for it.
+    /// It panicked; with its message, file and line, as far as it has left them.
+    Panic(String),
+    /// It trapped otherwise; with the engine's words for it.
     Trap(String),
     /// It used more computation than a decision may take.
-    Fuel,
+    Fuel {
+        /// Units that it may use.
+        limit: u64,
+    },
     /// It took more time than a decision may take.
-    Deadline,
-    /// It wanted more memory, tables or instances than a plugin may have; with what it was.
-    Memory(&'static str),
+    Deadline {
+        /// Processor time that all its calls in one process may take.
+        limit: Duration,
+    },
+    /// It wanted more memory than a plugin may have.
+    Memory {
+        /// Bytes that it would have had.
+        wanted: u64,
+        /// Bytes that it may have.
+        limit: u64,
+    },
+    /// It wanted larger tables than a plugin may have.
+    Tables {
+        /// Elements that they would have had.
+        wanted: u64,
+        /// Elements that they may have.
+        limit: u64,
+    },
     /// It returned more data than a decision may be.
-    ResultTooLarge,
+    AnswerTooLarge {
+        /// Bytes that an answer may have.
+        limit: u64,
+    },
     /// It returned something that breaks the rules of the interface; with which.
     Nonsense(String),
 }
@@ -102,11 +129,21 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Panic(message) => f.write_str(message),
             Self::Trap(what) => write!(f, "it trapped ({what})"),
-            Self::Fuel => f.write_str("it computed for too long"),
-            Self::Deadline => f.write_str("it took too long"),
-            Self::Memory(what) => write!(f, "it wanted more {what} than a plugin may have"),
-            Self::ResultTooLarge => f.write_str("its answer is too large"),
+            Self::Fuel { limit } => write!(f, "it used up {limit} units of fuel (limits.fuel)"),
+            Self::Deadline { limit } => {
+                write!(f, "it used up {} ms of processor time (limits.time)", limit.as_millis())
+            }
+            Self::Memory { wanted, limit } => {
+                write!(f, "it wanted {wanted} bytes of memory and may have {limit} (limits.memory)")
+            }
+            Self::Tables { wanted, limit } => {
+                write!(f, "it wanted {wanted} elements in its tables and may have {limit}")
+            }
+            Self::AnswerTooLarge { limit } => {
+                write!(f, "its answer has more than {limit} bytes (limits.answer)")
+            }
             Self::Nonsense(what) => write!(f, "its answer makes no sense: {what}"),
         }
     }

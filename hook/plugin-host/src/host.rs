@@ -3,23 +3,29 @@
 use crate::answer;
 use crate::api_0_1_0 as api;
 use crate::builtin;
+use crate::error::Fault;
 use crate::error::PluginError;
 use crate::inspect::API_VERSION;
 use crate::installed;
+use crate::installed::Manifest;
 use crate::load;
 use crate::profile;
 use crate::sandbox;
 use crate::sandbox::Identity;
-use crate::sandbox::Limits;
+use jiff::Timestamp;
 use nix::sys::signal::SigSet;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
+use std::time::Instant;
+use volhook_core::config::Limits;
 use volhook_core::decision::AttachRequest;
 use volhook_core::decision::Attachment;
 use volhook_core::decision::ClaimsRequest;
@@ -30,9 +36,13 @@ use volhook_core::decision::PluginKind;
 use volhook_core::decision::PolicyGrant;
 use volhook_core::decision::Refusal;
 use volhook_core::names::shorten;
+use volhook_core::question::Answer;
+use volhook_core::question::Consumed;
+use volhook_core::question::Decision;
+use volhook_core::question::Outcome;
+use volhook_core::question::Question;
 use wasmtime::Engine;
 use wasmtime::component::Component;
-use wasmtime::component::InstancePre;
 use wasmtime::component::Linker;
 
 /// A plugin that can be used.
@@ -62,20 +72,47 @@ pub enum PluginSource {
     Installed,
 }
 
+impl From<Manifest> for PluginEntry {
+    fn from(manifest: Manifest) -> Self {
+        Self {
+            name: manifest.name,
+            kind: manifest.kind,
+            api_version: manifest.api_version,
+            source: PluginSource::Installed,
+            digest: manifest.digest,
+            size: manifest.size,
+        }
+    }
+}
+
 /// All plugins of this host. Making one costs nothing; the engine is made, and a plugin loaded, when first needed.
-#[derive(Debug)]
 pub struct Host {
     installed: PathBuf,
+    rules: Rc<Rules>,
     engine: OnceCell<Engine>,
-    drivers: RefCell<BTreeMap<String, Driver>>,
-    policies: RefCell<BTreeMap<String, Policy>>,
+    loaded: RefCell<BTreeMap<(PluginKind, String), Rc<Loaded>>>,
+}
+
+/// What holds for every call.
+struct Rules {
+    limits: Limits,
+    observer: Option<Observer>,
+}
+
+/// Who is told of decisions.
+pub struct Observer {
+    /// Whether of all; otherwise of those alone that a plugin failed to make.
+    pub all: bool,
+    /// Told after each call, before its caller knows.
+    pub tell: Box<dyn Fn(&Decision)>,
 }
 
 impl Host {
     /// The built-in plugins and those in the folder `installed`, which need not exist.
     #[must_use]
-    pub fn new(installed: PathBuf) -> Self {
-        Self { installed, engine: OnceCell::new(), drivers: RefCell::default(), policies: RefCell::default() }
+    pub fn new(installed: PathBuf, limits: Limits, observer: Option<Observer>) -> Self {
+        let rules = Rc::new(Rules { limits, observer });
+        Self { installed, rules, engine: OnceCell::new(), loaded: RefCell::default() }
     }
 
     /// The plugins that can be used, by name. An installed one that is damaged, stale or not trusted is not among them: see
@@ -103,14 +140,7 @@ impl Host {
     /// # Errors
     /// [`PluginError::Unknown`] when there is none, and all the others that say why an installed plugin is not usable.
     pub fn driver(&self, name: &str) -> Result<Driver, PluginError> {
-        if let Some(driver) = self.drivers.borrow().get(name) {
-            return Ok(driver.clone());
-        }
-        let (plugin, pre) = self.load(name, PluginKind::Driver)?;
-        let driver = api::Driver::new(pre).map_err(|error| load_error(name, &error))?;
-        let driver = Driver(Rc::new(Loaded { plugin, engine: self.engine()?.clone(), api: driver }));
-        self.drivers.borrow_mut().insert(name.to_owned(), driver.clone());
-        Ok(driver)
+        self.plugin(name, PluginKind::Driver).map(Driver)
     }
 
     /// The policy of this name.
@@ -118,14 +148,82 @@ impl Host {
     /// # Errors
     /// [`PluginError::Unknown`] when there is none, and all the others that say why an installed plugin is not usable.
     pub fn policy(&self, name: &str) -> Result<Policy, PluginError> {
-        if let Some(policy) = self.policies.borrow().get(name) {
-            return Ok(policy.clone());
+        self.plugin(name, PluginKind::Policy).map(Policy)
+    }
+
+    /// Asks the plugin of this name and kind anything, and says what it took.
+    ///
+    /// # Errors
+    /// As [`Host::driver`], and [`PluginError::Fault`] when it gives no usable answer.
+    pub fn ask(&self, name: &str, kind: PluginKind, question: &Question) -> Result<Asked, PluginError> {
+        self.plugin(name, kind)?.ask(question)
+    }
+
+    /// As [`Host::ask`], with the processor time of earlier calls forgotten.
+    pub(crate) fn ask_afresh(
+        &self,
+        name: &str,
+        kind: PluginKind,
+        question: &Question,
+    ) -> Result<Asked, PluginError> {
+        let plugin = self.plugin(name, kind)?;
+        plugin.identity.forget_time(&self.rules.limits);
+        plugin.ask(question)
+    }
+
+    /// What the plugin of this name and kind says of itself.
+    pub(crate) fn describe(&self, name: &str, kind: PluginKind) -> Result<PluginInfo, PluginError> {
+        self.plugin(name, kind)?.describe()
+    }
+
+    /// What the plugin `name` in `folder`, which is not the one that is used, says of itself.
+    pub(crate) fn describe_folder(
+        &self,
+        folder: &installed::Folder,
+        name: &str,
+        kind: PluginKind,
+    ) -> Result<PluginInfo, PluginError> {
+        let (component, digest) = self.load_installed(name, kind, folder)?;
+        let identity = Identity::new(Some(name), &digest, false, &self.rules.limits);
+        self.ready(kind, &component, identity)?.describe()
+    }
+
+    fn plugin(&self, name: &str, kind: PluginKind) -> Result<Rc<Loaded>, PluginError> {
+        let key = (kind, name.to_owned());
+        if let Some(loaded) = self.loaded.borrow().get(&key) {
+            return Ok(Rc::clone(loaded));
         }
-        let (plugin, pre) = self.load(name, PluginKind::Policy)?;
-        let policy = api::Policy::new(pre).map_err(|error| load_error(name, &error))?;
-        let policy = Policy(Rc::new(Loaded { plugin, engine: self.engine()?.clone(), api: policy }));
-        self.policies.borrow_mut().insert(name.to_owned(), policy.clone());
-        Ok(policy)
+        let (component, digest, built_in) = match builtin::find(name) {
+            Some(plugin) if plugin.kind() == kind => {
+                let component = load::built_in(self.engine()?, plugin);
+                (component.map_err(|error| load_error(name, &error))?, plugin.digest().to_owned(), true)
+            }
+            Some(_) => return Err(self.unknown(name, kind)),
+            None => match installed::open(&self.installed, name)? {
+                Some(folder) => {
+                    let (component, digest) = self.load_installed(name, kind, &folder)?;
+                    (component, digest, false)
+                }
+                None => return Err(self.unknown(name, kind)),
+            },
+        };
+        let identity = Identity::new(Some(name), &digest, built_in, &self.rules.limits);
+        let loaded = Rc::new(self.ready(kind, &component, identity)?);
+        self.loaded.borrow_mut().insert(key, Rc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// A loaded component, ready to be asked.
+    fn ready(
+        &self,
+        kind: PluginKind,
+        component: &Component,
+        identity: Identity,
+    ) -> Result<Loaded, PluginError> {
+        let engine = self.engine()?;
+        let api = Linker::new(engine).instantiate_pre(component).and_then(|pre| api::Plugin::new(kind, pre));
+        let api = api.map_err(|error| load_error(called(&identity), &error))?;
+        Ok(Loaded { identity, engine: engine.clone(), api, rules: Rc::clone(&self.rules) })
     }
 
     fn installed(&self) -> Result<Vec<Result<PluginEntry, PluginError>>, PluginError> {
@@ -142,33 +240,7 @@ impl Host {
         let Some(folder) = installed::open(&self.installed, name)? else { return Ok(None) };
         let manifest = folder.manifest()?;
         folder.code(&manifest, builtin::PROFILE_ID)?;
-        Ok(Some(PluginEntry {
-            name: manifest.name,
-            kind: manifest.kind,
-            api_version: manifest.api_version,
-            source: PluginSource::Installed,
-            digest: manifest.digest,
-            size: manifest.size,
-        }))
-    }
-
-    /// Loads the plugin of this name and kind.
-    fn load(&self, name: &str, kind: PluginKind) -> Result<(Identity, InstancePre<Limits>), PluginError> {
-        let (component, built_in) = match builtin::find(name) {
-            Some(plugin) if plugin.kind() == kind => {
-                let component = load::built_in(self.engine()?, plugin);
-                (component.map_err(|error| load_error(name, &error))?, true)
-            }
-            Some(_) => return Err(self.unknown(name, kind)),
-            None => match installed::open(&self.installed, name)? {
-                Some(folder) => (self.load_installed(name, kind, &folder)?, false),
-                None => return Err(self.unknown(name, kind)),
-            },
-        };
-        let pre = Linker::new(self.engine()?)
-            .instantiate_pre(&component)
-            .map_err(|error| load_error(name, &error))?;
-        Ok((Identity::new(name, built_in), pre))
+        Ok(Some(manifest.into()))
     }
 
     fn load_installed(
@@ -176,13 +248,14 @@ impl Host {
         name: &str,
         kind: PluginKind,
         folder: &installed::Folder,
-    ) -> Result<Component, PluginError> {
+    ) -> Result<(Component, String), PluginError> {
         let manifest = folder.manifest()?;
         if manifest.kind != kind {
             return Err(self.unknown(name, kind));
         }
         let code = folder.code(&manifest, builtin::PROFILE_ID)?;
-        load::installed(self.engine()?, &code).map_err(|error| load_error(name, &error))
+        let component = load::installed(self.engine()?, &code).map_err(|error| load_error(name, &error))?;
+        Ok((component, manifest.digest))
     }
 
     fn unknown(&self, name: &str, kind: PluginKind) -> PluginError {
@@ -203,11 +276,19 @@ impl Host {
     }
 }
 
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Host").field(&self.installed).finish()
+    }
+}
+
 /// An engine that loads code and cannot compile any.
 fn runtime_engine() -> wasmtime::Result<Engine> {
     let mut config = profile::config(builtin::PROFILE_ID, builtin::TARGET)?;
     #[cfg(feature = "compile")]
     config.enable_compiler(false);
+    // What a plugin leaves of its panic is read from its memory at the trap.
+    config.coredump_on_trap(true);
     load::use_code_in_place(&mut config);
     unblock_trap_signals()?;
     Engine::new(&config)
@@ -237,57 +318,118 @@ fn built_in_entry(plugin: &builtin::BuiltIn) -> PluginEntry {
     }
 }
 
-/// A loaded plugin.
-struct Loaded<A> {
-    plugin: Identity,
-    engine: Engine,
-    api: A,
+/// What a plugin answered, and what that took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The answer.
+    pub answer: Answer,
+    /// What it used.
+    pub consumed: Consumed,
+    /// Time on the wall, from before the instance is made until its answer is read.
+    pub time: Duration,
 }
 
-impl<A> Loaded<A> {
-    /// Calls the plugin in an instance of its own.
-    fn call<T, C>(
-        &self,
-        call: &'static str,
-        run: impl FnOnce(&A, &mut wasmtime::Store<Limits>) -> wasmtime::Result<T>,
-        check: impl FnOnce(T) -> Result<C, crate::error::Fault>,
-    ) -> Result<C, PluginError> {
-        let answer = sandbox::call(&self.engine, &self.plugin, call, |store| run(&self.api, store))?;
-        check(answer).map_err(|fault| PluginError::Fault { plugin: self.plugin.name.clone(), call, fault })
+/// A loaded plugin.
+struct Loaded {
+    identity: Identity,
+    engine: Engine,
+    api: api::Plugin,
+    rules: Rc<Rules>,
+}
+
+impl Loaded {
+    /// Asks an instance of its own.
+    fn ask(&self, question: &Question) -> Result<Asked, PluginError> {
+        let begin = Instant::now();
+        let (answer, consumed) = sandbox::call(&self.engine, &self.identity, &self.rules.limits, |store| {
+            self.api.ask(store, question)
+        })?;
+        let time = begin.elapsed();
+        let checked = answer
+            .flatten()
+            .and_then(|answer| answer::check(answer, question, self.identity.name.as_deref()));
+        self.tell(question, &checked, consumed);
+        match checked {
+            Ok(answer) => Ok(Asked { answer, consumed, time }),
+            Err(fault) => Err(PluginError::Fault {
+                plugin: called(&self.identity).to_owned(),
+                call: question.call(),
+                fault,
+                consumed,
+            }),
+        }
+    }
+
+    fn tell(&self, question: &Question, came: &Result<Answer, Fault>, consumed: Consumed) {
+        let Some(observer) = &self.rules.observer else { return };
+        if came.is_ok() && !observer.all {
+            return;
+        }
+        (observer.tell)(&Decision {
+            time: Timestamp::now(),
+            plugin: called(&self.identity).to_owned(),
+            digest: self.identity.digest.clone(),
+            question: question.clone(),
+            outcome: match came {
+                Ok(answer) => Outcome::Answer(answer.clone()),
+                Err(fault) => Outcome::Fault(fault.to_string()),
+            },
+            consumed,
+        });
+    }
+
+    fn name(&self) -> &str {
+        called(&self.identity)
+    }
+
+    fn describe(&self) -> Result<PluginInfo, PluginError> {
+        match self.ask(&Question::Describe)?.answer {
+            Answer::Info(info) => Ok(info),
+            _ => Err(self.confused()),
+        }
+    }
+
+    /// An answer to another question, which the types of the interface exclude.
+    fn confused(&self) -> PluginError {
+        PluginError::Engine { reason: format!("plugin {:?} answers another question", self.name()) }
     }
 }
 
-impl<A> std::fmt::Debug for Loaded<A> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.plugin.fmt(f)
+/// What a plugin is called in messages.
+fn called(identity: &Identity) -> &str {
+    identity.name.as_deref().unwrap_or(installed::CANDIDATE)
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.identity.fmt(f)
     }
 }
 
 /// A driver. Cloning it is cheap.
 #[derive(Debug, Clone)]
-pub struct Driver(Rc<Loaded<api::Driver>>);
+pub struct Driver(Rc<Loaded>);
 
 impl Driver {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.plugin.name
+        self.0.name()
     }
 
     /// Whether its answers may depend on what the tenant uses already. Those of the built-in drivers do not, and finding it
     /// out takes longer than making a volume where there are many.
     #[must_use]
     pub fn rations(&self) -> bool {
-        builtin::find(self.name()).is_none()
+        !self.0.identity.built_in
     }
 
-    /// What it is, and its options.
+    /// What it is, its options and settings.
     ///
     /// # Errors
     /// [`PluginError::Fault`] when it gives no usable answer.
     pub fn describe(&self) -> Result<PluginInfo, PluginError> {
-        let check = |info| answer::info(info, Some(self.name()));
-        self.0.call("describe", api::Driver::describe, check)
+        self.0.describe()
     }
 
     /// How a new volume is to be backed.
@@ -295,14 +437,11 @@ impl Driver {
     /// # Errors
     /// [`PluginError::Fault`] when it gives no usable answer.
     pub fn create(&self, request: &CreateRequest) -> Result<Result<Creation, Refusal>, PluginError> {
-        self.0.call(
-            "create",
-            |driver, store| driver.create(store, request),
-            |answer| match answer? {
-                Ok(creation) => answer::creation(creation).map(Ok),
-                Err(refusal) => Ok(Err(answer::refusal(refusal))),
-            },
-        )
+        match self.0.ask(&Question::Create(request.clone()))?.answer {
+            Answer::Creation(creation) => Ok(Ok(creation)),
+            Answer::Refusal(refusal) => Ok(Err(refusal)),
+            _ => Err(self.0.confused()),
+        }
     }
 
     /// Whether and how a container may hold a volume.
@@ -310,26 +449,23 @@ impl Driver {
     /// # Errors
     /// [`PluginError::Fault`] when it gives no usable answer.
     pub fn attach(&self, request: &AttachRequest) -> Result<Result<Attachment, Refusal>, PluginError> {
-        self.0.call(
-            "attach",
-            |driver, store| driver.attach(store, request),
-            |answer| match answer {
-                Ok(attachment) => answer::attachment(attachment, request).map(Ok),
-                Err(refusal) => Ok(Err(answer::refusal(refusal))),
-            },
-        )
+        match self.0.ask(&Question::Attach(request.clone()))?.answer {
+            Answer::Attachment(attachment) => Ok(Ok(attachment)),
+            Answer::Refusal(refusal) => Ok(Err(refusal)),
+            _ => Err(self.0.confused()),
+        }
     }
 }
 
 /// A policy. Cloning it is cheap.
 #[derive(Debug, Clone)]
-pub struct Policy(Rc<Loaded<api::Policy>>);
+pub struct Policy(Rc<Loaded>);
 
 impl Policy {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.plugin.name
+        self.0.name()
     }
 
     /// What it is, and its settings.
@@ -337,8 +473,7 @@ impl Policy {
     /// # Errors
     /// [`PluginError::Fault`] when it gives no usable answer.
     pub fn describe(&self) -> Result<PluginInfo, PluginError> {
-        let check = |info| answer::info(info, Some(self.name()));
-        self.0.call("describe", api::Policy::describe, check)
+        self.0.describe()
     }
 
     /// Which volumes a container gets.
@@ -346,14 +481,11 @@ impl Policy {
     /// # Errors
     /// [`PluginError::Fault`] when it gives no usable answer.
     pub fn claims(&self, request: &ClaimsRequest) -> Result<Result<PolicyGrant, Refusal>, PluginError> {
-        self.0.call(
-            "claims",
-            |policy, store| policy.claims(store, request),
-            |answer| match answer {
-                Ok(grant) => answer::grant(grant).map(Ok),
-                Err(refusal) => Ok(Err(answer::refusal(refusal))),
-            },
-        )
+        match self.0.ask(&Question::Claims(request.clone()))?.answer {
+            Answer::Grant(grant) => Ok(Ok(grant)),
+            Answer::Refusal(refusal) => Ok(Err(refusal)),
+            _ => Err(self.0.confused()),
+        }
     }
 }
 
@@ -365,26 +497,11 @@ pub(crate) fn describe_candidate(
     installed: &Path,
     folder: &str,
     kind: PluginKind,
+    limits: &Limits,
 ) -> Result<PluginInfo, PluginError> {
-    let host = Host::new(installed.to_owned());
+    let host = Host::new(installed.to_owned(), limits.clone(), None);
     let found = installed::open_as(installed, folder, installed::CANDIDATE)?;
     let Some(found) = found else { return Err(host.unknown(folder, kind)) };
-    let component = host.load_installed(installed::CANDIDATE, kind, &found)?;
-    let pre = Linker::new(host.engine()?)
-        .instantiate_pre(&component)
-        .map_err(|error| load_error(installed::CANDIDATE, &error))?;
-    let plugin = Identity::new(installed::CANDIDATE, false);
-    let engine = host.engine()?.clone();
-    let failed = |error| load_error(installed::CANDIDATE, &error);
-    let check = |info| answer::info(info, None);
-    match kind {
-        PluginKind::Driver => {
-            let api = api::Driver::new(pre).map_err(failed)?;
-            Loaded { plugin, engine, api }.call("describe", api::Driver::describe, check)
-        }
-        PluginKind::Policy => {
-            let api = api::Policy::new(pre).map_err(failed)?;
-            Loaded { plugin, engine, api }.call("describe", api::Policy::describe, check)
-        }
-    }
+    let (component, digest) = host.load_installed(installed::CANDIDATE, kind, &found)?;
+    host.ready(kind, &component, Identity::new(None, &digest, false, limits))?.describe()
 }

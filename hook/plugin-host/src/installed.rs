@@ -182,6 +182,22 @@ impl Folder {
         Ok(TrustedCode(file))
     }
 
+    /// The component, checked against the manifest.
+    ///
+    /// # Errors
+    /// [`PluginError::Untrusted`], [`PluginError::Damaged`].
+    pub(crate) fn component(&self, manifest: &Manifest) -> Result<Vec<u8>, PluginError> {
+        let mut bytes = Vec::new();
+        self.open(COMPONENT)?
+            .take(manifest.size.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.damaged(format!("{COMPONENT} cannot be read: {error}")))?;
+        if digest(&bytes) != manifest.digest {
+            return Err(self.damaged(format!("{COMPONENT} is not the file that was installed")));
+        }
+        Ok(bytes)
+    }
+
     fn open(&self, name: &str) -> Result<File, PluginError> {
         // Without NONBLOCK, a FIFO in the file's place would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -15,35 +15,61 @@ mod api_0_1_0;
 mod builtin;
 #[cfg(feature = "compile")]
 mod compiler;
+#[cfg(feature = "compile")]
+mod compiling;
 mod error;
 mod host;
 mod inspect;
 #[cfg(feature = "compile")]
 mod install;
 mod installed;
+#[cfg(feature = "compile")]
+mod lifecycle;
 mod load;
 mod profile;
 mod sandbox;
+#[cfg(feature = "compile")]
+mod store;
+#[cfg(feature = "compile")]
+mod trial;
 
+#[cfg(feature = "compile")]
+pub use compiling::CompileError;
+#[cfg(feature = "compile")]
+pub use compiling::MAX_COMPONENT_BYTES;
+#[cfg(feature = "compile")]
+pub use compiling::compile;
+#[cfg(feature = "compile")]
+pub use compiling::compile_in;
+#[cfg(feature = "compile")]
+pub use compiling::compile_stdin;
 pub use error::Fault;
 pub use error::PluginError;
+pub use host::Asked;
 pub use host::Driver;
 pub use host::Host;
+pub use host::Observer;
 pub use host::PluginEntry;
 pub use host::PluginSource;
 pub use host::Policy;
 pub use inspect::NotAPlugin;
 #[cfg(feature = "compile")]
-pub use install::CompileError;
-#[cfg(feature = "compile")]
 pub use install::InstallError;
 #[cfg(feature = "compile")]
-pub use install::MAX_COMPONENT_BYTES;
-#[cfg(feature = "compile")]
-pub use install::compile;
-#[cfg(feature = "compile")]
-pub use install::compile_in;
-#[cfg(feature = "compile")]
-pub use install::compile_stdin;
-#[cfg(feature = "compile")]
 pub use install::install;
+#[cfg(feature = "compile")]
+pub use lifecycle::Inspected;
+#[cfg(feature = "compile")]
+pub use lifecycle::LifecycleError;
+#[cfg(feature = "compile")]
+pub use lifecycle::installed_names;
+#[cfg(feature = "compile")]
+pub use lifecycle::refresh;
+#[cfg(feature = "compile")]
+pub use lifecycle::remove;
+#[cfg(feature = "compile")]
+pub use lifecycle::rollback;
+#[cfg(feature = "compile")]
+pub use lifecycle::verify;
+#[cfg(feature = "compile")]
+pub use trial::Trial;

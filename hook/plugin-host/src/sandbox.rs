@@ -9,41 +9,39 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_core::config::Limits;
 use volhook_core::names::shorten;
+use volhook_core::question::Consumed;
 use wasmtime::Engine;
+use wasmtime::Extern;
 use wasmtime::ResourceLimiter;
 use wasmtime::Store;
 use wasmtime::Trap;
+use wasmtime::WasmCoreDump;
 
-/// Fuel for one call. A decision takes a few thousand units in Rust and under two million in the heaviest
-/// JavaScript engine; all of it takes a few milliseconds.
-const FUEL: u64 = 10_000_000;
-/// Processor time for all calls of one plugin together, if it is not built in. Fuel alone does not bound time: some
-/// instructions cost thousands of times what they are charged for. Not the time on the wall, because a busy host would
-/// then refuse containers for what is no fault of the plugin's.
-pub(crate) const BUDGET: Duration = Duration::from_millis(50);
 /// Time on the wall after which a call is ended even if it never had the processor.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes in all linear memories together.
-const MEMORY: usize = 64 << 20;
 /// Elements in all tables together.
 const TABLE_ELEMENTS: usize = 100_000;
 /// Core instances, memories and tables, each; a component made from Python has forty.
 const INSTANCES: usize = 128;
-/// Bytes that an answer may take on this side.
-const RESULT: usize = 1 << 20;
+/// Bytes of a panic's message that are read.
+const MAX_MESSAGE: u32 = 4096;
+/// The static in which a plugin leaves the message of its panic: two 32-bit words, address and length of the text.
+const PANIC: &str = "__VOLHOOK_PANIC";
 
 /// Counts what one instance takes.
 #[derive(Debug, Default)]
-pub(crate) struct Limits {
+pub(crate) struct Used {
+    most_memory: usize,
     memory: usize,
     table_elements: usize,
-    exceeded: Option<&'static str>,
+    exceeded: Option<Fault>,
 }
 
-impl Limits {
-    fn exceeded(&mut self, what: &'static str) -> wasmtime::Result<bool> {
-        self.exceeded = Some(what);
+impl Used {
+    fn exceeded(&mut self, fault: Fault) -> wasmtime::Result<bool> {
+        self.exceeded = Some(fault);
         Err(wasmtime::Error::msg("a limit of the sandbox was reached"))
     }
 }
@@ -54,15 +52,19 @@ fn grown(total: usize, current: usize, desired: usize, maximum: Option<usize>) -
     if fails { total } else { total.saturating_add(desired.saturating_sub(current)) }
 }
 
-impl ResourceLimiter for Limits {
+impl ResourceLimiter for Used {
     fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.memory = grown(self.memory, current, desired, maximum);
-        if self.memory <= MEMORY { Ok(true) } else { self.exceeded("memory") }
+        let wanted = grown(self.memory, current, desired, maximum);
+        if wanted > self.most_memory {
+            return self.exceeded(Fault::Memory { wanted: wanted as u64, limit: self.most_memory as u64 });
+        }
+        self.memory = wanted;
+        Ok(true)
     }
 
     fn table_growing(
@@ -71,8 +73,12 @@ impl ResourceLimiter for Limits {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.table_elements = grown(self.table_elements, current, desired, maximum);
-        if self.table_elements <= TABLE_ELEMENTS { Ok(true) } else { self.exceeded("table elements") }
+        let wanted = grown(self.table_elements, current, desired, maximum);
+        if wanted > TABLE_ELEMENTS {
+            return self.exceeded(Fault::Tables { wanted: wanted as u64, limit: TABLE_ELEMENTS as u64 });
+        }
+        self.table_elements = wanted;
+        Ok(true)
     }
 
     fn instances(&self) -> usize {
@@ -91,45 +97,56 @@ impl ResourceLimiter for Limits {
 /// Who a call is for, for errors and for the choice of limits.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
-    pub(crate) name: String,
+    /// Its name; none before it has said it for the first time.
+    pub(crate) name: Option<String>,
+    /// SHA-256 of its component, in hexadecimal.
+    pub(crate) digest: String,
     /// Part of the binary: trusted to end, so that its calls need no thread that watches the time.
     pub(crate) built_in: bool,
-    /// What is left of [`BUDGET`].
+    /// What is left of the processor time for all its calls together. Fuel alone does not bound time: some instructions
+    /// cost thousands of times what they are charged for. Not the time on the wall, because a busy host would then
+    /// refuse containers for what is no fault of the plugin's.
     left: Cell<Duration>,
 }
 
 impl Identity {
-    pub(crate) fn new(name: &str, built_in: bool) -> Self {
-        Self { name: name.to_owned(), built_in, left: Cell::new(BUDGET) }
+    pub(crate) fn new(name: Option<&str>, digest: &str, built_in: bool, limits: &Limits) -> Self {
+        let left = Cell::new(Duration::from_millis(limits.time));
+        Self { name: name.map(str::to_owned), digest: digest.to_owned(), built_in, left }
+    }
+
+    /// Gives it all of its processor time again.
+    pub(crate) fn forget_time(&self, limits: &Limits) {
+        self.left.set(Duration::from_millis(limits.time));
     }
 }
 
-/// Instantiates and calls a plugin by `run`, in a fresh store.
+/// Instantiates and calls a plugin by `run`, in a fresh store; says what it used as well.
 ///
 /// # Errors
-/// [`PluginError::Fault`], or [`PluginError::Engine`] when the time could not be watched.
+/// [`PluginError::Engine`] when the call could not be made at all.
 pub(crate) fn call<T>(
     engine: &Engine,
     plugin: &Identity,
-    call: &'static str,
-    run: impl FnOnce(&mut Store<Limits>) -> wasmtime::Result<T>,
-) -> Result<T, PluginError> {
+    limits: &Limits,
+    run: impl FnOnce(&mut Store<Used>) -> wasmtime::Result<T>,
+) -> Result<(Result<T, Fault>, Consumed), PluginError> {
     let broken = |error: wasmtime::Error| PluginError::Engine { reason: error.root_cause().to_string() };
-    let mut store = Store::new(engine, Limits::default());
-    store.limiter(|limits| limits);
-    store.set_fuel(FUEL).map_err(broken)?;
-    store.set_hostcall_fuel(RESULT);
+    let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+    let used = Used { most_memory: bytes(limits.memory), ..Used::default() };
+    let mut store = Store::new(engine, used);
+    store.limiter(|used| used);
+    store.set_fuel(limits.fuel).map_err(broken)?;
+    store.set_hostcall_fuel(bytes(limits.answer));
     store.set_epoch_deadline(1);
     let answer = if plugin.built_in {
         run(&mut store)
     } else {
         within_budget(engine, &plugin.left, || run(&mut store))?
     };
-    answer.map_err(|error| PluginError::Fault {
-        plugin: plugin.name.clone(),
-        call,
-        fault: fault(&error, store.data()),
-    })
+    let fuel = limits.fuel.saturating_sub(store.get_fuel().map_err(broken)?);
+    let consumed = Consumed { fuel, memory: store.data().memory as u64 };
+    Ok((answer.map_err(|error| fault(&error, &mut store, limits)), consumed))
 }
 
 /// Runs `run`, ending the current epoch of `engine` when more processor time than `left` is used, and takes what was
@@ -175,14 +192,17 @@ fn processor_time() -> Duration {
 }
 
 /// What the engine's error means. Its full text is never used: it may hold whatever the plugin put there.
-fn fault(error: &wasmtime::Error, limits: &Limits) -> Fault {
-    if let Some(what) = limits.exceeded {
-        return Fault::Memory(what);
+fn fault(error: &wasmtime::Error, store: &mut Store<Used>, limits: &Limits) -> Fault {
+    if let Some(fault) = store.data_mut().exceeded.take() {
+        return fault;
     }
     match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => return Fault::Fuel,
-        Some(Trap::Interrupt) => return Fault::Deadline,
+        Some(Trap::OutOfFuel) => return Fault::Fuel { limit: limits.fuel },
+        Some(Trap::Interrupt) => return Fault::Deadline { limit: Duration::from_millis(limits.time) },
         Some(trap) => {
+            if let Some(message) = panic_message(error, store) {
+                return Fault::Panic(message);
+            }
             let text = trap.to_string();
             return Fault::Trap(text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned());
         }
@@ -191,7 +211,29 @@ fn fault(error: &wasmtime::Error, limits: &Limits) -> Fault {
     let text = crate::answer::printable(&error.root_cause().to_string());
     // wasmtime has no type for this one.
     if text.starts_with("too much data is being copied") {
-        return Fault::ResultTooLarge;
+        return Fault::AnswerTooLarge { limit: limits.answer };
     }
     Fault::Nonsense(shorten(&text))
+}
+
+/// What a plugin that trapped has left in the static [`PANIC`], if it has one: the kits of all languages do it so, because
+/// a plugin has nothing to print with.
+fn panic_message(error: &wasmtime::Error, store: &mut Store<Used>) -> Option<String> {
+    let dump = error.downcast_ref::<WasmCoreDump>()?;
+    dump.instances().iter().find_map(|instance| {
+        let address = match instance.get_export(&mut *store, PANIC)? {
+            Extern::Global(global) => global.get(&mut *store).i32()?.cast_unsigned(),
+            _ => return None,
+        };
+        let memory = instance.get_export(&mut *store, "memory")?.into_memory()?;
+        let bytes = |from: u32, length: u32| {
+            let from = usize::try_from(from).ok()?;
+            memory.data(&*store).get(from..)?.get(..usize::try_from(length).ok()?)
+        };
+        let word = |at: u32| Some(u32::from_le_bytes(bytes(at, 4)?.try_into().ok()?));
+        let (start, length) = (word(address)?, word(address.checked_add(4)?)?);
+        let text = bytes(start, length.min(MAX_MESSAGE))?;
+        let text = crate::answer::printable(String::from_utf8_lossy(text).trim_end());
+        (!text.is_empty()).then_some(text)
+    })
 }

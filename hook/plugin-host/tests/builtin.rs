@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use std::path::PathBuf;
+use volhook_core::config::Limits;
 use volhook_core::decision as core;
 use volhook_core::decision::Access;
 use volhook_core::decision::Backing;
@@ -17,7 +18,7 @@ use volhook_plugin_host::PluginError;
 use volhook_plugin_host::PluginSource;
 
 fn host() -> Host {
-    Host::new(PathBuf::from("/nonexistent/volhook/plugins"))
+    Host::new(PathBuf::from("/nonexistent/volhook/plugins"), Limits::default(), None)
 }
 
 fn container(pod: Option<String>) -> core::ContainerInfo {
@@ -124,8 +125,9 @@ fn descriptions_are_the_native_ones() {
     {
         let sandboxed = host.policy(name).unwrap().describe().unwrap();
         assert_eq!((sandboxed.name, sandboxed.about), (native.name, native.about));
-        let names: Vec<String> = sandboxed.options.into_iter().map(|option| option.name).collect();
-        assert_eq!(names, native.options.into_iter().map(|option| option.name).collect::<Vec<_>>());
+        assert_eq!(sandboxed.options, []);
+        let names: Vec<String> = sandboxed.settings.into_iter().map(|option| option.name).collect();
+        assert_eq!(names, native.settings.into_iter().map(|option| option.name).collect::<Vec<_>>());
     }
 }
 
@@ -147,7 +149,8 @@ fn driver_info(info: driver::Info) -> core::PluginInfo {
             about: option.about,
         })
         .collect();
-    core::PluginInfo { name: info.name, about: info.about, options }
+    assert_eq!(info.settings, []);
+    core::PluginInfo { name: info.name, about: info.about, options, settings: Vec::new() }
 }
 
 fn native_create<D: Driver>(request: &core::CreateRequest) -> Result<core::Creation, core::Refusal> {
@@ -158,7 +161,12 @@ fn native_create<D: Driver>(request: &core::CreateRequest) -> Result<core::Creat
         options: request.options.clone(),
         labels: request.labels.clone(),
         settings: request.settings.clone(),
-        usage: driver::Usage { volumes: request.usage.volumes, bytes: request.usage.bytes, more: Vec::new() },
+        usage: driver::Usage {
+            volumes: request.usage.volumes,
+            bytes: request.usage.bytes,
+            labels: Vec::new(),
+            more: Vec::new(),
+        },
         more: Vec::new(),
     };
     match D::create(request) {
@@ -298,7 +306,7 @@ proptest! {
         let options = [("size", size), ("fs", fs), ("path", path), ("mode", mode), ("mkfs", mkfs), ("discard", discard)];
         let options = options.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
         let mut request = create_request(options);
-        request.usage = core::Usage { volumes: usage.0, bytes: usage.1 };
+        request.usage = core::Usage { volumes: usage.0, bytes: usage.1, labels: Vec::new() };
         let natively = [
             native_create::<volhook_block::Block>,
             native_create::<volhook_device::Device>,

@@ -14,6 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
+use volhook_core::config::Limits;
 use volhook_core::decision::Access;
 use volhook_core::decision::AttachRequest;
 use volhook_core::decision::ClaimsRequest;
@@ -53,15 +54,15 @@ fn attach_request(access: Access) -> AttachRequest {
 fn with_installed(name: &str) -> (TempDir, Host) {
     let folder = TempDir::new().unwrap();
     let plugins = folder.path().join("plugins");
-    let entry = install(&plugins, &fixture(name), compile).unwrap();
+    let entry = install(&plugins, &fixture(name), &Limits::default(), compile).unwrap();
     assert_eq!((entry.name.as_str(), entry.source), (name, PluginSource::Installed));
-    (folder, Host::new(plugins))
+    (folder, Host::new(plugins, Limits::default(), None))
 }
 
 /// What never ends is stopped by its fuel, or on a busy machine by the deadline before that.
 #[track_caller]
 fn assert_endless(fault: &Fault) {
-    assert!(matches!(fault, Fault::Fuel | Fault::Deadline), "{fault:?}");
+    assert!(matches!(fault, Fault::Fuel { limit: 10_000_000 } | Fault::Deadline { .. }), "{fault:?}");
 }
 
 /// The fault of the fixture `name` when a container wants a volume.
@@ -93,13 +94,59 @@ fn trap() {
 }
 
 #[test]
+fn a_panic_says_what_it_has_left() {
+    assert_eq!(fault("panic"), Fault::Panic("panicked at src/lib.rs:27:15: no such thing".into()));
+}
+
+/// What is left of a panic is a hostile plugin's text like any other.
+#[test]
+fn a_panic_that_lies_about_where_its_message_is() {
+    for (address, length) in
+        [("\\ff\\ff\\ff\\ff", "\\ff\\ff\\ff\\ff"), ("\\00\\00\\00\\00", "\\00\\00\\00\\00")]
+    {
+        let text =
+            text_of("panic").replacen("\\40\\01\\00\\00\\2b\\00\\00\\00", &format!("{address}{length}"), 1);
+        assert_ne!(text, text_of("panic"));
+        let folder = TempDir::new().unwrap();
+        install(folder.path(), &component(&text), &Limits::default(), compile).unwrap();
+        let host = Host::new(folder.path().to_owned(), Limits::default(), None);
+        let error = host.driver("panic").unwrap().attach(&attach_request(Access::ReadOnly)).unwrap_err();
+        let PluginError::Fault { fault, .. } = error else { panic!("{error}") };
+        assert_eq!(fault, Fault::Trap("wasm `unreachable` instruction executed".into()));
+    }
+}
+
+#[test]
+fn a_failure_that_a_plugin_has_caught_is_a_failure() {
+    assert_eq!(fault("caught"), Fault::Panic("TypeError at a.js:3".into()));
+}
+
+#[test]
+fn limits_are_the_operators() {
+    let folder = TempDir::new().unwrap();
+    install(folder.path(), &fixture("eater"), &Limits::default(), compile).unwrap();
+    let limits = |limits| {
+        let host = Host::new(folder.path().to_owned(), limits, None);
+        host.driver("eater").unwrap().attach(&attach_request(Access::ReadOnly)).unwrap_err().to_string()
+    };
+    assert_eq!(
+        limits(Limits { memory: 1 << 20, ..Limits::default() }),
+        "plugin \"eater\" failed in attach: it wanted 1114112 bytes of memory and may have 1048576 (limits.memory)"
+    );
+    assert_eq!(
+        limits(Limits { fuel: 10, ..Limits::default() }),
+        "plugin \"eater\" failed in attach: it used up 10 units of fuel (limits.fuel)"
+    );
+}
+
+#[test]
 fn endless_loop() {
     assert_endless(&fault("loop"));
 }
 
 #[test]
 fn instructions_that_take_long() {
-    assert_eq!(fault("crawl"), Fault::Deadline);
+    assert_eq!(fault("crawl"), Fault::Deadline { limit: Duration::from_millis(50) });
 }
 
 /// A container asks a driver once for each volume; slowness does not add up.
@@ -110,19 +157,19 @@ fn all_calls_of_a_plugin_share_one_budget() {
     for _ in 0..20 {
         let driver = host.driver("crawl").unwrap();
         let error = driver.attach(&attach_request(Access::ReadOnly)).unwrap_err();
-        assert!(matches!(error, PluginError::Fault { fault: Fault::Deadline, .. }), "{error}");
+        assert!(matches!(error, PluginError::Fault { fault: Fault::Deadline { .. }, .. }), "{error}");
     }
     assert!(begin.elapsed() < PATIENCE, "twenty calls took {:?}", begin.elapsed());
 }
 
 #[test]
 fn memory() {
-    assert_eq!(fault("eater"), Fault::Memory("memory"));
+    assert_eq!(fault("eater"), Fault::Memory { wanted: 64 << 20 | 1 << 16, limit: 64 << 20 });
 }
 
 #[test]
 fn a_hundred_megabytes_of_answer() {
-    assert_eq!(fault("flood"), Fault::ResultTooLarge);
+    assert_eq!(fault("flood"), Fault::AnswerTooLarge { limit: 1 << 20 });
 }
 
 #[test]
@@ -139,7 +186,8 @@ fn a_loop_after_the_answer() {
 #[test]
 fn machine_code_that_is_too_large() {
     let folder = TempDir::new().unwrap();
-    let error = install(folder.path(), &fixture("trap"), |_| Ok(vec![0; (64 << 20) + 1])).unwrap_err();
+    let error = install(folder.path(), &fixture("trap"), &Limits::default(), |_| Ok(vec![0; (64 << 20) + 1]))
+        .unwrap_err();
     assert!(matches!(error, InstallError::CodeTooLarge { size: 67_108_865 }), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -199,7 +247,7 @@ fn every_fixture_has_a_test() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 14);
+    assert_eq!(seen, 16);
 }
 
 /// Installs what must not be installed, and returns why it was not.
@@ -207,7 +255,7 @@ fn every_fixture_has_a_test() {
 fn refused(component: &[u8]) -> InstallError {
     let folder = TempDir::new().unwrap();
     let begin = Instant::now();
-    let error = install(folder.path(), component, compile).unwrap_err();
+    let error = install(folder.path(), component, &Limits::default(), compile).unwrap_err();
     assert!(begin.elapsed() < Duration::from_secs(5), "{error}");
     let left = fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 0, "something was left behind");
@@ -296,10 +344,10 @@ fn what_misbehaves_at_once_is_not_installed() {
     let start = "(func $start (loop $again (br $again))) (start $start)";
     assert_endless(&fault_at_install(&trap_with(start)));
     let table = "(table 10000000 funcref)";
-    assert_eq!(fault_at_install(&trap_with(table)), Fault::Memory("table elements"));
+    assert_eq!(fault_at_install(&trap_with(table)), Fault::Tables { wanted: 10_000_000, limit: 100_000 });
     let big = text_of("trap").replacen("(export \"memory\") 1)", "(export \"memory\") 2000)", 1);
     assert!(big.contains("2000"));
-    assert_eq!(fault_at_install(&component(&big)), Fault::Memory("memory"));
+    assert_eq!(fault_at_install(&component(&big)), Fault::Memory { wanted: 2000 << 16, limit: 64 << 20 });
 }
 
 #[test]
@@ -323,14 +371,19 @@ fn installing_again_replaces() {
     let (folder, host) = with_installed("trap");
     let before = host.list().unwrap();
     let other = component(&text_of("trap").replacen("(unreachable)", "(i32.const 256)", 1));
-    let entry = install(&folder.path().join("plugins"), &other, compile).unwrap();
-    let after = Host::new(folder.path().join("plugins"));
+    let entry = install(&folder.path().join("plugins"), &other, &Limits::default(), compile).unwrap();
+    let after = Host::new(folder.path().join("plugins"), Limits::default(), None);
     assert_eq!(before.len(), after.list().unwrap().len());
     let listed = after.list().unwrap().into_iter().find(|e| e.name == "trap").unwrap();
     assert_eq!(listed, entry);
     assert!(!before.contains(&listed));
     assert!(after.driver("trap").unwrap().attach(&attach_request(Access::ReadOnly)).unwrap().is_ok());
-    assert_eq!(fs::read_dir(folder.path().join("plugins")).unwrap().count(), 1);
+    let mut left: Vec<_> = fs::read_dir(folder.path().join("plugins"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, [".previous-trap", "trap"]);
 }
 
 #[test]
@@ -349,7 +402,8 @@ fn spoilt(spoil: impl FnOnce(&Path)) -> PluginError {
     let (folder, host) = with_installed("trap");
     spoil(&folder.path().join("plugins/trap"));
     let error = host.driver("trap").unwrap_err();
-    let built_in = Host::new(Path::new("/nonexistent/plugins").to_owned()).list().unwrap();
+    let built_in =
+        Host::new(Path::new("/nonexistent/plugins").to_owned(), Limits::default(), None).list().unwrap();
     assert_eq!(host.list().unwrap(), built_in, "it is listed although unusable");
     assert_eq!(host.unusable().unwrap().len(), 1);
     assert!(error.to_string().contains("\"trap\""), "{error}");
@@ -415,7 +469,7 @@ fn code_for_another_engine_is_not_run() {
         fs::write(path, text).unwrap();
     });
     assert!(matches!(error, PluginError::Stale { .. }), "{error}");
-    assert!(error.to_string().ends_with("install it again"), "{error}");
+    assert!(error.to_string().ends_with("`volhook plugin refresh` compiles it anew"), "{error}");
 }
 
 /// The example `compile`, which is what the binary's own compiling process is.

@@ -13,6 +13,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
+use volhook_core::decision::LabelUsage;
+use volhook_core::decision::Pairs;
 use volhook_core::decision::Usage;
 use volhook_core::names::Pod;
 use volhook_core::names::Tenant;
@@ -189,15 +191,15 @@ impl Store {
         Ok(())
     }
 
-    /// What a tenant's volumes add up to. A volume whose sidecar cannot be read counts as one without a limit; what lies
+    /// What a tenant's volumes add up to, and those of them that have each of `labels`. A volume whose sidecar cannot be read counts as one without a limit; what lies
     /// in another volume does not count.
     ///
     /// # Errors
     /// [`StoreError::List`].
-    pub fn usage(&self, tenant: &Tenant) -> Result<Usage, StoreError> {
+    pub fn usage(&self, tenant: &Tenant, labels: &Pairs) -> Result<Usage, StoreError> {
         let mut listing = Listing::default();
         let Some(top) = self.open_places(VOLUMES)? else {
-            return Ok(Usage::default());
+            return Ok(used(&[], labels));
         };
         match files::folder_below(&top, Path::new(tenant.as_str())) {
             Ok(folder) => self.list_tenant(tenant, &folder, &mut listing)?,
@@ -209,10 +211,8 @@ impl Store {
         }
         let is_volume = |other: &&Other| !matches!(other.kind, OtherKind::Foreign | OtherKind::Leftover);
         let damaged = listing.others.iter().filter(is_volume).count();
-        Ok(Usage {
-            volumes: (listing.volumes.len() + damaged) as u64,
-            bytes: listing.volumes.iter().filter_map(|v| v.limit).fold(0, u64::saturating_add),
-        })
+        let used = used(&listing.volumes, labels);
+        Ok(Usage { volumes: used.volumes + damaged as u64, ..used })
     }
 
     /// The folder `name` of the root; `None` where there is none.
@@ -233,4 +233,15 @@ impl Store {
 fn unlistable(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
     move |source| StoreError::List { path, source }
+}
+
+/// What `volumes` add up to, and those of them that have each of `labels`.
+fn used(volumes: &[Volume], labels: &Pairs) -> Usage {
+    let bytes = |volumes: &[&Volume]| volumes.iter().filter_map(|v| v.limit).fold(0, u64::saturating_add);
+    let all: Vec<&Volume> = volumes.iter().collect();
+    let labels = labels.iter().map(|label| {
+        let alike: Vec<&Volume> = volumes.iter().filter(|volume| volume.labels.contains(label)).collect();
+        LabelUsage { label: label.clone(), volumes: alike.len() as u64, bytes: bytes(&alike) }
+    });
+    Usage { volumes: all.len() as u64, bytes: bytes(&all), labels: labels.collect() }
 }

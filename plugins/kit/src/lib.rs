@@ -35,10 +35,12 @@
 //!
 //! Built for `wasm32-unknown-unknown`, the crate becomes a module from which `wasm-tools component new` makes
 //! the component that `volhook plugin install` takes. A plugin that panics traps, which volhook reports as the
-//! plugin's fault; a decision against is a [`Refusal`](driver::Refusal).
+//! plugin's fault, with the panic's message; a decision against is a [`Refusal`](driver::Refusal).
 
 mod generated;
 pub mod image;
+#[cfg(target_arch = "wasm32")]
+mod panic;
 pub mod path;
 pub mod root;
 pub mod size;
@@ -57,6 +59,9 @@ pub use generated::policy::Guest as Policy;
 pub use generated::driver_world;
 #[doc(hidden)]
 pub use generated::policy_world;
+#[doc(hidden)]
+#[cfg(target_arch = "wasm32")]
+pub use panic::leave_message;
 
 /// Makes a type that implements [`Driver`] the driver that the component exports.
 ///
@@ -66,7 +71,32 @@ pub use generated::policy_world;
 macro_rules! export_driver {
     ($plugin:ident) => {
         #[cfg(target_arch = "wasm32")]
-        $crate::driver_world::__export_driver!($plugin with_types_in $crate::driver_world);
+        const _: () = {
+            struct Exported;
+
+            impl $crate::Driver for Exported {
+                fn describe() -> $crate::driver::Info {
+                    $crate::leave_message();
+                    <$plugin as $crate::Driver>::describe()
+                }
+
+                fn create(
+                    request: $crate::driver::CreateRequest,
+                ) -> Result<$crate::driver::Creation, $crate::driver::Refusal> {
+                    $crate::leave_message();
+                    <$plugin as $crate::Driver>::create(request)
+                }
+
+                fn attach(
+                    request: $crate::driver::AttachRequest,
+                ) -> Result<$crate::driver::Attachment, $crate::driver::Refusal> {
+                    $crate::leave_message();
+                    <$plugin as $crate::Driver>::attach(request)
+                }
+            }
+
+    $crate::driver_world::__export_driver!(Exported with_types_in $crate::driver_world);
+        };
     };
 }
 
@@ -78,7 +108,25 @@ macro_rules! export_driver {
 macro_rules! export_policy {
     ($plugin:ident) => {
         #[cfg(target_arch = "wasm32")]
-        $crate::policy_world::__export_policy!($plugin with_types_in $crate::policy_world);
+        const _: () = {
+            struct Exported;
+
+            impl $crate::Policy for Exported {
+                fn describe() -> $crate::policy::Info {
+                    $crate::leave_message();
+                    <$plugin as $crate::Policy>::describe()
+                }
+
+                fn claims(
+                    request: $crate::policy::ClaimsRequest,
+                ) -> Result<$crate::policy::Grant, $crate::policy::Refusal> {
+                    $crate::leave_message();
+                    <$plugin as $crate::Policy>::claims(request)
+                }
+            }
+
+    $crate::policy_world::__export_policy!(Exported with_types_in $crate::policy_world);
+        };
     };
 }
 

@@ -6,13 +6,6 @@ use crate::policy;
 /// Implements for both interfaces what both define.
 macro_rules! common {
     ($interface:ident) => {
-        impl Default for $interface::Info {
-            /// Without a name, options or text.
-            fn default() -> Self {
-                Self { name: String::new(), about: String::new(), options: Vec::new(), more: Vec::new() }
-            }
-        }
-
         impl $interface::OptionInfo {
             /// An option without a default.
             #[must_use]
@@ -63,6 +56,26 @@ impl driver::Creation {
     pub fn new(backing: driver::Backing) -> Self {
         let (options, notes, more) = (Vec::new(), Vec::new(), Vec::new());
         Self { backing, options, limit: None, notes, more, sharing: None }
+    }
+}
+
+impl Default for driver::Info {
+    /// Without a name, options, settings or text.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            about: String::new(),
+            options: Vec::new(),
+            settings: Vec::new(),
+            more: Vec::new(),
+        }
+    }
+}
+
+impl Default for policy::Info {
+    /// Without a name, settings or text.
+    fn default() -> Self {
+        Self { name: String::new(), about: String::new(), settings: Vec::new(), more: Vec::new() }
     }
 }
 
@@ -126,7 +139,7 @@ impl Default for driver::Restrictions {
 impl Default for driver::Usage {
     /// Nothing is used.
     fn default() -> Self {
-        Self { volumes: 0, bytes: 0, more: Vec::new() }
+        Self { volumes: 0, bytes: 0, labels: Vec::new(), more: Vec::new() }
     }
 }
 

@@ -25,7 +25,7 @@ impl Policy for Rules {
         Info {
             name: "rules".to_owned(),
             about: "Gives containers the volumes that the configuration lists".to_owned(),
-            options: vec![OptionInfo::new(
+            settings: vec![OptionInfo::new(
                 CLAIMS,
                 OptionKind::Table,
                 "A claim for each name, written as docker's --mount: source=data,target=/data,volume-label=team=a",

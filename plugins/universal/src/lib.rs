@@ -61,7 +61,7 @@ impl Policy for Universal {
         Info {
             name: "universal".to_owned(),
             about: "Keeps all of a pod's folders that are neither virtual nor temporary".to_owned(),
-            options: vec![
+            settings: vec![
                 OptionInfo::new(NAME, OptionKind::Text, "How the volumes are named")
                     .with_default(DEFAULT_NAME),
                 OptionInfo::new(

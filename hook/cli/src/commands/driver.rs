@@ -17,10 +17,10 @@ use volhook_plugin_host::PluginEntry;
 /// `volhook driver ls`.
 pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
     let mut described = Vec::new();
-    for problem in context.plugins.unusable().map_err(Failure::new)? {
+    for problem in context.plugins().unusable().map_err(Failure::new)? {
         eprintln!("Warning: {}", Failure::new(problem).cause_line());
     }
-    for entry in context.plugins.list().map_err(Failure::new)? {
+    for entry in context.plugins().list().map_err(Failure::new)? {
         if entry.kind != PluginKind::Driver {
             continue;
         }
@@ -44,7 +44,7 @@ pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
 pub(crate) fn inspect(context: &Context, name: &str, as_json: bool) -> Result<(), Failure> {
     let info = describe(context, name)?;
     if as_json {
-        let entries = context.plugins.list().map_err(Failure::new)?;
+        let entries = context.plugins().list().map_err(Failure::new)?;
         let entry = entries.iter().find(|entry| entry.name == name);
         let entry =
             entry.ok_or_else(|| Failure::internal(format!("driver {name:?} is used and not listed")))?;
@@ -62,7 +62,7 @@ pub(crate) fn inspect(context: &Context, name: &str, as_json: bool) -> Result<()
 
 /// The options of all drivers, for help. A driver that cannot be asked is left out: help is not the place to say so.
 pub(crate) fn options(context: &Context) -> String {
-    let drivers = context.plugins.list().unwrap_or_default().into_iter();
+    let drivers = context.plugins().list().unwrap_or_default().into_iter();
     let drivers = drivers.filter(|entry| entry.kind == PluginKind::Driver);
     let infos = drivers.filter_map(|entry| describe(context, &entry.name).ok());
     let text = infos.map(|info| {
@@ -75,35 +75,36 @@ pub(crate) fn options(context: &Context) -> String {
 }
 
 fn describe(context: &Context, name: &str) -> Result<PluginInfo, Failure> {
-    let driver = context.plugins.driver(name).map_err(Failure::new)?;
+    let driver = context.plugins().driver(name).map_err(Failure::new)?;
     driver.describe().map_err(Failure::new)
 }
 
 fn document(entry: &PluginEntry, info: &PluginInfo) -> Value {
-    let options: Vec<Value> = info
-        .options
-        .iter()
-        .map(|option| {
-            let choices = match &option.kind {
-                OptionKind::Choice(choices) => Some(choices),
-                _ => None,
-            };
-            json!({
-                "name": option.name,
-                "type": type_name(&option.kind),
-                "choices": choices,
-                "default": option.default,
-                "about": option.about,
-            })
-        })
-        .collect();
     json!({
         "name": entry.name,
         "about": info.about,
         "source": entry.source,
         "api_version": entry.api_version,
-        "options": options,
+        "options": option_documents(&info.options),
     })
+}
+
+/// Options, or settings, as JSON.
+pub(crate) fn option_documents(options: &[OptionInfo]) -> Vec<Value> {
+    let document = |option: &OptionInfo| {
+        let choices = match &option.kind {
+            OptionKind::Choice(choices) => Some(choices),
+            _ => None,
+        };
+        json!({
+            "name": option.name,
+            "type": type_name(&option.kind),
+            "choices": choices,
+            "default": option.default,
+            "about": option.about,
+        })
+    };
+    options.iter().map(document).collect()
 }
 
 fn type_name(kind: &OptionKind) -> &'static str {

@@ -85,7 +85,7 @@ fn candidates(path: &str, id: &str) -> Option<Names> {
             Some(trash.into_iter().map(|removed| removed.volume.id.name.to_string()).collect())
         },
         (_, "driver") => |context| {
-            let plugins = context.plugins.list().ok()?.into_iter();
+            let plugins = context.plugins().list().ok()?.into_iter();
             Some(
                 plugins
                     .filter(|plugin| plugin.kind == PluginKind::Driver)
@@ -94,10 +94,10 @@ fn candidates(path: &str, id: &str) -> Option<Names> {
             )
         },
         (_, "options") => |context| {
-            let plugins = context.plugins.list().ok()?;
+            let plugins = context.plugins().list().ok()?;
             let drivers = plugins.iter().filter(|plugin| plugin.kind == PluginKind::Driver);
             let infos =
-                drivers.filter_map(|plugin| context.plugins.driver(&plugin.name).ok()?.describe().ok());
+                drivers.filter_map(|plugin| context.plugins().driver(&plugin.name).ok()?.describe().ok());
             Some(infos.flat_map(|info| info.options).map(|option| format!("{}=", option.name)).collect())
         },
         (_, "container") => |context| {

@@ -9,6 +9,7 @@ use crate::fixture::soon;
 use crate::fixture::store;
 use std::os::unix::fs::symlink;
 use std::process::Command;
+use volhook_core::decision::LabelUsage;
 use volhook_core::decision::Usage;
 use volhook_core::names::Tenant;
 use volhook_core::volume::Volume;
@@ -30,16 +31,18 @@ fn a_sidecar_of_format_1_is_read_as_it_was() {
 fn privileged_lists_are_sorted_by_tenant_and_usage_is_a_tenants_own() {
     let (_folder, store) = store();
     assert!(store.list().unwrap().volumes.is_empty());
-    assert_eq!(store.usage(&Tenant::default()).unwrap(), Usage::default());
+    assert_eq!(store.usage(&Tenant::default(), &vec![]).unwrap(), Usage::default());
     let named = |tenant: &str, volume: Volume, number| {
         let mut volume = Volume { uuid: uuid(number), ..volume };
         volume.id.tenant = Tenant::new(tenant).unwrap();
         volume
     };
+    let of_team_red =
+        |volume: Volume| Volume { labels: vec![("team".to_owned(), "red".to_owned())], ..volume };
     let volumes = [
-        named("default", directory("a"), 1),
+        named("default", of_team_red(directory("a")), 1),
         named("default", image("b", 8 << 20), 2),
-        named("default", image("c.1", 9 << 20), 3),
+        named("default", of_team_red(image("c.1", 9 << 20)), 3),
         named("red", directory("a"), 4),
     ];
     for volume in volumes.iter().rev() {
@@ -48,9 +51,16 @@ fn privileged_lists_are_sorted_by_tenant_and_usage_is_a_tenants_own() {
     let listing = store.list().unwrap();
     assert_eq!(listing.volumes, volumes);
     assert_eq!(listing.others, []);
-    assert_eq!(store.usage(&Tenant::default()).unwrap(), Usage { volumes: 3, bytes: 17 << 20 });
-    assert_eq!(store.usage(&Tenant::new("red").unwrap()).unwrap(), Usage { volumes: 1, bytes: 0 });
-    assert_eq!(store.usage(&Tenant::new("blue").unwrap()).unwrap(), Usage::default());
+    let asked = vec![("team".to_owned(), "red".to_owned()), ("team".to_owned(), "none".to_owned())];
+    let [of_red, of_none] = [(2, 9 << 20), (0, 0)];
+    let labels = asked.iter().cloned().zip([of_red, of_none]);
+    let labels =
+        labels.map(|(label, (volumes, bytes))| LabelUsage { label, volumes, bytes }).collect::<Vec<_>>();
+    let usage = store.usage(&Tenant::default(), &asked).unwrap();
+    assert_eq!(usage, Usage { volumes: 3, bytes: 17 << 20, labels });
+    let usage = store.usage(&Tenant::new("red").unwrap(), &vec![]).unwrap();
+    assert_eq!(usage, Usage { volumes: 1, bytes: 0, labels: vec![] });
+    assert_eq!(store.usage(&Tenant::new("blue").unwrap(), &vec![]).unwrap(), Usage::default());
 }
 
 #[test]
@@ -132,7 +142,7 @@ fn what_is_no_volume_is_told_and_never_used() {
     let all: Vec<_> = all.iter().map(|(path, kind)| (path.as_str(), *kind)).collect();
     assert_eq!(others, all);
     // Five volumes cannot be read but take their places: copied, garbage, half, huge, newer; and `good`.
-    assert_eq!(store.usage(&Tenant::default()).unwrap().volumes, 6);
+    assert_eq!(store.usage(&Tenant::default(), &vec![]).unwrap().volumes, 6);
 }
 
 #[test]

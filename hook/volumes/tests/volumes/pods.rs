@@ -111,7 +111,7 @@ fn a_storage_is_found_by_its_pod_and_its_parts_by_their_names() {
     names.sort();
     assert_eq!(listing.parts.iter().map(|part| part.id.name.clone()).collect::<Vec<_>>(), names);
     assert!(listing.parts.iter().all(|part| part.storage == volume.id && part.pod == Some(pod("alice"))));
-    assert_eq!(store.usage(&Tenant::default()).unwrap().volumes, 1);
+    assert_eq!(store.usage(&Tenant::default(), &vec![]).unwrap().volumes, 1);
     assert_eq!(tree(&store.directory_path(&volume.id)), ["files"]);
     assert_eq!(staged(&folder), Vec::<String>::new());
 }

@@ -59,7 +59,7 @@ fn a_discarded_volume_is_whole_in_the_trash_and_no_volume_any_more() {
     assert_eq!(store.find(&volume.id).unwrap(), None);
     let listing = store.list().unwrap();
     assert_eq!((listing.volumes, listing.others), (vec![], vec![]));
-    assert_eq!(store.usage(&Tenant::default()).unwrap(), Usage::default());
+    assert_eq!(store.usage(&Tenant::default(), &vec![]).unwrap(), Usage::default());
     let trash = store.trash().unwrap();
     assert_eq!((trash.volumes, trash.others), (vec![discarded.clone()], vec![]));
     store.clean_staging(soon()).unwrap();

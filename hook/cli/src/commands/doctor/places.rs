@@ -45,8 +45,8 @@ pub(super) fn configuration(context: &Context, rights: &Rights) -> Vec<Finding> 
             findings.push(Finding::problem(CHECK, found, "name one that is installed, or install it"));
         }
     };
-    name("default_driver", context.plugins.driver(&config.default_driver).map(drop));
-    name("policy", context.plugins.policy(&config.policy).map(drop));
+    name("default_driver", context.plugins().driver(&config.default_driver).map(drop));
+    name("policy", context.plugins().policy(&config.policy).map(drop));
     for plugin in config.plugins.keys() {
         if let Err(error) = config.settings(plugin) {
             let found = format!("{path}: {error}");

@@ -110,7 +110,7 @@ fn journal(context: &Context, rights: &Rights) -> Vec<Finding> {
 /// Whether every plugin can be loaded and answers.
 fn plugins(context: &Context, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "plugins";
-    let host = &context.plugins;
+    let host = context.plugins();
     let folder = context.paths.root.join("plugins");
     let (listed, mut broken) = match host.list().and_then(|listed| Ok((listed, host.unusable()?))) {
         Ok(both) => both,
