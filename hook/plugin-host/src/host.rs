@@ -362,7 +362,9 @@ impl Loaded {
 
     fn tell(&self, question: &Question, came: &Result<Answer, Fault>, consumed: Consumed) {
         let Some(observer) = &self.rules.observer else { return };
-        if came.is_ok() && !observer.all {
+        // What a plugin says of itself is no decision.
+        let wanted = observer.all && *question != Question::Describe;
+        if came.is_ok() && !wanted {
             return;
         }
         (observer.tell)(&Decision {

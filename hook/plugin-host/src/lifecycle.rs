@@ -140,7 +140,7 @@ pub fn refresh(
     installed: &Path,
     name: &str,
     limits: &Limits,
-    compile: &dyn Fn(&[u8]) -> Result<Vec<u8>, CompileError>,
+    compile: impl Fn(&[u8]) -> Result<Vec<u8>, CompileError>,
 ) -> Result<bool, LifecycleError> {
     opened(installed, name)?;
     let lock = locked(installed)?;
@@ -154,7 +154,7 @@ pub fn refresh(
         let component = folder.component(&manifest)?;
         let renew = || {
             install::examine(&component)?;
-            let code = install::compiled(&component, compile)?;
+            let code = install::compiled(&component, &compile)?;
             let staging = Staging::new(installed, &component, &code, manifest.kind)?;
             staging.describe(limits)?;
             staging.named(name.to_owned())?;

@@ -14,6 +14,9 @@ use std::process::Command;
 /// Called by one of these names, the binary wraps the runtime that the name ends with.
 const WRAPPERS: [&str; 2] = ["volhook-runc", "volhook-crun"];
 
+/// Where plugins are installed, unless a command says otherwise.
+const PLUGINS: &str = "/var/lib/volhook/plugins";
+
 /// Where each shell looks for completions, below the prefix.
 const COMPLETIONS: [(&str, &str); 3] = [
     ("bash", "share/bash-completion/completions/volhook"),
@@ -52,6 +55,10 @@ pub(crate) fn run(prefix: &Path) -> Result<()> {
     let manuals = prefix.join("share/man/man8");
     process::ask(Command::new(&binary).args(["man", "--out"]).arg(&manuals))?;
     println!("{}/volhook*.8", manuals.display());
+    if Path::new(PLUGINS).exists() {
+        // The new binary may have another version of the engine.
+        print!("{}", process::ask(Command::new(&binary).args(["plugin", "refresh"]))?);
+    }
     Ok(())
 }
 

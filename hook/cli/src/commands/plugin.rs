@@ -201,7 +201,7 @@ pub(crate) fn refresh(context: &Context) -> Result<(), Failure> {
     let mut failures = Vec::new();
     for name in volhook_plugin_host::installed_names(&folder).map_err(Failure::new)? {
         let limits = &context.config()?.limits;
-        match volhook_plugin_host::refresh(&folder, &name, limits, &compile_in_child) {
+        match volhook_plugin_host::refresh(&folder, &name, limits, compile_in_child) {
             Ok(true) => out(&format!("{name}: compiled anew\n"))?,
             Ok(false) => out(&format!("{name}: up to date\n"))?,
             Err(error) => failures.push(Failure::new(error)),
@@ -222,8 +222,17 @@ pub(crate) fn rm(context: &Context, names: &[String]) -> Result<(), Failure> {
     report_all(failures)
 }
 
-/// Removes one plugin, unless something would miss it.
+/// Removes one plugin.
 fn remove(context: &Context, name: &str) -> Result<(), Failure> {
+    let installed = volhook_plugin_host::installed_names(&folder(context)).map_err(Failure::new)?;
+    if installed.iter().any(|installed| installed == name) {
+        missed_by(context, name)?;
+    }
+    volhook_plugin_host::remove(&folder(context), name).map_err(Failure::new)
+}
+
+/// Refuses to remove a plugin that volumes or the configuration need.
+fn missed_by(context: &Context, name: &str) -> Result<(), Failure> {
     let volumes = context.store.list().map_err(Failure::new)?.volumes;
     let discarded = context.store.trash().map_err(Failure::new)?.volumes;
     let of_driver = volumes
@@ -254,7 +263,7 @@ fn remove(context: &Context, name: &str) -> Result<(), Failure> {
             context.paths.config.display()
         )));
     }
-    volhook_plugin_host::remove(&folder(context), name).map_err(Failure::new)
+    Ok(())
 }
 
 /// Volumes that a message names.

@@ -13,6 +13,11 @@ use rustix::fs::StatVfsMountFlags;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use volhook_core::decision::Pairs;
+use volhook_core::options;
+use volhook_core::options::Given;
+use volhook_core::question::Answer;
+use volhook_core::question::Question;
 use volhook_core::size;
 use volhook_plugin_host::PluginError;
 
@@ -48,9 +53,20 @@ pub(super) fn configuration(context: &Context, rights: &Rights) -> Vec<Finding> 
     name("default_driver", context.plugins().driver(&config.default_driver).map(drop));
     name("policy", context.plugins().policy(&config.policy).map(drop));
     for plugin in config.plugins.keys() {
-        if let Err(error) = config.settings(plugin) {
-            let found = format!("{path}: {error}");
-            findings.push(Finding::problem(CHECK, found, "write it as one of these"));
+        match config.settings(plugin) {
+            Ok(settings) => {
+                if let Some((found, mend)) = misunderstood(context, plugin, &settings) {
+                    findings.push(Finding::problem(
+                        CHECK,
+                        format!("[plugins.{plugin}] in {path}: {found}"),
+                        &mend,
+                    ));
+                }
+            }
+            Err(error) => {
+                let found = format!("{path}: {error}");
+                findings.push(Finding::problem(CHECK, found, "write it as one of these"));
+            }
         }
     }
     if findings.is_empty() {
@@ -63,6 +79,20 @@ pub(super) fn configuration(context: &Context, rights: &Rights) -> Vec<Finding> 
         ));
     }
     findings
+}
+
+/// What is wrong with the settings of a plugin, and what mends it. One that cannot be used is told of where plugins are.
+fn misunderstood(context: &Context, plugin: &str, settings: &Pairs) -> Option<(String, String)> {
+    let listed = context.plugins().list().ok()?;
+    let Some(entry) = listed.into_iter().find(|entry| entry.name == plugin) else {
+        let is_known = context.plugins().unusable().is_ok_and(|broken| !broken.is_empty());
+        let found = "no such plugin is installed".to_owned();
+        return (!is_known).then(|| (found, "install it, or remove its settings".to_owned()));
+    };
+    let asked = context.plugins().ask(plugin, entry.kind, &Question::Describe).ok()?;
+    let Answer::Info(info) = asked.answer else { return None };
+    let error = options::check((entry.kind, plugin), Given::Setting, None, &info.settings, settings).err()?;
+    Some((error.to_string(), error.hint()))
 }
 
 /// A folder that volhook makes when it needs it.

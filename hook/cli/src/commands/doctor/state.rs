@@ -11,7 +11,6 @@ use crate::evidence;
 use crate::record;
 use jiff::SignedDuration;
 use jiff::Timestamp;
-use std::path::Path;
 use volhook_core::decision::PluginKind;
 use volhook_core::lease::LeaseTable;
 use volhook_journal::CheckpointState;
@@ -111,7 +110,6 @@ fn journal(context: &Context, rights: &Rights) -> Vec<Finding> {
 fn plugins(context: &Context, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "plugins";
     let host = context.plugins();
-    let folder = context.paths.root.join("plugins");
     let (listed, mut broken) = match host.list().and_then(|listed| Ok((listed, host.unusable()?))) {
         Ok(both) => both,
         Err(error) => {
@@ -131,21 +129,17 @@ fn plugins(context: &Context, rights: &Rights) -> Vec<Finding> {
             Err(error) => broken.push(error),
         }
     }
-    let mut findings: Vec<Finding> =
-        broken.into_iter().map(|error| unusable(error, &folder, rights)).collect();
+    let mut findings: Vec<Finding> = broken.into_iter().map(|error| unusable(error, rights)).collect();
     if findings.is_empty() {
         findings.push(Finding::ok(CHECK, format!("{} can be used", names.join(", "))));
     }
     findings
 }
 
-fn unusable(error: PluginError, folder: &Path, rights: &Rights) -> Finding {
+fn unusable(error: PluginError, rights: &Rights) -> Finding {
     const CHECK: &str = "plugins";
     let mend = match &error {
-        PluginError::Stale { plugin, .. } => {
-            let component = folder.join(plugin).join("plugin.wasm");
-            format!("`volhook plugin install {}` compiles it for this volhook", component.display())
-        }
+        PluginError::Stale { .. } => "`volhook plugin refresh` compiles it for this volhook".to_owned(),
         PluginError::Damaged { .. } | PluginError::Load { .. } => {
             "`volhook plugin install FILE` with its component installs it again".to_owned()
         }
