@@ -116,6 +116,8 @@ fn limit_myself() -> rustix::io::Result<()> {
     for (resource, limit) in
         [(Resource::Cpu, COMPILE_SECONDS), (Resource::As, COMPILE_MEMORY), (Resource::Core, 0)]
     {
+        // Never more than it was started with, which a process of root's could do.
+        let limit = rustix::process::getrlimit(resource).maximum.map_or(limit, |most| most.min(limit));
         rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
     Ok(())

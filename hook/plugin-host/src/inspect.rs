@@ -27,6 +27,9 @@ pub enum NotAPlugin {
         /// What the parser says.
         reason: String,
     },
+    /// It is machine code, such as a plugin's that was compiled elsewhere. It could do anything.
+    #[error("it is machine code, which is only trusted where it was compiled: give the component")]
+    MachineCode,
     /// It is a core module.
     #[error("it is a WebAssembly module, not a component: make one of it with `wasm-tools component new`")]
     Module,
@@ -56,6 +59,9 @@ pub enum NotAPlugin {
 /// [`NotAPlugin`]. Only its outer imports and exports are looked at; the compiler validates the rest.
 pub(crate) fn interface(component: &[u8]) -> Result<Interface, NotAPlugin> {
     let invalid = |error: wasmparser::BinaryReaderError| NotAPlugin::Invalid { reason: error.to_string() };
+    if component.starts_with(b"\x7fELF") {
+        return Err(NotAPlugin::MachineCode);
+    }
     let mut depth = 0_usize;
     let mut exports: Vec<&str> = Vec::new();
     for payload in Parser::new(0).parse_all(component) {

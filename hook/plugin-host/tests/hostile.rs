@@ -500,6 +500,49 @@ fn a_compiling_process_that_fails_is_reported() {
     assert!(matches!(error, CompileError::Run(_)), "{error:?}");
 }
 
+/// A component that is small and takes long to compile: one function in which every value depends on every other.
+fn slow_to_compile() -> Vec<u8> {
+    const LOCALS: usize = 300;
+    let steps = (0..20_000_usize).map(|step| {
+        let [a, b, c] = [7, 13, 29].map(|factor| step * factor % LOCALS);
+        format!(
+            "(block (br_if 0 (local.get {a})) (local.set {b} (i32.add (local.get {c}) (i32.mul (local.get {a}) \
+             (local.get {b})))))"
+        )
+    });
+    let function = format!(
+        "(func (param i32) (result i32) (local {}) {} (local.get 3))",
+        "i32 ".repeat(LOCALS),
+        steps.collect::<String>()
+    );
+    trap_with(&function)
+}
+
+/// The limits of the compiling process end it, whatever the compiler is doing. They are lower here, for the test's sake.
+#[test]
+fn what_takes_long_to_compile_is_given_up() {
+    let bomb = slow_to_compile();
+    assert!(bomb.len() < 1 << 20, "{} bytes", bomb.len());
+    for limit in ["ulimit -t 1", "ulimit -v 100000"] {
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("{limit}; exec \"$0\"")]).arg(compiling_process().get_program());
+        let begin = Instant::now();
+        let folder = TempDir::new().unwrap();
+        let error =
+            install(folder.path(), &bomb, &Limits::default(), |component| compile_in(limited, component));
+        println!("{limit}: {:?}: {error:?}", begin.elapsed());
+        assert!(matches!(error, Err(InstallError::Compile(CompileError::Died { .. }))), "{error:?}");
+        assert!(begin.elapsed() < Duration::from_secs(10), "{limit}: {:?}", begin.elapsed());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn machine_code_from_outside_is_refused_by_what_it_is() {
+    let code = compile(&fixture("trap")).unwrap();
+    assert!(matches!(refused(&code), InstallError::NotAPlugin { reason: NotAPlugin::MachineCode }));
+}
+
 #[test]
 fn the_compiling_process_is_limited() {
     let mut child = compiling_process();
