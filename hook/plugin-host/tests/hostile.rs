@@ -523,7 +523,7 @@ fn slow_to_compile() -> Vec<u8> {
 fn what_takes_long_to_compile_is_given_up() {
     let bomb = slow_to_compile();
     assert!(bomb.len() < 1 << 20, "{} bytes", bomb.len());
-    for limit in ["ulimit -t 1", "ulimit -v 100000"] {
+    for limit in ["ulimit -t 1", "ulimit -t 5; ulimit -v 100000"] {
         let mut limited = Command::new("sh");
         limited.args(["-c", &format!("{limit}; exec \"$0\"")]).arg(compiling_process().get_program());
         let begin = Instant::now();
@@ -532,7 +532,7 @@ fn what_takes_long_to_compile_is_given_up() {
             install(folder.path(), &bomb, &Limits::default(), |component| compile_in(limited, component));
         println!("{limit}: {:?}: {error:?}", begin.elapsed());
         assert!(matches!(error, Err(InstallError::Compile(CompileError::Died { .. }))), "{error:?}");
-        assert!(begin.elapsed() < Duration::from_secs(10), "{limit}: {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(60), "{limit}: {:?}", begin.elapsed());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
