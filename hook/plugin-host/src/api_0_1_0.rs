@@ -46,7 +46,7 @@ impl Plugin {
                 let plugin = pre.instantiate(&mut *store)?;
                 let plugin = plugin.volhook_plugin_driver();
                 match question {
-                    Question::Describe => Ok(Ok(Answer::Info(plugin.call_describe(store)?.into()))),
+                    Question::Describe => Ok(described(plugin.call_describe(store)?.into())),
                     Question::Create(request) => Ok(match plugin.call_create(store, &request.into())? {
                         Ok(answer) => creation(answer).map(Answer::Creation),
                         Err(refusal) => decided(refusal.into()),
@@ -62,7 +62,7 @@ impl Plugin {
                 let plugin = pre.instantiate(&mut *store)?;
                 let plugin = plugin.volhook_plugin_policy();
                 match question {
-                    Question::Describe => Ok(Ok(Answer::Info(plugin.call_describe(store)?.into()))),
+                    Question::Describe => Ok(described(plugin.call_describe(store)?.into())),
                     Question::Claims(request) => Ok(match plugin.call_claims(store, &request.into())? {
                         Ok(answer) => Ok(Answer::Grant(answer.into())),
                         Err(refusal) => decided(refusal.into()),
@@ -78,12 +78,23 @@ fn other_kind(question: &Question) -> Fault {
     Fault::Nonsense(format!("a plugin of its kind has no {:?}", question.call()))
 }
 
+/// The room for additions of what a plugin answers.
+type More = Vec<(String, String)>;
+
 /// A refusal, unless the plugin says in it that it has failed.
-fn decided((refusal, more): (core::Refusal, Vec<(String, String)>)) -> Result<Answer, Fault> {
-    match more.into_iter().find(|(name, _)| name == "fault") {
-        Some((_, text)) => Err(Fault::Panic(answer::printable(&text))),
-        None => Ok(Answer::Refusal(refusal)),
-    }
+fn decided((refusal, more): (core::Refusal, More)) -> Result<Answer, Fault> {
+    caught(more).map_or(Ok(Answer::Refusal(refusal)), Err)
+}
+
+/// A description, unless the plugin says in it that it has failed.
+fn described((info, more): (core::PluginInfo, More)) -> Result<Answer, Fault> {
+    caught(more).map_or(Ok(Answer::Info(info)), Err)
+}
+
+/// The failure that a plugin has caught itself.
+fn caught(more: More) -> Option<Fault> {
+    let (_, text) = more.into_iter().find(|(name, _)| name == "fault")?;
+    Some(Fault::Panic(answer::printable(&text)))
 }
 
 /// Converts what both interfaces define.
@@ -103,7 +114,7 @@ macro_rules! common {
             }
         }
 
-        impl From<$interface::Refusal> for (core::Refusal, Vec<(String, String)>) {
+        impl From<$interface::Refusal> for (core::Refusal, More) {
             fn from(refusal: $interface::Refusal) -> Self {
                 (core::Refusal { reason: refusal.reason, hint: refusal.hint }, refusal.more)
             }
@@ -131,17 +142,18 @@ macro_rules! common {
     };
 }
 
-impl From<driver::Info> for core::PluginInfo {
+impl From<driver::Info> for (core::PluginInfo, More) {
     fn from(info: driver::Info) -> Self {
         let all = |options: Vec<driver::OptionInfo>| options.into_iter().map(Into::into).collect::<Vec<_>>();
-        Self { name: info.name, about: info.about, options: all(info.options), settings: all(info.settings) }
+        let (options, settings) = (all(info.options), all(info.settings));
+        (core::PluginInfo { name: info.name, about: info.about, options, settings }, info.more)
     }
 }
 
-impl From<policy::Info> for core::PluginInfo {
+impl From<policy::Info> for (core::PluginInfo, More) {
     fn from(info: policy::Info) -> Self {
         let settings = info.settings.into_iter().map(Into::into).collect();
-        Self { name: info.name, about: info.about, options: Vec::new(), settings }
+        (core::PluginInfo { name: info.name, about: info.about, options: Vec::new(), settings }, info.more)
     }
 }
 
