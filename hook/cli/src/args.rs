@@ -1,5 +1,6 @@
 //! The command line: what there is to say, and where it goes.
 
+mod harness;
 mod plugin;
 mod pod;
 
@@ -24,6 +25,7 @@ use clap::FromArgMatches as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use harness::Harness;
 use plugin::Plugin;
 use pod::Pod;
 use std::ffi::OsString;
@@ -115,6 +117,9 @@ enum Command {
     /// Manage plugins.
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Test OCI hooks, volhook's or any other.
+    #[command(subcommand)]
+    Harness(Harness),
     /// Show what happened: grants, refusals with reasons, releases, faults.
     Events {
         /// Go on with what happens next.
@@ -477,6 +482,9 @@ pub(crate) fn run() -> ExitCode {
     if let Some((stage, attempt)) = plain_hook_call(&std::env::args_os().collect::<Vec<_>>()) {
         return be_hook(&Context::new(paths_from_environment()), stage, attempt.as_deref());
     }
+    if let Some(code) = commands::harness::helper(&std::env::args_os().collect::<Vec<_>>()) {
+        return code;
+    }
     let (own, of_runtime) = split_at_runtime(std::env::args_os().collect());
     if commands::shell::answered(&own, Cli::command, || Context::new(paths_from_environment())) {
         return ExitCode::SUCCESS;
@@ -564,6 +572,7 @@ pub(crate) fn run() -> ExitCode {
             commands::driver::inspect(&context, &name, output.json)
         }
         Command::Plugin(command) => plugin::run(&context, &command),
+        Command::Harness(command) => harness::run(&context, command),
         Command::Events { follow, output } => commands::events::events(&context, follow, output.json),
         Command::Explain { container, output } => {
             commands::explain::explain(&context, &container, output.json)

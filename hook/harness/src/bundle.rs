@@ -72,7 +72,7 @@ pub struct HookEntry {
 }
 
 impl HookEntry {
-    fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let mut entry = json!({ "path": self.path, "args": self.args });
         if let Some(env) = &self.env {
             entry["env"] = json!(env);
@@ -95,6 +95,7 @@ enum Entry {
 #[derive(Debug, Default)]
 struct Image {
     debian: bool,
+    without_programs: bool,
     entries: Vec<(PathBuf, Entry)>,
     /// The host's id of the container's root.
     owner: u32,
@@ -277,9 +278,31 @@ impl BundleBuilder {
     /// When there is no static busybox, or no Debian where one was asked for, or the folder cannot be written.
     pub fn build(self) -> Result<Bundle> {
         let folder = scratch::folder("bundle")?;
+        let path = folder.path().to_owned();
+        self.build_at(path, Some(folder))
+    }
+
+    /// Builds it in a folder that stays. What lies there already, such as files of the root filesystem, is kept.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn build_in(self, path: impl Into<PathBuf>) -> Result<Bundle> {
+        let path = path.into();
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        self.build_at(path, None)
+    }
+
+    /// Leaves the root filesystem empty but for its folders and what is added: for hooks that need no program in it, and
+    /// the fake runtime, which then runs no program either.
+    pub fn without_programs(mut self) -> Self {
+        self.image.without_programs = true;
+        self.args([crate::fake::STAND_IN])
+    }
+
+    fn build_at(self, path: PathBuf, folder: Option<TempDir>) -> Result<Bundle> {
         // A container's root in a user namespace is nobody in particular on the host and must get through.
-        set_mode(folder.path(), 0o755)?;
-        let bundle = Bundle { folder, image: self.image };
+        set_mode(&path, 0o755)?;
+        let bundle = Bundle { path, _folder: folder, image: self.image };
         bundle.write_rootfs()?;
         let mut config = self.config;
         // Tests name their containers alike and run in parallel; cgroups are the one thing that they share.
@@ -293,7 +316,9 @@ impl BundleBuilder {
 /// A bundle on disk.
 #[derive(Debug)]
 pub struct Bundle {
-    folder: TempDir,
+    path: PathBuf,
+    /// Removed with the bundle.
+    _folder: Option<TempDir>,
     image: Image,
 }
 
@@ -301,7 +326,7 @@ impl Bundle {
     /// The bundle's folder.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
 
     /// The root filesystem.
@@ -363,7 +388,10 @@ impl Bundle {
             // A link's owner would be the original's, too.
             debian::copy(&rootfs, owner != 0)?;
         } else {
-            write_busybox(&rootfs)?;
+            write_folders(&rootfs)?;
+            if !self.image.without_programs {
+                write_busybox(&rootfs)?;
+            }
         }
         for (path, entry) in &self.image.entries {
             write_entry(&rootfs.join(path), entry)
@@ -376,12 +404,15 @@ impl Bundle {
     }
 }
 
-fn write_busybox(rootfs: &Path) -> Result<()> {
-    let busybox = Busybox::get()?;
+fn write_folders(rootfs: &Path) -> Result<()> {
     for directory in DIRECTORIES {
         fs::create_dir_all(rootfs.join(directory)).context("cannot make a root filesystem")?;
     }
-    set_mode(&rootfs.join("tmp"), 0o1777)?;
+    set_mode(&rootfs.join("tmp"), 0o1777)
+}
+
+fn write_busybox(rootfs: &Path) -> Result<()> {
+    let busybox = Busybox::get()?;
     let bin = rootfs.join("bin");
     // A copy, not a link: a container may write to it.
     fs::copy(&busybox.path, bin.join("busybox")).context("cannot copy busybox")?;

@@ -33,6 +33,16 @@ impl HostSnapshot {
         Ok(Self { loops: lines(&loops.stdout), mounts: lines(&mounts) })
     }
 
+    /// Looks at mounts only, for who may not look at loop devices.
+    ///
+    /// # Errors
+    /// When mountinfo cannot be read.
+    pub fn of_mounts() -> Result<Self> {
+        let mounts =
+            fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
+        Ok(Self { loops: BTreeSet::new(), mounts: mounts.lines().map(str::to_owned).collect() })
+    }
+
     /// Only what names a path at or below one of `paths`: other tests attach and mount in parallel.
     #[must_use]
     pub fn below<P: AsRef<Path>>(&self, paths: impl IntoIterator<Item = P>) -> Self {
@@ -42,6 +52,12 @@ impl HostSnapshot {
             lines.iter().filter(|line| paths.iter().any(|path| names(line, path))).cloned().collect()
         };
         Self { loops: keep(&self.loops), mounts: keep(&self.mounts) }
+    }
+
+    /// All mounts, and of the loop devices only those that name a path at or below one of `paths`.
+    #[must_use]
+    pub fn with_loops_below<P: AsRef<Path>>(&self, paths: impl IntoIterator<Item = P>) -> Self {
+        Self { loops: self.below(paths).loops, mounts: self.mounts.clone() }
     }
 
     /// Whether there is nothing: no loop device and no mount.

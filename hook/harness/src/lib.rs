@@ -37,13 +37,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod behaviour;
 mod bundle;
 mod debian;
+pub mod fake;
+pub mod hooks;
 mod host;
+pub mod observe;
 mod output;
+pub mod run;
 mod runtime;
 mod scratch;
+pub mod script;
 mod volhook;
+pub mod worker;
 
 pub use bundle::Bundle;
 pub use bundle::BundleBuilder;

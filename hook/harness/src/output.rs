@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Seek;
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -24,10 +25,13 @@ use std::time::Duration;
 use std::time::Instant;
 
 /// PATH of every program that the harness starts.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The longest that a program may take before it is killed and the call fails.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The most that a program may print to standard output or error before it is killed.
+const FLOOD: u64 = 256 << 20;
 
 /// What a program printed and how it ended.
 ///
@@ -197,9 +201,15 @@ impl Program {
             child.current_dir(directory);
         }
         let err = stderr.try_clone().context("cannot duplicate a file descriptor")?;
+        // A hook that kills its process group kills the runtime with it, and not the test.
+        child.process_group(0);
         child.stdin(self.stdin_file()?).stdout(out).stderr(err);
         let mut child = child.spawn().with_context(|| format!("cannot start: {command}"))?;
-        let status = wait(&mut child, self.deadline).with_context(|| format!("waiting for: {command}"))?;
+        let floods = || [&stdout, &stderr].iter().any(|file| file.metadata().is_ok_and(|data| data.len() > FLOOD));
+        let status = wait(&mut child, self.deadline, floods).with_context(|| format!("waiting for: {command}"))?;
+        if floods() {
+            bail!("killed because it printed more than {} MiB: {command}", FLOOD >> 20);
+        }
         let stderr = read(&stderr)?;
         let Some(status) = status else {
             bail!("killed after {:?}: {command}\n{}{stderr}", self.deadline, read(&stdout)?);
@@ -228,15 +238,19 @@ impl fmt::Display for Program {
     }
 }
 
-/// Waits for `child`; kills it at the deadline and returns `None`.
-fn wait(child: &mut Child, deadline: Duration) -> std::io::Result<Option<ExitStatus>> {
+/// Waits for `child`; kills it at the deadline, or when it `floods`, and returns `None`.
+fn wait(
+    child: &mut Child,
+    deadline: Duration,
+    floods: impl Fn() -> bool,
+) -> std::io::Result<Option<ExitStatus>> {
     let started = Instant::now();
     let mut pause = Duration::from_micros(200);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if started.elapsed() >= deadline {
+        if started.elapsed() >= deadline || floods() {
             child.kill()?;
             child.wait()?;
             return Ok(None);

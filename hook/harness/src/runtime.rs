@@ -1,5 +1,6 @@
 //! Drives a real OCI runtime (runc or crun), each with a state folder of its own.
 
+use crate::behaviour::Behaviour;
 use crate::bundle::Bundle;
 use crate::output::Output;
 use crate::output::Program;
@@ -29,10 +30,12 @@ pub enum RuntimeKind {
     Runc,
     /// <https://github.com/containers/crun>
     Crun,
+    /// The harness's own, acting as one of them.
+    Fake(Behaviour),
 }
 
 impl RuntimeKind {
-    /// Both, for tests that hold on either.
+    /// Both real ones, for tests that hold on either.
     pub const ALL: [Self; 2] = [Self::Runc, Self::Crun];
 
     /// The program's name.
@@ -41,6 +44,7 @@ impl RuntimeKind {
         match self {
             Self::Runc => "runc",
             Self::Crun => "crun",
+            Self::Fake(_) => "fake runtime",
         }
     }
 
@@ -99,6 +103,17 @@ impl Runtime {
             env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         env.push(("VOLHOOK_RUNTIME".to_owned(), path.to_string_lossy().into_owned()));
         Self::with_command(kind, wrapper.iter().map(|word| word.as_ref().to_owned()).collect(), env)
+    }
+
+    /// The fake runtime, acting as a real one. `command` is a program, with its first arguments, that does nothing but
+    /// call [`crate::fake::main`] with those that follow.
+    ///
+    /// # Errors
+    /// When the caller may not make namespaces and mounts: it is not root, not even in a user namespace of its own.
+    pub fn fake<S: AsRef<Path>>(behaviour: Behaviour, command: &[S]) -> Result<Self> {
+        let mut words: Vec<PathBuf> = command.iter().map(|word| word.as_ref().to_owned()).collect();
+        words.extend(["--as", behaviour.name()].map(PathBuf::from));
+        Self::with_command(RuntimeKind::Fake(behaviour), words, Vec::new())
     }
 
     fn with_command(kind: RuntimeKind, command: Vec<PathBuf>, env: Vec<(String, String)>) -> Result<Self> {
@@ -217,6 +232,13 @@ impl Runtime {
         pid.with_context(|| format!("container {id} has no process: {state}"))
     }
 
+    /// The pid of a container's process as the caller sees it, if it has one.
+    pub(crate) fn pid_of(&self, id: &str) -> Option<i32> {
+        let output = self.state(id).ok()?;
+        let state: Value = serde_json::from_str(&output.stdout).ok()?;
+        state["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0)
+    }
+
     /// Waits up to ten seconds until a container has a status: `created`, `running` or `stopped`.
     ///
     /// # Errors
@@ -270,7 +292,7 @@ impl Runtime {
         self.command([command]).args(options).arg("--bundle").arg(bundle.path()).arg(id)
     }
 
-    fn remember(&self, id: &str) {
+    pub(crate) fn remember(&self, id: &str) {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
     }
 }
