@@ -141,8 +141,7 @@ impl Behaviour {
                 }
             }
             Self::Crun => {
-                let has_pid =
-                    matches!(stage, Stage::Prestart | Stage::CreateRuntime | Stage::Poststart);
+                let has_pid = matches!(stage, Stage::Prestart | Stage::CreateRuntime | Stage::Poststart);
                 put("ociVersion", json!("1.0"));
                 put("id", json!(facts.id));
                 put("pid", json!(if has_pid { facts.pid } else { 0 }));
@@ -190,12 +189,6 @@ impl Behaviour {
         self == Self::Runc
     }
 
-    /// Whether a failed `poststop` hook keeps the next ones from being called.
-    #[must_use]
-    pub fn poststop_ends_at_failure(self) -> bool {
-        self != Self::Crun
-    }
-
     /// Whether a failed `poststop` makes `delete` fail and leaves the container's state, so that it can be tried again.
     #[must_use]
     pub fn poststop_can_be_retried(self) -> bool {
@@ -230,10 +223,23 @@ impl Behaviour {
         }
     }
 
-    /// Whether `poststop` hooks run in the bundle, and not where `delete` was called.
+    /// Whether a failed hook keeps the next ones of its stage from being called.
     #[must_use]
-    pub fn deletes_in_bundle(self) -> bool {
+    pub fn ends_at_failure(self, stage: Stage) -> bool {
+        self != Self::Crun || !matches!(stage, Stage::Poststart | Stage::Poststop)
+    }
+
+    /// Whether `start` and `delete` call their hooks in the bundle, and not where they were called themselves.
+    #[must_use]
+    pub fn goes_to_bundle(self) -> bool {
         self == Self::Crun
+    }
+
+    /// Whether hooks at `createContainer` run in the root filesystem, and not in the bundle. With some specs crun runs them
+    /// there as well: a hook must not rely on either.
+    #[must_use]
+    pub fn creates_in_rootfs(self) -> bool {
+        self != Self::Crun
     }
 
     /// The exit status of `create` and `run` when a hook of a stage has failed, other than by its timeout.

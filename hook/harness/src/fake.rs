@@ -252,9 +252,7 @@ impl Fake<'_> {
 
     /// Calls `poststop`. What fails is told, and except for youki fails nothing.
     fn poststop(&self, container: &Container) -> Result<()> {
-        if self.behaviour.deletes_in_bundle() && env::set_current_dir(&container.bundle).is_err() {
-            eprintln!("fake runtime: bundle {} is gone", container.bundle.display());
-        }
+        self.go_to_bundle(container);
         match self.call(Stage::Poststop, container) {
             Err(error) if self.behaviour.poststop_can_be_retried() => Err(error),
             Err(error) => {
@@ -265,8 +263,15 @@ impl Fake<'_> {
         }
     }
 
+    fn go_to_bundle(&self, container: &Container) {
+        if self.behaviour.goes_to_bundle() && env::set_current_dir(&container.bundle).is_err() {
+            eprintln!("fake runtime: bundle {} is gone", container.bundle.display());
+        }
+    }
+
     fn start(&self, id: &str) -> Result<()> {
         let mut container = self.store.read(id)?;
+        self.go_to_bundle(&container);
         if container.status() != "created" {
             bail!("container {id:?} is {}, not created", container.status());
         }
@@ -382,12 +387,13 @@ impl Caller<'_> {
     fn call_all(&self, spec: &Value) -> Result<()> {
         let mut inherited = self.inherited.clone();
         if self.behaviour.inherits_environment() {
-            let own = self.behaviour.own_variables();
+            let own = if self.stage == Stage::StartContainer { &[] } else { self.behaviour.own_variables() };
             inherited.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         } else {
             inherited.clear();
         }
         let state = self.state.to_string();
+        let mut first = None;
         for (index, entry) in Entry::all_of(spec, self.stage.name()).iter().enumerate() {
             let call = Call {
                 entry,
@@ -405,12 +411,12 @@ impl Caller<'_> {
                 continue;
             }
             let failed = self.failed(index, entry, outcome);
-            if self.stage == Stage::Poststop && !self.behaviour.poststop_ends_at_failure() {
-                continue;
+            if self.behaviour.ends_at_failure(self.stage) {
+                return Err(failed.into());
             }
-            return Err(failed.into());
+            first = first.or(Some(failed));
         }
-        Ok(())
+        first.map_or(Ok(()), |failed| Err(failed.into()))
     }
 
     fn failed(&self, index: usize, entry: &Entry, outcome: std::io::Result<Outcome>) -> Failed {
@@ -455,7 +461,9 @@ impl Caller<'_> {
 
 /// Our own environment, as far as it is text.
 fn variables() -> Vec<(String, String)> {
-    env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 fn read_spec(bundle: &Path) -> Result<Value> {

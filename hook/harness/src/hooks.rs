@@ -299,7 +299,8 @@ mod tests {
         };
         let state = b"{}";
         let (inherited, entry) = (&[], &entry);
-        let call = Call { entry, state, directory: None, inherited, behaviour, kill, limit: None, own_group: true };
+        let call =
+            Call { entry, state, directory: None, inherited, behaviour, kill, limit: None, own_group: true };
         super::call(&call).unwrap()
     }
 
@@ -345,6 +346,9 @@ mod tests {
         let kill = KillWhen::Exists(mark);
         assert_eq!(shell(&script, Behaviour::Crun, None, Some(&kill)).to_string(), "killed by signal 9");
         let kill = KillWhen::After(Duration::from_millis(5));
-        assert_eq!(shell("exec sleep 100", Behaviour::Crun, None, Some(&kill)).to_string(), "killed by signal 9");
+        assert_eq!(
+            shell("exec sleep 100", Behaviour::Crun, None, Some(&kill)).to_string(),
+            "killed by signal 9"
+        );
     }
 }

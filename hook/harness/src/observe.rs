@@ -85,7 +85,8 @@ pub fn mounts(pid: i32, rootfs: &Path) -> Result<Vec<Mount>> {
     let path = format!("/proc/{pid}/mountinfo");
     let text = fs::read(&path).with_context(|| format!("cannot read {path}: the process is gone"))?;
     let text = String::from_utf8_lossy(&text);
-    let is_inside = |line: &str| unescape(line.split(' ').nth(4).unwrap_or_default()) == rootfs.to_string_lossy();
+    let is_inside =
+        |line: &str| unescape(line.split(' ').nth(4).unwrap_or_default()) == rootfs.to_string_lossy();
     // Before it has its root, the container's mounts are among the host's.
     let root = if text.lines().any(is_inside) { rootfs.to_string_lossy() } else { "".into() };
     Ok(parse_mountinfo(&text, &root))

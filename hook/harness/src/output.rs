@@ -205,8 +205,10 @@ impl Program {
         child.process_group(0);
         child.stdin(self.stdin_file()?).stdout(out).stderr(err);
         let mut child = child.spawn().with_context(|| format!("cannot start: {command}"))?;
-        let floods = || [&stdout, &stderr].iter().any(|file| file.metadata().is_ok_and(|data| data.len() > FLOOD));
-        let status = wait(&mut child, self.deadline, floods).with_context(|| format!("waiting for: {command}"))?;
+        let floods =
+            || [&stdout, &stderr].iter().any(|file| file.metadata().is_ok_and(|data| data.len() > FLOOD));
+        let status =
+            wait(&mut child, self.deadline, floods).with_context(|| format!("waiting for: {command}"))?;
         if floods() {
             bail!("killed because it printed more than {} MiB: {command}", FLOOD >> 20);
         }

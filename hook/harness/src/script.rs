@@ -287,6 +287,8 @@ pub enum StateChange {
 pub enum Shown {
     /// What the last command printed, and how it ended.
     Output,
+    /// How the last command ended.
+    Exit,
     /// A file.
     File(Word),
 }

@@ -81,7 +81,9 @@ impl File {
         let path = path.into();
         let file = fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
         let mut bytes = Vec::new();
-        file.take(LARGEST + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
+        file.take(LARGEST + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         if bytes.len() as u64 > LARGEST {
             bail!("{} is larger than {} MiB", path.display(), LARGEST >> 20);
         }
@@ -147,7 +149,8 @@ fn run_one(file: &File, batch: &Batch) -> Result<Done> {
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .context("cannot open a script's folder to containers")?;
     }
-    let script = fs::canonicalize(&file.path).with_context(|| format!("no script {}", file.path.display()))?;
+    let script =
+        fs::canonicalize(&file.path).with_context(|| format!("no script {}", file.path.display()))?;
     let job = json!({
         "script": script,
         "engine": batch.engine.name(),
@@ -201,7 +204,8 @@ fn wrapper(engine: Engine) -> Vec<OsString> {
     if engine == Engine::Fake {
         words.extend(["unshare", "--mount", "--propagation", "private"]);
         if !is_root {
-            words.extend(["--user", "--map-root-user"]);
+            // Only a pid namespace that is its own lets a process make another one and stay.
+            words.extend(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]);
         }
         words.push("--");
     }
@@ -242,7 +246,9 @@ fn reap(folder: &Path) -> Result<()> {
     let (ended, timed_out) = loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)).context("cannot wait for the script's process")? {
             WaitStatus::Exited(pid, code) if pid == inner => break (format!("exit status {code}"), false),
-            WaitStatus::Signaled(pid, signal, _) if pid == inner => break (format!("killed by {signal}"), false),
+            WaitStatus::Signaled(pid, signal, _) if pid == inner => {
+                break (format!("killed by {signal}"), false);
+            }
             WaitStatus::StillAlive if started.elapsed() >= limit => {
                 // It is waited for below, like all others.
                 let _ = nix::sys::signal::kill(inner, nix::sys::signal::SIGKILL);
@@ -254,7 +260,8 @@ fn reap(folder: &Path) -> Result<()> {
     };
     let left = end_all();
     let path = folder.join("report.json");
-    let mut report = fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let mut report =
+        fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
     if report.is_none() {
         let engine = job["engine"].as_str().and_then(Engine::from_name).unwrap_or(Engine::Fake);
         let behaviour = job["behaviour"].as_str().and_then(Behaviour::from_name);
@@ -263,7 +270,8 @@ fn reap(folder: &Path) -> Result<()> {
         } else {
             format!("the script's own process ended ({ended}): did a hook kill its parent's parent?")
         };
-        let mut told = json!({ "verdict": "broken", "reason": reason, "statements": 0, "failure": null, "shown": [] });
+        let mut told =
+            json!({ "verdict": "broken", "reason": reason, "statements": 0, "failure": null, "shown": [] });
         told["runtime"] = json!(engine.name());
         told["as"] = json!(behaviour.unwrap_or(Behaviour::Runc).name());
         told["milliseconds"] = json!(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -286,7 +294,9 @@ fn end_all() -> Vec<String> {
             // It may end by itself meanwhile.
             let _ = nix::sys::signal::kill(Pid::from_raw(*pid), nix::sys::signal::SIGKILL);
         }
-        while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive) {}
+        while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
+        {
+        }
         if alive.is_empty() {
             break;
         }
@@ -299,7 +309,9 @@ fn end_all() -> Vec<String> {
 fn descendants(own: i32) -> Vec<(i32, String)> {
     let mut parents = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         // Gone meanwhile, or not.
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
         let Some((name, rest)) = stat.rsplit_once(')') else { continue };

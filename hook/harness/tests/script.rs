@@ -27,7 +27,10 @@ fn mistakes_are_told_with_their_place_and_what_was_meant() {
         ("hook prestart timeout=x ./x", "1:15: timeout= is a number of seconds above 0"),
         ("hook prestart timeout=3", "1:24: a program is missing"),
         ("expect stdot is x", "1:8: \"stdot\" is not something to expect; \"stdout\" is"),
-        ("expect stdout equals x", "1:15: \"equals\" is not a comparison: there are is, contains, lacks, matches, empty"),
+        (
+            "expect stdout equals x",
+            "1:15: \"equals\" is not a comparison: there are is, contains, lacks, matches, empty",
+        ),
         ("expect stdout matches /(/", "1:23: this is no regular expression"),
         ("expect exit zero", "1:13: \"zero\" is not an exit status"),
         ("fails expect exit 0", "1:1: only a command can fail"),

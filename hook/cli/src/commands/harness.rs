@@ -42,7 +42,9 @@ const WORKER: [&str; 2] = ["harness", "worker"];
 /// Is one of the harness's helpers, if the command line says so.
 pub(crate) fn helper(args: &[OsString]) -> Option<ExitCode> {
     let rest = args.get(3..).unwrap_or_default();
-    let is = |words: [&str; 2]| args.get(1).is_some_and(|a| a == words[0]) && args.get(2).is_some_and(|a| a == words[1]);
+    let is = |words: [&str; 2]| {
+        args.get(1).is_some_and(|a| a == words[0]) && args.get(2).is_some_and(|a| a == words[1])
+    };
     if is(RUNTIME) {
         return Some(volhook_harness::fake::main(&RUNTIME, rest));
     }
@@ -64,9 +66,10 @@ pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
 
 /// Runs the scripts. All are read before the first one runs.
 pub(crate) fn run(running: &Running<'_>) -> Result<(), Failure> {
-    let files = running.files.iter().map(File::read).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
-    let program =
-        std::env::current_exe().map_err(|error| Failure::context("cannot tell which program this is", error))?;
+    let files =
+        running.files.iter().map(File::read).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::context("cannot tell which program this is", error))?;
     let words = |words: [&str; 2]| [vec![program.clone()], words.map(PathBuf::from).to_vec()].concat();
     let batch = Batch {
         engine: running.engine,
@@ -100,9 +103,8 @@ pub(crate) fn run(running: &Running<'_>) -> Result<(), Failure> {
         out(&format!("{line}\n"))?;
     }
     match (failed, passed) {
-        (0, 0) => Err(Failure::usage("none of these scripts is for this runtime").hint(
-            "a script says with `runtime` and `as` on what it holds; see --runtime and --as",
-        )),
+        (0, 0) => Err(Failure::usage("none of these scripts is for this runtime")
+            .hint("a script says with `runtime` and `as` on what it holds; see --runtime and --as")),
         (0, _) => Ok(()),
         (failed, _) => Err(Failure::new(format!("{failed} of {} scripts failed", done.len()))),
     }
@@ -145,7 +147,8 @@ fn told(done: &Done) -> String {
     if !report["failure"].is_null() {
         let _ = write!(told, "{}", Mismatch::from_json(&report["failure"]));
     }
-    let left: Vec<&str> = report["left_running"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let left: Vec<&str> =
+        report["left_running"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if !left.is_empty() {
         let _ = writeln!(told, "  left running, and killed: {}", left.join(", "));
     }

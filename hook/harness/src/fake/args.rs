@@ -90,7 +90,8 @@ pub(super) fn parse(arguments: &[OsString]) -> Result<Invocation> {
             "--hook-log" => log = Some(PathBuf::from(value(&mut words)?)),
             "--kill-hook" => {
                 let text = value(&mut words)?;
-                kill = Some(Kill::parse(&text).with_context(|| format!("--kill-hook {text}: what is that?"))?);
+                kill =
+                    Some(Kill::parse(&text).with_context(|| format!("--kill-hook {text}: what is that?"))?);
             }
             "--without-hooks" => without_hooks = true,
             "--stand-in" => stand_in = true,
@@ -153,7 +154,9 @@ mod tests {
     fn it_takes_what_runtimes_take() {
         let run = parsed("--as crun --root /r run --detach --bundle /b c1").unwrap();
         assert_eq!(run.behaviour, Behaviour::Crun);
-        assert!(matches!(run.action, Action::Run { id, bundle, detach: true } if id == "c1" && bundle == *"/b"));
+        assert!(
+            matches!(run.action, Action::Run { id, bundle, detach: true } if id == "c1" && bundle == *"/b")
+        );
         let kill = parsed("--root /r kill c1 KILL").unwrap();
         assert!(matches!(kill.action, Action::Kill { signal: Signal::SIGKILL, .. }));
         let exec = parsed("--root /r exec c1 sh -c x").unwrap();
@@ -162,7 +165,8 @@ mod tests {
 
     #[test]
     fn it_refuses_what_makes_no_sense() {
-        for line in ["", "--root", "run c1", "--root /r run", "--root /r start ../x", "--root /r kill c1 NO"] {
+        for line in ["", "--root", "run c1", "--root /r run", "--root /r start ../x", "--root /r kill c1 NO"]
+        {
             assert!(parsed(line).is_err(), "{line}");
         }
     }

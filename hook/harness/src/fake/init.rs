@@ -97,8 +97,11 @@ fn start(channel: &mut BufReader<UnixStream>) -> Result<()> {
         return Ok(());
     }
     env::set_current_dir(&root).context("cannot go to the root filesystem")?;
-    call(Stage::CreateContainer, &setup, Some(root.clone()))?;
+    let behaviour = setup["behaviour"].as_str().and_then(Behaviour::from_name).context("no behaviour")?;
+    let directory = if behaviour.creates_in_rootfs() { &root } else { &bundle };
+    call(Stage::CreateContainer, &setup, Some(directory.clone()))?;
     mounts::enter(&root, spec["root"]["readonly"] == true)?;
+    find_program(spec)?;
     let null = File::options().read(true).write(true).open("/dev/null").ok();
     tell(channel, "created")?;
     channel.get_ref().shutdown(Shutdown::Both).context("cannot hang up")?;
@@ -164,11 +167,31 @@ fn call(stage: Stage, setup: &Value, directory: Option<PathBuf>) -> Result<()> {
     caller.call_all(spec)
 }
 
+/// Fails if the container's program is not there: runtimes notice that before the container counts as created.
+fn find_program(spec: &Value) -> Result<()> {
+    let Some(program) = spec["process"]["args"][0].as_str() else { bail!("the spec has no process.args") };
+    let env = environment(spec);
+    let path =
+        env.iter().find(|(name, _)| name == "PATH").map_or("/bin:/usr/bin", |(_, value)| value.as_str());
+    let is_there = |path: PathBuf| path.metadata().is_ok_and(|data| data.is_file());
+    let directory = Path::new(spec["process"]["cwd"].as_str().unwrap_or("/"));
+    let found = if program.contains('/') {
+        is_there(directory.join(program))
+    } else {
+        path.split(':').any(|folder| is_there(Path::new(folder).join(program)))
+    };
+    if !found && program != STAND_IN {
+        bail!("there is no program {program} in the container");
+    }
+    Ok(())
+}
+
 /// Becomes the container's program.
 fn run_process(process: &Value, spec: &Value) -> Result<()> {
     let directory = process["cwd"].as_str().unwrap_or("/");
     env::set_current_dir(directory).with_context(|| format!("cannot go to {directory}"))?;
-    let args: Vec<&str> = process["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let args: Vec<&str> =
+        process["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let Some((program, rest)) = args.split_first() else { bail!("the spec has no process.args") };
     let id = |name: &str| process["user"][name].as_u64().and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
     if id("gid") != 0 {

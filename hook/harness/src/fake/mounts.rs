@@ -139,7 +139,13 @@ fn one(root: &Path, target: &str, mount: &Value) -> Result<()> {
             (Ok(()), _) => {}
             // Ids beyond its own are not there in a user namespace, nor is what belongs to the host's network.
             (Err(Errno::EINVAL), "devpts") => {
-                nix::mount::mount(Some(&source), &place.path(), Some(kind), options.flags, Some("newinstance"))?;
+                nix::mount::mount(
+                    Some(&source),
+                    &place.path(),
+                    Some(kind),
+                    options.flags,
+                    Some("newinstance"),
+                )?;
             }
             (Err(Errno::EPERM), "sysfs" | "mqueue") => {
                 let host = Path::new(if kind == "sysfs" { "/sys" } else { "/dev/mqueue" });
@@ -219,7 +225,8 @@ impl Place {
         let folder = File::open(root).context("cannot open the root filesystem")?;
         let how =
             OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-        let handle = nix::fcntl::openat2(&folder, target, how).with_context(|| format!("cannot open {target}"))?;
+        let handle =
+            nix::fcntl::openat2(&folder, target, how).with_context(|| format!("cannot open {target}"))?;
         Ok(Self { root: root.to_owned(), target: target.to_owned(), handle })
     }
 

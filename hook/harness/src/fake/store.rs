@@ -75,7 +75,9 @@ impl Store {
         let folder = self.folder(id);
         match fs::create_dir(&folder) {
             Ok(()) => Ok(folder),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!("container {id:?} exists already"),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                bail!("container {id:?} exists already")
+            }
             Err(error) => Err(error).with_context(|| format!("cannot make {}", folder.display())),
         }
     }

@@ -62,9 +62,11 @@ impl World<'_> {
                 if kind == "bind" {
                     source = self.settings.folder.join(source).to_string_lossy().into_owned();
                 }
-                let mut options = self.texts(options)?;
-                if kind == "bind" && !options.iter().any(|option| option == "bind") {
-                    options.insert(0, "rbind".to_owned());
+                // As mount(8) takes them.
+                let options = self.texts(options)?;
+                let mut options: Vec<&str> = options.iter().flat_map(|word| word.split(',')).collect();
+                if kind == "bind" && !options.contains(&"bind") {
+                    options.insert(0, "rbind");
                 }
                 let target = self.text(target)?;
                 let mount =
@@ -77,8 +79,8 @@ impl World<'_> {
             }
             Action::Shell(text) => self.bundle()?.set_shell(&self.content(text)?)?,
             Action::Config(text) => {
-                let patch: Value =
-                    serde_json::from_str(&self.content(text)?).context("the change of config.json is no JSON")?;
+                let patch: Value = serde_json::from_str(&self.content(text)?)
+                    .context("the change of config.json is no JSON")?;
                 self.bundle()?.edit(|spec| merge(spec, &patch))?;
             }
             Action::Hook { stage, timeout, env, command } => {
@@ -93,6 +95,7 @@ impl World<'_> {
             Action::Show(what) => {
                 let text = match what {
                     script::Shown::Output => self.last()?.to_string(),
+                    script::Shown::Exit => super::expect::ending(self.last()?.status),
                     script::Shown::File(path) => read(&self.path(path)?)?,
                 };
                 self.shown.push(Shown { line: statement.line, text });
@@ -166,15 +169,21 @@ impl World<'_> {
             }
             let bundle = builder.build_in(self.settings.folder.join(&name))?;
             // Scripts run side by side, and cgroups are what their containers would share.
-            let script = self.settings.folder.file_name().unwrap_or_default().to_string_lossy().replace('.', "");
-            bundle.edit(|spec| spec["linux"]["cgroupsPath"] = json!(format!("/{script}-{name}")))?;
+            let path = bundle.path().to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+            bundle.edit(|spec| spec["linux"]["cgroupsPath"] = json!(format!("/harness{path}")))?;
             self.bundles.insert(name.clone(), bundle);
         }
         self.bundle = Some(name);
         Ok(())
     }
 
-    fn add_hook(&self, stage: Stage, timeout: Option<u32>, env: Option<&[Word]>, command: &[Word]) -> Result<()> {
+    fn add_hook(
+        &self,
+        stage: Stage,
+        timeout: Option<u32>,
+        env: Option<&[Word]>,
+        command: &[Word],
+    ) -> Result<()> {
         let mut args = self.texts(command)?;
         let program = args.first_mut().context("a hook has a program")?;
         let mut path = program.clone();
@@ -237,7 +246,8 @@ impl World<'_> {
         words.push(command.to_owned());
         words.extend(options.iter().map(|option| (*option).to_owned()));
         self.runtime.remember(&id);
-        let mut program = self.runtime.command(words).arg("--bundle").arg(path).arg(&id).deadline(self.deadline);
+        let mut program =
+            self.runtime.command(words).arg("--bundle").arg(path).arg(&id).deadline(self.deadline);
         if command == "create" || !options.is_empty() {
             // The container outlives the command and goes on printing.
             program = program.log(self.settings.folder.join(format!("{id}.log")));
@@ -277,7 +287,8 @@ impl World<'_> {
         } else {
             name.into()
         };
-        let mut program = Program::new(path).args(args).directory(&self.settings.folder).deadline(self.deadline);
+        let mut program =
+            Program::new(path).args(args).directory(&self.settings.folder).deadline(self.deadline);
         for (name, value) in &self.env {
             program = program.env(name, value);
         }
@@ -321,8 +332,7 @@ impl World<'_> {
                 limit: Some(self.deadline),
                 own_group: true,
             };
-            let outcome =
-                hooks::call(&call).with_context(|| format!("cannot start {}", output.command))?;
+            let outcome = hooks::call(&call).with_context(|| format!("cannot start {}", output.command))?;
             output.stdout.push_str(&outcome.stdout.text());
             output.stderr.push_str(&outcome.stderr.text());
             output.status = match outcome.ended {

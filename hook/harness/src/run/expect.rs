@@ -29,14 +29,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl World<'_> {
     pub(super) fn expect(&mut self, expectation: &Expectation) -> Result<()> {
         match expectation {
-            Expectation::Exit(code) => self.expect_end(&format!("exit status {code}"), |status| status.code() == Some(*code)),
-            Expectation::Signal(signal) => {
-                self.expect_end(&format!("killed by signal {signal}"), |status| status.signal() == Some(*signal))
+            Expectation::Exit(code) => {
+                self.expect_end(&format!("exit status {code}"), |status| status.code() == Some(*code))
             }
+            Expectation::Signal(signal) => self
+                .expect_end(&format!("killed by signal {signal}"), |status| status.signal() == Some(*signal)),
             Expectation::Output { is_error, matches } => {
                 let output = self.last()?;
-                let (name, text) =
-                    if *is_error { ("standard error", &output.stderr) } else { ("standard output", &output.stdout) };
+                let (name, text) = if *is_error {
+                    ("standard error", &output.stderr)
+                } else {
+                    ("standard output", &output.stdout)
+                };
                 self.compare(name, text, matches)
             }
             Expectation::Json { path, value } => self.expect_json(&self.text(path)?, &self.text(value)?),
@@ -65,9 +69,12 @@ impl World<'_> {
                 let (target, id) = (self.text(target)?, self.text(id)?);
                 let (_, mounts) = self.mounts(&id)?;
                 match mounts.iter().rfind(|mount| mount.target == target) {
-                    Some(mount) => {
-                        Err(Mismatch::between(format!("there is a mount on {target}"), "none", mount.to_string()).into())
-                    }
+                    Some(mount) => Err(Mismatch::between(
+                        format!("there is a mount on {target}"),
+                        "none",
+                        mount.to_string(),
+                    )
+                    .into()),
                     None => Ok(()),
                 }
             }
@@ -93,7 +100,10 @@ impl World<'_> {
                 let (id, status) = (self.text(id)?, self.text(status)?);
                 match self.status(&id) {
                     Some(seen) if seen == status => Ok(()),
-                    Some(seen) => Err(Mismatch::between(format!("container {id} has another status"), status, seen).into()),
+                    Some(seen) => {
+                        Err(Mismatch::between(format!("container {id} has another status"), status, seen)
+                            .into())
+                    }
                     None => Err(Mismatch::new(format!("the runtime knows no container {id}")).into()),
                 }
             }
@@ -101,7 +111,9 @@ impl World<'_> {
                 let id = self.text(id)?;
                 match self.status(&id) {
                     None => Ok(()),
-                    Some(status) => Err(Mismatch::new(format!("there is a container {id}, and it is {status}")).into()),
+                    Some(status) => {
+                        Err(Mismatch::new(format!("there is a container {id}, and it is {status}")).into())
+                    }
                 }
             }
             Expectation::HostUnchanged => self.expect_host(),
@@ -113,11 +125,7 @@ impl World<'_> {
         if holds(status) {
             return Ok(());
         }
-        let seen = match status.signal() {
-            Some(signal) => format!("killed by signal {signal}"),
-            None => format!("exit status {}", status.code().unwrap_or_default()),
-        };
-        Err(Mismatch::between("it ended otherwise", expected, seen).into())
+        Err(Mismatch::between("it ended otherwise", expected, ending(status)).into())
     }
 
     fn compare(&self, name: &str, seen: &str, matches: &Match) -> Result<()> {
@@ -130,7 +138,8 @@ impl World<'_> {
             Match::Contains(text) => {
                 let part = self.content(text)?;
                 let part = part.trim_end_matches('\n');
-                (!seen.contains(part)).then(|| Mismatch::between(format!("{name} does not contain this"), part, seen))
+                (!seen.contains(part))
+                    .then(|| Mismatch::between(format!("{name} does not contain this"), part, seen))
             }
             Match::Lacks(text) => {
                 let part = self.content(text)?;
@@ -169,7 +178,8 @@ impl World<'_> {
         if *seen == wanted || seen.as_str() == Some(expected) {
             return Ok(());
         }
-        Err(Mismatch::between(format!("{path} is something else"), wanted.to_string(), seen.to_string()).into())
+        Err(Mismatch::between(format!("{path} is something else"), wanted.to_string(), seen.to_string())
+            .into())
     }
 
     fn mounts(&self, id: &str) -> Result<(i32, Vec<Mount>)> {
@@ -216,7 +226,8 @@ impl World<'_> {
         let rootfs = bundle.map(crate::bundle::Bundle::rootfs).unwrap_or_default();
         let source = self.settings.folder.join(source);
         // Before it has its root the container's own is the host's.
-        observe::is_same(pid, target, Path::new(""), &source) || observe::is_same(pid, target, &rootfs, &source)
+        observe::is_same(pid, target, Path::new(""), &source)
+            || observe::is_same(pid, target, &rootfs, &source)
     }
 
     fn leases(&self) -> Result<Vec<(String, String)>> {
@@ -256,6 +267,14 @@ impl World<'_> {
                 Some(_) => thread::sleep(Duration::from_millis(10)),
             }
         }
+    }
+}
+
+/// How a process ended, in words.
+pub(super) fn ending(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(signal) => format!("killed by signal {signal}"),
+        None => format!("exit status {}", status.code().unwrap_or_default()),
     }
 }
 

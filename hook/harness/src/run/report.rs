@@ -211,8 +211,13 @@ pub(super) fn hooks(log: &str, from: usize) -> Vec<String> {
         .map(|line| {
             let told = &line["told"];
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let mut hook =
-                format!("hook {} #{} ({}): {}", text(&line["stage"]), line["index"], text(&line["path"]), text(&told["ended"]));
+            let mut hook = format!(
+                "hook {} #{} ({}): {}",
+                text(&line["stage"]),
+                line["index"],
+                text(&line["path"]),
+                text(&told["ended"])
+            );
             for name in ["stdout", "stderr"] {
                 let printed = text(&told[name]);
                 if !printed.is_empty() {

@@ -30,11 +30,15 @@ pub const VERBS: &[(&str, &str, &str)] = &[
     ("volhook", "volhook", "volhook gets folders and a configuration of its own"),
     ("bundle", "bundle NAME [empty]", "makes a bundle, or goes back to one"),
     ("annotation", "annotation KEY VALUE", "an annotation of the bundle"),
-    ("mount", "mount TARGET TYPE SOURCE [OPTION …]", "a mount of the bundle"),
+    ("mount", "mount TARGET TYPE SOURCE [OPTION,…]", "a mount of the bundle"),
     ("process", "process PROGRAM [ARGUMENT …]", "what the container runs"),
     ("shell", "shell TEXT", "what the container runs, as a shell's script that ends at the first failure"),
     ("config", "config JSON", "changes config.json: a merge patch, RFC 7396"),
-    ("hook", "hook STAGE [timeout=N] [env=NAME=VALUE …] PROGRAM [ARGUMENT …]", "an entry of the bundle's hooks"),
+    (
+        "hook",
+        "hook STAGE [timeout=N] [env=NAME=VALUE …] PROGRAM [ARGUMENT …]",
+        "an entry of the bundle's hooks",
+    ),
     ("init", "init ID", "the first process of a container, as hooks find it at prestart; no hook is called"),
     ("create", "create ID [BUNDLE]", "creates a container"),
     ("run", "run ID [BUNDLE] [detached]", "creates and starts a container, waits for its end, deletes it"),
@@ -45,12 +49,20 @@ pub const VERBS: &[(&str, &str, &str)] = &[
     ("in", "in ID PROGRAM [ARGUMENT …]", "runs a program in a running container"),
     ("exec", "exec PROGRAM [ARGUMENT …]", "runs a program in the script's folder"),
     ("write", "write PATH TEXT", "writes a file, and the folders on the way"),
-    ("state", "state default|KEY=VALUE …|without KEY …|text TEXT|spaces SIZE", "what the next `call` gives to hooks"),
+    (
+        "state",
+        "state default|KEY=VALUE …|without KEY …|text TEXT|spaces SIZE",
+        "what the next `call` gives to hooks",
+    ),
     ("call", "call STAGE [ID]", "calls a stage's hooks once, by hand"),
     ("wait", "wait ID created|running|stopped", "waits for a container's status"),
     ("sleep", "sleep 100ms", "waits"),
     ("expect", "expect …", "must hold"),
-    ("show", "show output|file PATH", "puts what the last command printed, or a file, into the report"),
+    (
+        "show",
+        "show output|exit|file PATH",
+        "puts what the last command printed, how it ended, or a file, into the report",
+    ),
 ];
 
 /// What `expect` can be followed by.
@@ -159,7 +171,11 @@ impl Words {
             "m" => 60_000_000,
             _ => return Err(mend()),
         };
-        number.checked_mul(unit).filter(|time| *time <= 3_600_000_000).map(Duration::from_micros).ok_or_else(mend)
+        number
+            .checked_mul(unit)
+            .filter(|time| *time <= 3_600_000_000)
+            .map(Duration::from_micros)
+            .ok_or_else(mend)
     }
 
     /// The block of the line, or the next word.
@@ -276,7 +292,10 @@ pub(super) fn parse(line: Line) -> Result<Parsed> {
             | Action::Init(_)
     );
     if must != Must::Succeed && !is_command {
-        return Err(words.error(prefixes, "only a command can fail: create, run, start, kill, delete, in, exec, call, init"));
+        return Err(words.error(
+            prefixes,
+            "only a command can fail: create, run, start, kill, delete, in, exec, call, init",
+        ));
     }
     if within.is_some() && !matches!(action, Action::Expect(_)) {
         return Err(words.error(prefixes, "only `expect` can be tried again"));
@@ -353,17 +372,23 @@ fn action(verb: &str, at: usize, words: &mut Words) -> Result<Action> {
             let moment = match words.name("`after` or `when`")?.as_str() {
                 "after" => Moment::After(words.duration()?),
                 "when" => Moment::Exists(words.word("a path")?),
-                other => return Err(words.error(words.at - 1, format!("{other:?} is neither after nor when"))),
+                other => {
+                    return Err(words.error(words.at - 1, format!("{other:?} is neither after nor when")));
+                }
             };
             Action::KillHook(stage, moment)
         }
         "wait" => Action::Wait(words.id()?, status(words)?),
         "sleep" => Action::Sleep(words.duration()?),
         "expect" => Action::Expect(expectation(words)?),
-        "show" => Action::Show(match words.name("`output` or `file`")?.as_str() {
+        "show" => Action::Show(match words.name("`output`, `exit` or `file`")?.as_str() {
             "output" => Shown::Output,
+            "exit" => Shown::Exit,
             "file" => Shown::File(words.word("a path")?),
-            other => return Err(words.error(words.at - 1, unknown("something to show", other, &["output", "file"]))),
+            other => {
+                return Err(words
+                    .error(words.at - 1, unknown("something to show", other, &["output", "exit", "file"])));
+            }
         }),
         "runtime" | "as" | "root" => {
             return Err(words.error(at, format!("`{verb}` is about the whole script and stands alone")));
@@ -417,7 +442,8 @@ fn state(words: &mut Words) -> Result<StateChange> {
         };
         let size = digits.parse::<u64>().ok().and_then(|size| size.checked_mul(unit));
         let size = size.filter(|size| *size <= 1 << 30);
-        let mend = || words.error(at, format!("{text:?} is no size: write a number of bytes, or 64M; up to 1024M"));
+        let mend =
+            || words.error(at, format!("{text:?} is no size: write a number of bytes, or 64M; up to 1024M"));
         return size.map(StateChange::Spaces).ok_or_else(mend);
     }
     let mut fields = Vec::new();

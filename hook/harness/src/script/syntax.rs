@@ -280,7 +280,12 @@ fn word(chars: &[char], mut at: usize, number: usize) -> Result<(Word, usize), S
                     (Some('r'), Some(_)) => '\r',
                     (Some('0'), Some(_)) => '\0',
                     (Some(c @ ('\\' | '"' | '\'' | '$' | '#' | ' ' | '<')), _) => *c,
-                    _ => return error(at, "a backslash stands before \\ \" ' $ # and <, or for \\n \\t \\r \\0 between double quotes; write it between single quotes to mean itself"),
+                    _ => {
+                        return error(
+                            at,
+                            "a backslash stands before \\ \" ' $ # and <, or for \\n \\t \\r \\0 between double quotes; write it between single quotes to mean itself",
+                        );
+                    }
                 };
                 word.push(&escaped.to_string());
                 at += 1;
