@@ -29,14 +29,35 @@ fn privileged_a_failure_shows_the_line_and_all_that_was_seen() -> Result<()> {
         "exec sh -c 'printf \"one\\ntwo\\n\"; echo oops >&2; exit 0'\nexpect stdout is <<END\none\nthree\nEND\n",
         &[],
     )?;
-    insta::assert_snapshot!(printed(&output), @"");
+    insta::assert_snapshot!(printed(&output), @r#"
+    FAILED <script.txt> (fake as runc)
+      line 2: expect stdout is <<END
+      standard output is something else
+        - expected, + seen
+          one
+        - three
+        + two
+      the last command was: sh -c printf "one\ntwo\n"; echo oops >&2; exit 0
+        one
+        two
+        ------- stderr -------
+        oops
+    0 passed, 1 failed
+    ------- stderr -------
+    Error: 1 of 1 scripts failed
+    [exit status: 1]
+    "#);
     Ok(())
 }
 
 #[test]
 fn mistakes_in_a_script_are_found_before_anything_runs() -> Result<()> {
     let output = run_text("exec touch $WORK/x\n\nbundel b\n", &[])?;
-    insta::assert_snapshot!(printed(&output), @"");
+    insta::assert_snapshot!(printed(&output), @r#"
+    ------- stderr -------
+    Error: <script.txt>:3:1: "bundel" is not a statement; "bundle" is
+    [exit status: 2]
+    "#);
     let output = harness(&["/nowhere/x.txt"])?.run()?;
     assert_eq!(output.code(), Some(2), "{output}");
     let folder = tempfile::tempdir()?;
@@ -50,7 +71,14 @@ fn mistakes_in_a_script_are_found_before_anything_runs() -> Result<()> {
 #[test]
 fn privileged_scripts_for_other_runtimes_are_left_out() -> Result<()> {
     let output = run_text("runtime runc\n", &[])?;
-    insta::assert_snapshot!(printed(&output), @"");
+    insta::assert_snapshot!(printed(&output), @r#"
+    left out <script.txt> (fake as runc): it holds on runc only
+    0 passed, 0 failed, 1 left out
+    ------- stderr -------
+    Error: none of these scripts is for this runtime
+    hint: a script says with `runtime` and `as` on what it holds; see --runtime and --as
+    [exit status: 2]
+    "#);
     let output = run_text("as crun\n[crun] exec false\n", &["--as", "runc"])?;
     assert_eq!(output.code(), Some(2), "{output}");
     // Without a choice a script is run as it says.

@@ -168,9 +168,6 @@ impl World<'_> {
                 builder = builder.without_programs();
             }
             let bundle = builder.build_in(self.settings.folder.join(&name))?;
-            // Scripts run side by side, and cgroups are what their containers would share.
-            let path = bundle.path().to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-            bundle.edit(|spec| spec["linux"]["cgroupsPath"] = json!(format!("/harness{path}")))?;
             self.bundles.insert(name.clone(), bundle);
         }
         self.bundle = Some(name);
@@ -240,6 +237,14 @@ impl World<'_> {
             Some(bundle) => bundle.path().to_owned(),
             None => self.settings.folder.join(&bundle),
         };
+        if self.settings.engine != Engine::Fake
+            && let Some(bundle) = self.bundles.get(&bundle)
+            && bundle.path().join("config.json").exists()
+        {
+            // Containers of one bundle, and scripts side by side, would share a cgroup, and crun kills all that are in it.
+            let path = bundle.path().to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+            bundle.edit(|spec| spec["linux"]["cgroupsPath"] = json!(format!("/harness{path}-{id}")))?;
+        }
         self.containers.insert(id.clone(), bundle);
         self.stood_in.remove(&id);
         let mut words = self.fake_options()?;
