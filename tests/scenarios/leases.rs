@@ -29,12 +29,10 @@ on_both_runtimes!(
     privileged_a_lease_is_broken_by_a_person_only,
     privileged_a_reused_pid_proves_death,
     privileged_a_zombie_holds_nothing,
-    privileged_a_paused_container_holds,
     privileged_after_a_reboot_nothing_holds,
     privileged_another_pid_namespace_cannot_be_judged,
     privileged_two_runtimes_with_the_same_id,
     privileged_a_process_outside_may_keep_a_file_open,
-    privileged_without_poststop_the_next_one_reaps,
 );
 
 const BLOCK: &str = "source=mydb,target=/data,volume-driver=block,volume-opt=size=16M";
@@ -232,20 +230,6 @@ fn privileged_a_zombie_holds_nothing(kind: RuntimeKind) -> Result<()> {
     Ok(())
 }
 
-fn privileged_a_paused_container_holds(kind: RuntimeKind) -> Result<()> {
-    let volhook = Volhook::new()?;
-    let runtime = Runtime::new(kind)?;
-    let bundle = claiming(&volhook, BLOCK)?;
-    runtime.run_detached(&bundle, "c1")?.success();
-    runtime.kill("c1", "STOP")?.success();
-    assert_eq!(volhook.run(&["gc"])?.success(), "");
-    runtime.run(&claiming(&volhook, BLOCK)?, "c2")?.failure();
-    assert_contains(&last_refusal(&volhook)?, "held exclusively by container \"c1\"");
-    runtime.delete_force("c1")?.success();
-    assert_eq!(leases(&volhook)?, []);
-    Ok(())
-}
-
 /// Runs volhook where the kernel seems to have been booted anew.
 fn in_another_boot(volhook: &Volhook, args: &str) -> Result<String> {
     let boot = volhook.folder().join("boot_id");
@@ -336,23 +320,5 @@ fn privileged_a_process_outside_may_keep_a_file_open(kind: RuntimeKind) -> Resul
     runtime.run_detached(&claiming(&volhook, BLOCK)?, "c3")?.success();
     assert_eq!(leases(&volhook)?, [("mydb".to_owned(), "c3".to_owned())]);
     runtime.delete_force("c3")?.success();
-    Ok(())
-}
-
-fn privileged_without_poststop_the_next_one_reaps(kind: RuntimeKind) -> Result<()> {
-    let volhook = Volhook::new()?;
-    let runtime = Runtime::new(kind)?;
-    let bundle = claiming(&volhook, BLOCK)?;
-    without_poststop(&bundle)?;
-    for id in ["c1", "c2", "c3"] {
-        runtime.run_detached(&bundle, id)?.success();
-        assert_eq!(leases(&volhook)?, [("mydb".to_owned(), id.to_owned())]);
-        runtime.delete_force(id)?.success();
-    }
-    let events = volhook.json(&["events"])?;
-    let reaped = events.as_array().into_iter().flatten().filter(|event| {
-        event["kind"] == "released" && event["what"].as_str().is_some_and(|what| what.starts_with("reaped"))
-    });
-    assert_eq!(reaped.count(), 2);
     Ok(())
 }

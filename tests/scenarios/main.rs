@@ -18,7 +18,6 @@ mod pods;
 mod pods_images;
 mod rules;
 mod spec_stage;
-mod state;
 mod targets;
 mod volumes;
 

@@ -23,6 +23,7 @@ use crate::script::Moment;
 use crate::script::Must;
 use crate::script::StateChange;
 use crate::script::Statement;
+use crate::script::Text;
 use crate::script::Word;
 use anyhow::Context;
 use anyhow::Result;
@@ -87,7 +88,7 @@ impl World<'_> {
                 self.add_hook(*stage, *timeout, env.as_deref(), command)?;
             }
             Action::Write(path, text) => write(&self.path(path)?, &self.content(text)?)?,
-            Action::State(change) => self.state = change.clone(),
+            Action::State(change) => self.state = self.settled(change)?,
             Action::KillHook(stage, moment) => self.set_kill(*stage, moment)?,
             Action::Sleep(time) => thread::sleep(*time),
             Action::Wait(id, status) => self.wait(&self.text(id)?, &self.text(status)?)?,
@@ -355,6 +356,21 @@ impl World<'_> {
             }
         }
         Ok(output)
+    }
+
+    /// A change of the state with its variables as they are now.
+    fn settled(&self, change: &StateChange) -> Result<StateChange> {
+        Ok(match change {
+            StateChange::Set(fields) => {
+                let field = |(key, value): &(String, Word)| Ok((key.clone(), Word::text(self.text(value)?)));
+                StateChange::Set(fields.iter().map(field).collect::<Result<_>>()?)
+            }
+            StateChange::Without(keys) => {
+                StateChange::Without(self.texts(keys)?.into_iter().map(Word::text).collect())
+            }
+            StateChange::Text(text) => StateChange::Text(Text::Word(Word::text(self.content(text)?))),
+            other => other.clone(),
+        })
     }
 
     /// The state for a hook that is called by hand, as the script has changed it.
