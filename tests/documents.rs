@@ -128,6 +128,10 @@ fn every_key_of_json_is_as_documented() -> Result<()> {
     let precreate = volhook.command(&["hook", "precreate"]).directory(bundle.path());
     precreate.stdin(spec.to_string()).run()?.success();
 
+    let script = volhook.folder().join("script.txt");
+    fs::write(&script, "exec echo x\nshow output\nexpect stdout is y\n")?;
+    let script = script.to_string_lossy().into_owned();
+
     let shapes = shapes();
     let path = bundle.path().to_string_lossy().into_owned();
     let mut checked = BTreeSet::new();
@@ -149,6 +153,7 @@ fn every_key_of_json_is_as_documented() -> Result<()> {
         ("volhook plugin inspect", vec!["plugin", "inspect", "universal", "--json"]),
         ("volhook plan", vec!["plan", &path, "--json"]),
         ("volhook journal check", vec!["journal", "check", "--json"]),
+        ("volhook harness run", vec!["harness", "run", "--json", &script]),
         ("volhook doctor", vec!["doctor", "--json"]),
         ("volhook journal check", vec!["journal", "check", "--json"]),
     ] {

@@ -3,6 +3,7 @@
 mod bad_hooks;
 mod command_line;
 mod differential;
+mod document;
 mod foreign;
 mod volhook;
 

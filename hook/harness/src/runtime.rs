@@ -49,6 +49,10 @@ impl RuntimeKind {
     }
 
     fn find(self) -> Result<PathBuf> {
+        ensure!(
+            !matches!(self, Self::Fake(_)),
+            "the fake runtime is this crate's own: Runtime::fake makes it"
+        );
         ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
             .into_iter()
             .map(|folder| Path::new(folder).join(self.program()))
