@@ -53,6 +53,15 @@ fn privileged_gigabytes_of_output_are_counted_and_not_kept() -> Result<()> {
 }
 
 #[test]
+fn privileged_a_program_that_never_stops_printing_is_ended() -> Result<()> {
+    let output = run_text("exec yes\n", &[])?;
+    contains(&output.stdout, "killed because it printed more than 256 MiB: yes");
+    let output = run_text("exec sh -c 'yes | head -c 20000000'\nexpect stdout empty\n", &[])?;
+    assert!(output.stdout.len() < 1_000_000 && output.stdout.contains("more bytes]"));
+    Ok(())
+}
+
+#[test]
 fn privileged_a_child_that_keeps_the_output_open_is_told_of() -> Result<()> {
     let start = Instant::now();
     let script = with_hook("sleep 1000 &", "create c1");

@@ -2,9 +2,11 @@
 
 use crate::folder;
 use crate::run_text;
+use crate::scripts;
 use anyhow::Result;
 use std::fs;
 use volhook_harness::script::EXPECTATIONS;
+use volhook_harness::script::Outline;
 use volhook_harness::script::VERBS;
 
 fn page() -> Result<String> {
@@ -28,6 +30,23 @@ fn every_statement_is_described_as_it_is_written() -> Result<()> {
         .filter(|form| !page.contains(&format!("| `{form}` |")))
         .collect();
     assert!(missing.is_empty(), "hook/docs/harness.md lacks rows for: {missing:#?}");
+    Ok(())
+}
+
+/// Reading what was printed of a script gives the same script.
+#[test]
+fn scripts_are_read_as_they_are_printed() -> Result<()> {
+    for name in ["scripts/differential", "scripts/volhook", "fixtures/hooks"] {
+        for path in scripts(name)? {
+            let text = fs::read_to_string(&path)?;
+            let outline = Outline::parse(&text).map_err(|error| anyhow::anyhow!("{path}:{error}"))?;
+            let words = |outline: &Outline| -> Vec<_> {
+                outline.lines.iter().map(|line| (line.words.clone(), line.block.clone())).collect()
+            };
+            let again = Outline::parse(&outline.to_string())?;
+            assert_eq!((words(&outline), &outline.files), (words(&again), &again.files), "{path}");
+        }
+    }
     Ok(())
 }
 

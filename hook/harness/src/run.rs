@@ -288,8 +288,11 @@ impl<'a> World<'a> {
             statement: statement.source.clone(),
             message: mismatch.message,
             expected: mismatch.expected,
-            seen: mismatch.seen,
-            last: self.last.as_ref().map(|output| (output.command.clone(), output.to_string())),
+            seen: mismatch.seen.map(|text| report::clip(&text)),
+            last: self
+                .last
+                .as_ref()
+                .map(|output| (output.command.clone(), report::clip(&output.to_string()))),
             remark: self.remark.clone(),
             hooks: report::hooks(&fs::read_to_string(self.hook_log()).unwrap_or_default(), self.log_seen),
         }

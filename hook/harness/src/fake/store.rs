@@ -110,6 +110,10 @@ impl Store {
         })
     }
 
+    pub(super) fn remove_if_there(&self, id: &str) -> Result<()> {
+        if self.folder(id).exists() { self.remove(id) } else { Ok(()) }
+    }
+
     pub(super) fn remove(&self, id: &str) -> Result<()> {
         let folder = self.folder(id);
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))

@@ -134,7 +134,7 @@ impl Failure {
         })
     }
 
-    /// What [`Self::to_json`] wrote.
+    /// Reads it from the `failure` of a report as JSON.
     #[must_use]
     pub fn from_json(value: &Value) -> Self {
         let text = |key: &str| value[key].as_str().map(str::to_owned);
@@ -204,6 +204,16 @@ fn difference(expected: &str, seen: &str) -> String {
     text
 }
 
+/// The beginning of a text that is too long to be looked at, and how much follows.
+pub(super) fn clip(text: &str) -> String {
+    const LONGEST: usize = 64 << 10;
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    format!("{}\n[{} more bytes]\n", &text[..end], text.len() - end)
+}
+
 /// What the fake runtime noted of its hooks, from a line of its log on.
 pub(super) fn hooks(log: &str, from: usize) -> Vec<String> {
     let lines = log.lines().skip(from).filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -232,6 +242,13 @@ pub(super) fn hooks(log: &str, from: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_are_clipped_between_characters() {
+        let text = "ü".repeat(40_000);
+        assert!(clip(&text).ends_with("ü\n[14464 more bytes]\n"));
+        assert_eq!(clip("short"), "short");
+    }
 
     #[test]
     fn differences_read_as_a_diff() {
