@@ -1,6 +1,10 @@
 //! hook/docs/commands.md against the binary: every command and every key of `--json`, and no others.
 
+#[path = "fixtures/plugins/author.rs"]
+mod author;
+
 use anyhow::Result;
+use author::Author;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -65,6 +69,45 @@ fn shapes() -> BTreeMap<String, Shape> {
         .collect()
 }
 
+/// What the commands of an author of plugins print.
+fn documents_of_an_author() -> Result<Vec<(&'static str, Value)>> {
+    let author = Author::new()?;
+    author.new_project("documented", "driver")?;
+    // What is measured of one fixture has the shape of all.
+    for name in ["create-defaults", "create-mode", "create-no-mode", "attach-shared"] {
+        fs::remove_file(author.folder(&format!("documented/fixtures/{name}.toml")))?;
+    }
+    let container = serde_json::json!({ "id": "c1", "tenant": "default", "pod": null });
+    let recorded = serde_json::json!({
+        "time": "2026-11-21T10:00:00Z", "plugin": "documented", "digest": "ab", "call": "attach",
+        "request": {
+            "volume": "v", "options": [], "labels": [], "settings": [], "access": "read-write",
+            "container": container, "holders": [],
+        },
+        "outcome": { "fault": "it trapped" }, "consumed": { "fuel": 5, "memory": 65536 },
+    });
+    fs::write(author.folder("documented/recorded.jsonl"), recorded.to_string())?;
+    let mut documents = Vec::new();
+    for (command, args) in [
+        ("volhook plugin test", &["test", "--json"][..]),
+        (
+            "volhook plugin run",
+            &["run", "build/documented.wasm", "--fixture", "fixtures/attach-exclusive.toml", "--json"],
+        ),
+        ("volhook plugin check", &["check", "--json"]),
+        ("volhook plugin bench", &["bench", "--json"]),
+        (
+            "volhook plugin replay",
+            &["replay", "build/documented.wasm", "--recorded", "recorded.jsonl", "--json"],
+        ),
+    ] {
+        let output = author.run("documented", args)?;
+        let value = serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output}"));
+        documents.push((command, value));
+    }
+    Ok(documents)
+}
+
 /// Compares a value with its documented shape, and notes what was seen.
 fn compare(value: &Value, path: &str, shape: &Shape, seen: &mut BTreeSet<String>, wrong: &mut Vec<String>) {
     let documented = shape.get(path);
@@ -104,6 +147,20 @@ fn compare(value: &Value, path: &str, shape: &Shape, seen: &mut BTreeSet<String>
         _ if documented.is_none() => wrong.push(format!("{path} is not documented")),
         _ => {}
     }
+}
+
+/// Notes in what a command's document differs from its documented shape.
+fn look_at(command: &str, value: &Value, shapes: &BTreeMap<String, Shape>, wrong: &mut Vec<String>) {
+    let shape = shapes.get(command).unwrap_or_else(|| panic!("{command} --json is not documented"));
+    let mut seen = BTreeSet::new();
+    let before = wrong.len();
+    compare(value, "", shape, &mut seen, wrong);
+    for (key, kind) in shape {
+        if !seen.contains(key) && !kind.contains(", where") {
+            wrong.push(format!("{key} is documented and not there"));
+        }
+    }
+    wrong[before..].iter_mut().for_each(|line| *line = format!("{command}: {line}"));
 }
 
 #[test]
@@ -159,22 +216,17 @@ fn every_key_of_json_is_as_documented() -> Result<()> {
     ] {
         let output = volhook.run(&args)?;
         let value: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output}"));
-        let shape = shapes.get(command).unwrap_or_else(|| panic!("{command} --json is not documented"));
-        let mut seen = BTreeSet::new();
-        let before = wrong.len();
-        compare(&value, "", shape, &mut seen, &mut wrong);
-        for (key, kind) in shape {
-            if !seen.contains(key) && !kind.contains(", where") {
-                wrong.push(format!("{key} is documented and not there"));
-            }
-        }
-        wrong[before..].iter_mut().for_each(|line| *line = format!("{command}: {line}"));
+        look_at(command, &value, &shapes, &mut wrong);
         checked.insert(command.to_owned());
         if command == "volhook doctor" {
             let file = volhook.root().join("journal/volumes");
             let bytes = fs::read(&file)?;
             fs::write(&file, &bytes[..bytes.len() - 3])?;
         }
+    }
+    for (command, value) in documents_of_an_author()? {
+        look_at(command, &value, &shapes, &mut wrong);
+        checked.insert(command.to_owned());
     }
     assert!(wrong.is_empty(), "hook/docs/commands.md or the output is wrong:\n  {}", wrong.join("\n  "));
     assert_eq!(checked, shapes.into_keys().collect::<BTreeSet<_>>(), "every documented shape is looked at");

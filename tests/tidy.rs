@@ -14,7 +14,7 @@ use std::process::Command;
 type ImportRule = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// The import table of `hook/docs/architecture.md`.
-const IMPORTS: [ImportRule; 17] = [
+const IMPORTS: [ImportRule; 18] = [
     ("hook/core", &[], &[]),
     ("hook/journal", &["volhook-core"], &[]),
     // Its tests compare what a plugin decides in the sandbox with what the same code decides outside.
@@ -32,6 +32,7 @@ const IMPORTS: [ImportRule; 17] = [
             "volhook-rules",
         ],
     ),
+    ("hook/plugin-dev", &["volhook-core", "volhook-plugin-host"], &[]),
     ("hook/mounts", &["volhook-core"], &[]),
     ("hook/volumes", &["volhook-core", "volhook-mounts"], &[]),
     ("hook/harness", &["volhook-core"], &[]),
@@ -40,6 +41,7 @@ const IMPORTS: [ImportRule; 17] = [
         &[
             "volhook-core",
             "volhook-journal",
+            "volhook-plugin-dev",
             "volhook-plugin-host",
             "volhook-mounts",
             "volhook-volumes",

@@ -8,6 +8,8 @@ mod compiler;
 mod inspect;
 #[path = "src/profile.rs"]
 mod profile;
+#[path = "../plugin-dev/src/toolchain.rs"]
+mod toolchain;
 
 use inspect::Interface;
 use sha2::Digest;
@@ -19,6 +21,8 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use toolchain::TARGET;
+use toolchain::Toolchain;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -37,10 +41,6 @@ const PLUGINS: [(&str, Interface); 7] = [
 /// with, but does not notice another optimisation level or NaN canonicalisation: raise this with every change in
 /// `src/profile.rs` or `src/compiler.rs`.
 const PROFILE_REVISION: u32 = 2;
-
-const TARGET: &str = "wasm32-unknown-unknown";
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-const TOOLCHAIN_VARIABLE: &str = "VOLHOOK_GUEST_TOOLCHAIN";
 
 fn main() -> Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?)
@@ -100,10 +100,12 @@ fn rerun_if_changed(root: &Path) {
             println!("cargo::rerun-if-changed={}", root.join("plugins").join(name).join(part).display());
         }
     }
-    for path in ["build.rs", "src/compiler.rs", "src/inspect.rs", "src/profile.rs"] {
+    for path in
+        ["build.rs", "src/compiler.rs", "src/inspect.rs", "src/profile.rs", "../plugin-dev/src/toolchain.rs"]
+    {
         println!("cargo::rerun-if-changed={path}");
     }
-    println!("cargo::rerun-if-env-changed={TOOLCHAIN_VARIABLE}");
+    println!("cargo::rerun-if-env-changed={}", toolchain::VARIABLE);
 }
 
 /// The full version of wasmtime in the lock file.
@@ -173,67 +175,16 @@ fn belongs_to_the_outer_build(name: &str) -> bool {
 
 /// Makes `cargo` use the compiler of the outer build if that has the WebAssembly target, or else Debian's.
 fn choose_toolchain(cargo: &mut Command) -> Result<()> {
-    let rustc = env::var_os("RUSTC").ok_or("RUSTC is not set")?;
-    let wanted = env::var(TOOLCHAIN_VARIABLE).unwrap_or_else(|_| "auto".to_owned());
-    let missing = match wanted.as_str() {
-        "rustup" => None,
-        "debian" => Some(String::new()),
-        "auto" => target_is_missing(Path::new(&rustc))?,
-        other => {
-            return Err(format!("{TOOLCHAIN_VARIABLE} is {other:?}: must be rustup, debian or auto").into());
+    let rustc = PathBuf::from(env::var_os("RUSTC").ok_or("RUSTC is not set")?);
+    let wanted = env::var(toolchain::VARIABLE).ok();
+    let chosen = toolchain::choose(&rustc, wanted.as_deref());
+    match chosen
+        .map_err(|reason| format!("the built-in plugins need a compiler for WebAssembly: {reason}"))?
+    {
+        Toolchain::Usual => {
+            cargo.env("RUSTC", rustc);
         }
-    };
-    let Some(missing) = missing else {
-        cargo.env("RUSTC", rustc);
-        return Ok(());
-    };
-    let version = Command::new(DEBIAN_RUSTC).arg("--version").output().ok();
-    let sources = Path::new("/usr/lib/rustlib/src/rust/library/std/Cargo.toml");
-    match (version, linker()) {
-        (Some(_), Some(linker)) if sources.exists() => {
-            cargo
-                .env("RUSTC", DEBIAN_RUSTC)
-                // The standard library is built from source, an option of cargo that is not stable.
-                .env("RUSTC_BOOTSTRAP", "1")
-                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
-                .arg("-Zbuild-std=std,panic_abort");
-            Ok(())
-        }
-        _ => Err(format!(
-            "{missing}the built-in plugins need a compiler for WebAssembly. Install either\n  \
-             rustup target add {TARGET}\nor, on Debian,\n  \
-             apt-get install rustc-web rust-web-src lld-22"
-        )
-        .into()),
+        Toolchain::Debian(linker) => toolchain::build_std(cargo, &linker),
     }
-}
-
-/// What to say when `rustc` lacks the WebAssembly target; `None` when it has it.
-fn target_is_missing(rustc: &Path) -> Result<Option<String>> {
-    let output = Command::new(rustc)
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .output()
-        .map_err(|error| format!("cannot run {}: {error}", rustc.display()))?;
-    let folder = String::from_utf8(output.stdout)?;
-    if output.status.success() && Path::new(folder.trim_end()).is_dir() {
-        return Ok(None);
-    }
-    Ok(Some(format!(
-        "{} has no target {TARGET}, and Debian's compiler is not there either: ",
-        rustc.display()
-    )))
-}
-
-/// LLVM's linker for WebAssembly, which Debian names by its version.
-fn linker() -> Option<PathBuf> {
-    let mut found: Vec<(u32, PathBuf)> = fs::read_dir("/usr/bin")
-        .ok()?
-        .filter_map(std::result::Result::ok)
-        .filter_map(|entry| {
-            let version = entry.file_name().to_str()?.strip_prefix("wasm-ld-")?.parse().ok()?;
-            Some((version, entry.path()))
-        })
-        .collect();
-    found.sort();
-    found.pop().map(|(_, path)| path)
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod harness;
 mod plugin;
+mod plugin_dev;
 mod pod;
 
 use crate::commands;

@@ -39,6 +39,8 @@
 
 mod generated;
 pub mod image;
+#[cfg(not(target_family = "wasm"))]
+pub mod native;
 #[cfg(target_arch = "wasm32")]
 mod panic;
 pub mod path;
@@ -65,8 +67,8 @@ pub use panic::leave_message;
 
 /// Makes a type that implements [`Driver`] the driver that the component exports.
 ///
-/// It expands to nothing on other targets than WebAssembly: the names of the exports are no names for a
-/// native linker.
+/// On other targets than WebAssembly, for whose linkers the names of the exports are none, it expands to the function
+/// that the native runner of `volhook plugin test` calls ([`native`]).
 #[macro_export]
 macro_rules! export_driver {
     ($plugin:ident) => {
@@ -97,13 +99,19 @@ macro_rules! export_driver {
 
     $crate::driver_world::__export_driver!(Exported with_types_in $crate::driver_world);
         };
+
+        #[doc(hidden)]
+        #[cfg(not(target_arch = "wasm32"))]
+        pub fn __volhook_native() -> ::std::io::Result<()> {
+            $crate::native::serve_driver::<$plugin>()
+        }
     };
 }
 
 /// Makes a type that implements [`Policy`] the policy that the component exports.
 ///
-/// It expands to nothing on other targets than WebAssembly: the names of the exports are no names for a
-/// native linker.
+/// On other targets than WebAssembly, for whose linkers the names of the exports are none, it expands to the function
+/// that the native runner of `volhook plugin test` calls ([`native`]).
 #[macro_export]
 macro_rules! export_policy {
     ($plugin:ident) => {
@@ -127,6 +135,12 @@ macro_rules! export_policy {
 
     $crate::policy_world::__export_policy!(Exported with_types_in $crate::policy_world);
         };
+
+        #[doc(hidden)]
+        #[cfg(not(target_arch = "wasm32"))]
+        pub fn __volhook_native() -> ::std::io::Result<()> {
+            $crate::native::serve_policy::<$plugin>()
+        }
     };
 }
 

@@ -1,6 +1,8 @@
 //! The command line of `volhook plugin`.
 
 use crate::args::Output;
+use crate::args::plugin_dev;
+use crate::args::plugin_dev::PluginDev;
 use crate::commands;
 use crate::context::Context;
 use crate::error::Failure;
@@ -46,6 +48,8 @@ pub(super) enum Plugin {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+    #[command(flatten)]
+    Dev(PluginDev),
     /// Compile a component from standard input to standard output, under limits.
     #[command(hide = true)]
     Compile,
@@ -61,6 +65,7 @@ pub(super) fn run(context: &Context, command: &Plugin) -> Result<(), Failure> {
         Plugin::Verify { names } => commands::plugin::verify(context, names),
         Plugin::Refresh => commands::plugin::refresh(context),
         Plugin::Rm { names } => commands::plugin::rm(context, names),
+        Plugin::Dev(command) => plugin_dev::run(context, command),
         Plugin::Compile => commands::plugin::compile(),
     }
 }

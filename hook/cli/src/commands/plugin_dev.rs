@@ -1,0 +1,216 @@
+//! `volhook plugin` for those who write plugins; `volhook-plugin-dev` does the work.
+
+use crate::commands::plugin::compile_in_child;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::output::out;
+use crate::output::out_styled;
+use crate::output::print_json;
+use crate::output::print_table;
+use serde_json::json;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+use volhook_core::config::Limits;
+use volhook_core::decision::PluginKind;
+use volhook_core::question::Question;
+use volhook_core::size;
+use volhook_plugin_dev as dev;
+use volhook_plugin_dev::Asked;
+use volhook_plugin_dev::Bench;
+use volhook_plugin_dev::Error;
+use volhook_plugin_dev::Fixture;
+use volhook_plugin_dev::NewProject;
+use volhook_plugin_dev::Project;
+use volhook_plugin_dev::Subject;
+use volhook_plugin_host::Host;
+use volhook_plugin_host::Trial;
+
+/// What `volhook plugin replay` is given.
+pub(crate) struct Replaying<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) plugin: Option<&'a str>,
+    pub(crate) recorded: Option<&'a Path>,
+    pub(crate) as_json: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        if let Some(output) = error.output() {
+            // Where standard error is gone nobody can be told.
+            let _ = write!(anstream::stderr(), "{output}");
+        }
+        let hints = error.hints();
+        let mut failure = if error.is_usage() { Self::usage(error) } else { Self::new(error) };
+        failure.hints.extend(hints);
+        failure
+    }
+}
+
+/// This program, which compiles and measures in processes of its own.
+fn program() -> Result<PathBuf, Failure> {
+    std::env::current_exe()
+        .map_err(|error| Failure::context("cannot tell the path of the volhook program", error))
+}
+
+/// A command of this program that has nothing of this one's surroundings.
+fn myself(program: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().args(words);
+    command
+}
+
+/// The limits that the configuration sets. An author needs none, so one that cannot be read is as good as none.
+fn limits(context: &Context) -> Limits {
+    context.config().map(|config| config.limits.clone()).unwrap_or_default()
+}
+
+fn trial(context: &Context, subject: &Subject) -> Result<Trial, Failure> {
+    Ok(subject.trial(&limits(context), &compile_in_child)?)
+}
+
+/// `volhook plugin new NAME`.
+pub(crate) fn new(new: NewProject) -> Result<(), Failure> {
+    let given = new.folder.clone().unwrap_or_else(|| PathBuf::from(&new.name));
+    let Project { name, kind, language, .. } = dev::create(new)?;
+    let folder = given.display();
+    out(&format!(
+        "{folder}: the {kind} {name}, in {language}\n\n  cd {folder}\n  volhook plugin test\n\nREADME.md there says the rest.\n"
+    ))
+}
+
+/// `volhook plugin build`.
+pub(crate) fn build(folder: &Path) -> Result<(), Failure> {
+    let built = dev::build(&Project::open(folder)?)?;
+    let file = std::env::current_dir().ok().and_then(|here| built.file.strip_prefix(here).ok());
+    let file = file.unwrap_or(&built.file);
+    out(&format!("{}  {}, no imports\n", file.display(), size::format(built.component.len() as u64)))
+}
+
+/// `volhook plugin test`.
+pub(crate) fn test(context: &Context, folder: &Path, asked: Asked<'_>, as_json: bool) -> Result<(), Failure> {
+    let project = Project::open(folder)?;
+    let report = dev::test(&project, asked, &limits(context), &compile_in_child)?;
+    if as_json {
+        print_json(&report.json())?;
+    } else {
+        out_styled(&report.text())?;
+    }
+    match report.failed() {
+        0 => Ok(()),
+        failed => {
+            let noun = if failed == 1 { "test" } else { "tests" };
+            let failure = Failure::new(format!("{failed} {noun} of plugin {:?} failed", project.name));
+            Err(if report.could_accept() {
+                failure.hint(
+                    "where the answers are right and the fixtures are not: `volhook plugin test --accept`",
+                )
+            } else {
+                failure
+            })
+        }
+    }
+}
+
+/// `volhook plugin run FILE --fixture FILE`.
+pub(crate) fn run(context: &Context, file: &Path, fixture: &Path, as_json: bool) -> Result<(), Failure> {
+    let fixture = Fixture::read(fixture)?;
+    let subject = Subject::open(file)?;
+    let asked = trial(context, &subject)?.ask(&fixture.question).map_err(Failure::new)?;
+    if as_json {
+        print_json(&json!(asked.answer))?;
+    } else {
+        out(&dev::decision_text(&asked.answer))?;
+    }
+    let fuel = asked.consumed.fuel;
+    let memory = size::format(asked.consumed.memory);
+    // Where standard error is gone nobody can be told.
+    let _ = writeln!(std::io::stderr(), "fuel {fuel}, memory {memory}, {} µs", asked.time.as_micros());
+    Ok(())
+}
+
+/// `volhook plugin check FILE`.
+pub(crate) fn check(
+    context: &Context,
+    file: &Path,
+    fixtures: Option<&Path>,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let subject = Subject::open(file)?;
+    let program = program()?;
+    let cold = || myself(&program, &["plugin", "decide"]);
+    let checked = dev::check(&subject, fixtures, &limits(context), &compile_in_child, &cold)?;
+    if as_json {
+        print_json(&checked.json())?;
+    } else {
+        out_styled(&checked.text())?;
+    }
+    match checked.failed() {
+        0 => Ok(()),
+        failed => {
+            Err(Failure::new(format!("{} is not fit to be installed: {failed} failed", file.display())))
+        }
+    }
+}
+
+/// `volhook plugin bench FILE`.
+pub(crate) fn bench(
+    context: &Context,
+    file: &Path,
+    fixtures: Option<&Path>,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let subject = Subject::open(file)?;
+    let program = program()?;
+    let cold = || myself(&program, &["plugin", "decide"]);
+    let measured = dev::bench(&subject, &trial(context, &subject)?, fixtures, &cold)?;
+    if as_json { print_json(&measured.json()) } else { print_table(&Bench::HEADER, measured.rows()) }
+}
+
+/// `volhook plugin replay FILE`.
+pub(crate) fn replay(context: &Context, replaying: &Replaying<'_>) -> Result<(), Failure> {
+    let subject = Subject::open(replaying.file)?;
+    let trial = trial(context, &subject)?;
+    let plugin = replaying.plugin.unwrap_or(&trial.entry().name);
+    let files = match replaying.recorded {
+        Some(file) => vec![file.to_owned()],
+        None => context.decisions().recorded().to_vec(),
+    };
+    let replayed = dev::replay(&trial, plugin, &files).map_err(|error| {
+        let nothing = matches!(error, Error::NothingRecorded { .. }) && replaying.recorded.is_none();
+        let failure = Failure::from(error);
+        if nothing {
+            failure
+                .hint("`record.decisions = true` in the configuration records what is decided from then on")
+        } else {
+            failure
+        }
+    })?;
+    if replaying.as_json {
+        print_json(&replayed.json())?;
+    } else {
+        out_styled(&replayed.text())?;
+    }
+    match replayed.changed() {
+        0 => Ok(()),
+        changed => Err(Failure::new(format!("{changed} decisions of plugin {plugin:?} would be others"))),
+    }
+}
+
+/// `volhook plugin decide`: what `check` and `bench` run in fresh processes.
+pub(crate) fn decide(context: &Context, folder: &Path, kind: PluginKind, name: &str) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    std::io::stdin()
+        .read_to_end(&mut text)
+        .map_err(|error| Failure::context("cannot read the question", error))?;
+    let question: Question = serde_json::from_slice(&text)
+        .map_err(|error| Failure::context("standard input has no question", error))?;
+    let limits = limits(context);
+    let begin = Instant::now();
+    let host = Host::new(folder.to_owned(), limits, None);
+    host.ask(name, kind, &question).map_err(Failure::new)?;
+    out(&format!("{}\n", begin.elapsed().as_nanos()))
+}
