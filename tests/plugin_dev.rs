@@ -227,7 +227,7 @@ fn names_that_cannot_be_are_respelled() -> Result<()> {
     Error: "local" cannot be the name of a plugin: a built-in plugin has it
     hint: spell it my-local
     "#);
-    insta::assert_snapshot!(refused(&["x", "--lang", "cobol"], 2)?.lines().next().unwrap_or_default(), @r#"Error: invalid value 'cobol' for '--lang <LANG>': there is no kit for "cobol"; there is one for rust"#);
+    insta::assert_snapshot!(refused(&["x", "--lang", "cobol"], 2)?.lines().next().unwrap_or_default(), @r#"Error: invalid value 'cobol' for '--lang <LANG>': there is no kit for "cobol"; there is one for rust, c, js, python"#);
     fs::create_dir(volhook.folder().join("full"))?;
     fs::write(volhook.folder().join("full/file"), "")?;
     insta::assert_snapshot!(refused(&["full"], 1)?, @r#"

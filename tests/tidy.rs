@@ -43,6 +43,7 @@ const IMPORTS: [ImportRule; 18] = [
             "volhook-journal",
             "volhook-plugin-dev",
             "volhook-plugin-host",
+            "volhook-plugin-dev",
             "volhook-mounts",
             "volhook-volumes",
             "volhook-harness",

@@ -1,5 +1,8 @@
 //! Generates from `wit/` the bindings that the kits of languages ship, and writes the tables that `src/kit.rs` embeds.
 
+#[path = "build/bindings.rs"]
+mod bindings;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::env;
@@ -39,9 +42,8 @@ fn main() -> Result<()> {
     let lock = out.join("rust-lock.toml");
     fs::write(&lock, rust_lock(&fs::read_to_string(root.join("Cargo.lock"))?)?)?;
     let lock = format!("static RUST_LOCK: &str = include_str!({lock:?});\n");
-    // Bindings of further languages go here: `fn c_bindings(&api, &out)`, and a table of its own.
     fs::write(out.join("kit.rs"), [wit, rust, lock].concat())?;
-    Ok(())
+    bindings::generate(&api, &out)
 }
 
 /// The version of `wit/` that new plugins are made for.

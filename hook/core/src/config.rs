@@ -134,8 +134,8 @@ impl Default for Trash {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Units of computation. A decision takes a few thousand in Rust and C, a hundred thousand in Python and
-    /// JavaScript.
+    /// Units of computation. A decision takes a few thousand in Rust and C and a few hundred thousand in JavaScript. One in
+    /// Python takes twelve million: each byte of initial data costs one, and its interpreter has eleven million of them.
     pub fuel: u64,
     /// Milliseconds of processor time for all calls of one plugin in one process. Built-in plugins are not watched.
     pub time: u64,
@@ -149,7 +149,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { fuel: 10_000_000, time: 50, memory: 64 << 20, answer: 1 << 20 }
+        Self { fuel: 30_000_000, time: 50, memory: 64 << 20, answer: 1 << 20 }
     }
 }
 

@@ -1,6 +1,12 @@
 //! The languages in which a plugin can be written: what each brings to a project, and how it is built.
 
+mod c;
+mod fixtures;
+mod js;
+mod python;
 mod rust;
+#[cfg(test)]
+mod tests;
 
 use crate::error::BuildError;
 use crate::project::LanguageName;
@@ -93,5 +99,13 @@ pub(crate) fn cannot_run(program: &str, error: io::Error) -> BuildError {
 pub(crate) fn language(name: LanguageName) -> Box<dyn Language> {
     match name {
         LanguageName::Rust => Box::new(rust::Rust),
+        LanguageName::C => Box::new(c::C),
+        LanguageName::Js => Box::new(js::Js),
+        LanguageName::Python => Box::new(python::Python),
     }
+}
+
+/// A file of a language's kit, with `{{kind}}` replaced.
+fn of_kind(text: &str, kind: PluginKind) -> Cow<'static, str> {
+    Cow::Owned(text.replace("{{kind}}", &kind.to_string()))
 }

@@ -28,6 +28,7 @@ mod subject;
 mod sysroot;
 mod test;
 mod toolchain;
+mod tools;
 mod write;
 
 pub use bench::Bench;

@@ -21,17 +21,26 @@ pub(crate) const API_VERSION: &str = "0.1.0";
 pub enum LanguageName {
     /// Rust.
     Rust,
+    /// C.
+    C,
+    /// JavaScript.
+    Js,
+    /// Python.
+    Python,
 }
 
 impl LanguageName {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Rust];
+    pub const ALL: [Self; 4] = [Self::Rust, Self::C, Self::Js, Self::Python];
 
     /// The name as it is typed.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rust => "rust",
+            Self::C => "c",
+            Self::Js => "js",
+            Self::Python => "python",
         }
     }
 }

@@ -62,7 +62,7 @@ fn with_installed(name: &str) -> (TempDir, Host) {
 /// What never ends is stopped by its fuel, or on a busy machine by the deadline before that.
 #[track_caller]
 fn assert_endless(fault: &Fault) {
-    assert!(matches!(fault, Fault::Fuel { limit: 10_000_000 } | Fault::Deadline { .. }), "{fault:?}");
+    assert!(matches!(fault, Fault::Fuel { limit: 30_000_000 } | Fault::Deadline { .. }), "{fault:?}");
 }
 
 /// The fault of the fixture `name` when a container wants a volume.

@@ -41,6 +41,19 @@ const TEST_TOOLS: [(&str, &str); 7] = [
     ("tar", "tar"),
 ];
 
+/// Programs that build plugins in C, JavaScript and Python and run them outside the sandbox.
+const PLUGIN_TOOLS: [(&str, &str); 5] = [
+    ("clang-22", "clang-22"),
+    ("wasm-ld-22", "lld-22"),
+    ("cc", "gcc"),
+    ("node", "nodejs"),
+    ("python3", "python3"),
+];
+
+/// What makes components of JavaScript and of Python. What they make depends on their version.
+const COMPONENTIZE_QJS: &str = "componentize-qjs@0.4.5";
+const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
+
 /// What Debian has for compiling plugins where rustup's target cannot be had.
 const DEBIAN_WASM: [&str; 3] = ["rustc-web", "rust-web-src", "lld-22"];
 
@@ -115,11 +128,53 @@ pub(crate) fn for_release() -> Result<String> {
 /// What running the tests needs beyond that.
 pub(crate) fn for_tests() -> Result<()> {
     need(&TEST_TOOLS)?;
+    for_plugins()?;
     if process::find("cargo-nextest").is_none() {
         println!("The test runner cargo-nextest is missing: building it, once; this takes some minutes.");
         show_and_run(process::cargo().args(["install", "--locked", "cargo-nextest"]))?;
     }
     Ok(())
+}
+
+/// What building plugins in other languages than Rust needs: compilers, and in `tools/` of the target directory, where
+/// the tests look for them, what makes components of JavaScript and Python.
+fn for_plugins() -> Result<()> {
+    need(&PLUGIN_TOOLS)?;
+    let tools = process::target_folder()?.join("tools");
+    let qjs = tools.join("componentize-qjs");
+    if !is_installed(&qjs, "node_modules/.bin/componentize-qjs", COMPONENTIZE_QJS) {
+        println!(
+            "{COMPONENTIZE_QJS}, for plugins in JavaScript, is missing in {}: installing it.",
+            qjs.display()
+        );
+        need(&[("npm", "npm")])?;
+        show_and_run(
+            Command::new("npm")
+                .args(["install", "--no-fund", "--no-audit", "--prefix"])
+                .args([qjs.as_os_str(), COMPONENTIZE_QJS.as_ref()]),
+        )?;
+        fs::write(qjs.join(VERSION), COMPONENTIZE_QJS)?;
+    }
+    let py = tools.join("componentize-py");
+    if !is_installed(&py, "bin/componentize-py", COMPONENTIZE_PY) {
+        println!("{COMPONENTIZE_PY}, for plugins in Python, is missing in {}: installing it.", py.display());
+        // Debian has pip's part of a virtual environment in a package of its own.
+        if process::ask(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_err() {
+            install(&["python3-venv"], "or another Python with the modules venv and ensurepip")?;
+        }
+        show_and_run(Command::new("python3").args(["-m", "venv"]).arg(&py))?;
+        show_and_run(Command::new(py.join("bin").join("pip")).args(["install", COMPONENTIZE_PY]))?;
+        fs::write(py.join(VERSION), COMPONENTIZE_PY)?;
+    }
+    Ok(())
+}
+
+/// The file that says, beside an installed tool, which version it is.
+const VERSION: &str = "volhook-version";
+
+fn is_installed(folder: &Path, program: &str, version: &str) -> bool {
+    folder.join(program).exists()
+        && fs::read_to_string(folder.join(VERSION)).is_ok_and(|found| found == version)
 }
 
 /// What fuzzing needs beyond that.

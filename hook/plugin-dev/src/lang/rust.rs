@@ -2,6 +2,7 @@
 
 use super::Language;
 use super::OwnTests;
+use super::fixtures;
 use super::run;
 use crate::culprit;
 use crate::error::BuildError;
@@ -38,30 +39,12 @@ const LOCK: (&str, &str) = ("Cargo.lock", shipped!("template/Cargo.lock.in"));
 
 impl Language for Rust {
     fn template(&self, kind: PluginKind) -> Vec<(&'static str, &'static str)> {
-        match kind {
-            PluginKind::Driver => vec![
-                MANIFEST,
-                LOCK,
-                ("src/lib.rs", shipped!("template/driver/lib.rs")),
-                ("fixtures/create-defaults.toml", shipped!("template/driver/fixtures/create-defaults.toml")),
-                ("fixtures/create-mode.toml", shipped!("template/driver/fixtures/create-mode.toml")),
-                ("fixtures/create-no-mode.toml", shipped!("template/driver/fixtures/create-no-mode.toml")),
-                ("fixtures/attach-shared.toml", shipped!("template/driver/fixtures/attach-shared.toml")),
-                (
-                    "fixtures/attach-exclusive.toml",
-                    shipped!("template/driver/fixtures/attach-exclusive.toml"),
-                ),
-            ],
-            PluginKind::Policy => vec![
-                MANIFEST,
-                LOCK,
-                ("src/lib.rs", shipped!("template/policy/lib.rs")),
-                ("fixtures/pod.toml", shipped!("template/policy/fixtures/pod.toml")),
-                ("fixtures/target.toml", shipped!("template/policy/fixtures/target.toml")),
-                ("fixtures/no-pod.toml", shipped!("template/policy/fixtures/no-pod.toml")),
-                ("fixtures/relative.toml", shipped!("template/policy/fixtures/relative.toml")),
-            ],
-        }
+        let source = match kind {
+            PluginKind::Driver => shipped!("template/driver/lib.rs"),
+            PluginKind::Policy => shipped!("template/policy/lib.rs"),
+        };
+        let own = [MANIFEST, LOCK, ("src/lib.rs", source)];
+        own.into_iter().chain(fixtures::of(kind).iter().copied()).collect()
     }
 
     fn kit(&self, _kind: PluginKind) -> Vec<(&'static str, Cow<'static, str>)> {
