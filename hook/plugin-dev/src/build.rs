@@ -8,6 +8,7 @@ use crate::probe;
 use crate::project::Project;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// A component that was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,4 +44,16 @@ pub fn build(project: &Project) -> Result<Built, Error> {
     fs::write(&new, &component).map_err(Error::io("write", &new))?;
     fs::rename(&new, &file).map_err(Error::io("write", &file))?;
     Ok(Built { file, component })
+}
+
+/// Builds what runs the project as an ordinary program, and says how it is started: it reads a question per line (JSON) from
+/// standard input and answers each in a line.
+///
+/// # Errors
+/// [`Error::Build`].
+pub fn native(project: &Project) -> Result<Command, Error> {
+    kit::refresh(project)?;
+    let out = project.out();
+    fs::create_dir_all(&out).map_err(Error::io("make", &out))?;
+    Ok(lang::language(project.language).native(project, &out)?)
 }

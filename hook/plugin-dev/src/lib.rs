@@ -35,6 +35,7 @@ pub use bench::Bench;
 pub use bench::bench;
 pub use build::Built;
 pub use build::build;
+pub use build::native;
 pub use check::Checked;
 pub use check::check;
 pub use diff::decision_text;

@@ -6,7 +6,8 @@ use crate::fixture;
 use crate::fixture::Fixture;
 use crate::probe;
 use crate::project::Project;
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::path::PathBuf;
 use volhook_core::config::Limits;
@@ -14,6 +15,7 @@ use volhook_core::question::Outcome;
 use volhook_core::question::Question;
 use volhook_plugin_host::Asked;
 use volhook_plugin_host::CompileError;
+use volhook_plugin_host::MAX_COMPONENT_BYTES;
 use volhook_plugin_host::NotAPlugin;
 use volhook_plugin_host::PluginError;
 use volhook_plugin_host::Trial;
@@ -43,7 +45,11 @@ impl Subject {
             let built = build::build(&project)?;
             return Ok(Self { file: built.file, component: built.component, project: Some(project) });
         }
-        let component = fs::read(path).map_err(Error::io("read", path))?;
+        // One byte more than a plugin may have is enough to be refused.
+        let most = MAX_COMPONENT_BYTES as u64 + 1;
+        let mut component = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut component));
+        read.map_err(Error::io("read", path))?;
         Ok(Self { file: path.to_owned(), component, project: None })
     }
 

@@ -41,6 +41,8 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
 struct Bench {
     volhook: PathBuf,
     folder: TempDir,
+    /// Where componentize-qjs and componentize-py are.
+    tools: PathBuf,
 }
 
 /// Something that decides, and the question that it is asked.
@@ -65,7 +67,8 @@ impl Bench {
         let folder = folder.context("cannot make a temporary folder")?;
         let installed = folder.path().join("volhook");
         fs::copy(volhook, &installed).context("cannot copy the volhook binary")?;
-        Ok(Self { volhook: installed, folder })
+        let tools = process::target_folder()?.join("tools");
+        Ok(Self { volhook: installed, folder, tools })
     }
 
     fn volhook(&self, args: &[&str]) -> Command {
@@ -73,6 +76,7 @@ impl Bench {
         command
             .args(args)
             .current_dir(self.folder.path())
+            .env("VOLHOOK_TOOLS", &self.tools)
             .env("VOLHOOK_ROOT", self.folder.path().join("root"))
             .env("VOLHOOK_CONFIG", self.folder.path().join("none.toml"));
         command
@@ -116,7 +120,8 @@ impl Bench {
             let component = format!("{name}/build/{name}.wasm");
             ask(&mut self.volhook(&["plugin", "install", &component]))?;
             let inspected = ask(&mut self.volhook(&["plugin", "inspect", &name, "--json"]))?;
-            let inspected: Value = serde_json::from_str(&inspected).context("no JSON of an installed plugin")?;
+            let inspected: Value =
+                serde_json::from_str(&inspected).context("no JSON of an installed plugin")?;
             println!(
                 "{language}: component {} KB, machine code {} KB",
                 inspected["size"].as_u64().unwrap_or_default() / 1000,
@@ -131,7 +136,7 @@ impl Bench {
             // It prints how the native runner is started.
             let native = ask(&mut self.volhook(&["plugin", "native", &name]))?;
             let mut command = Command::new("sh");
-            command.args(["-c", &format!("exec {}", native.trim())]).current_dir(self.folder.path());
+            command.args(["-c", native.trim()]).current_dir(self.folder.path());
             variants.push(Variant {
                 name: format!("{language}, as a program"),
                 command,
@@ -166,7 +171,9 @@ impl Bench {
                 }
             }
         }
-        println!("\nµs, of {rounds} processes each       cold p50   p99   warm p50   p99   whole process p50   p99");
+        println!(
+            "\nµs, of {rounds} processes each       cold p50   p99   warm p50   p99   whole process p50   p99"
+        );
         for (variant, times) in variants.iter().zip(times) {
             let [cold, warm, process] = [times.cold, times.warm, times.process].map(percentiles);
             println!("{:32} {cold:>14} {warm:>16} {process:>24}", variant.name);
@@ -176,7 +183,9 @@ impl Bench {
 
     /// How long an author waits for the first green test.
     fn from_new_to_tested(&self) -> Result<()> {
-        println!("\nseconds from `plugin new` to a passed `plugin test`: the first time, and with what that has built");
+        println!(
+            "\nseconds from `plugin new` to a passed `plugin test`: the first time, and with what that has built"
+        );
         for language in LANGUAGES {
             let name = format!("first-{language}");
             let begin = Instant::now();

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_journal;
+mod bench_plugins;
 mod bench_universal;
 mod bench_volumes;
 mod bundle;
@@ -86,6 +87,12 @@ enum Bench {
         /// Milliseconds of each measurement
         #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(50..))]
         time: u32,
+    },
+    /// A decision in the built-in plugins and in each language, cold and warm, beside a program that makes the same one
+    Plugins {
+        /// How often each is measured
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(3..))]
+        rounds: u32,
     },
     /// First and later starts of pods on a Debian, beside docker's and podman's volumes and cp
     Universal {
@@ -175,6 +182,7 @@ fn run(command: Command) -> Result<()> {
             },
         ),
         Command::Bench(Bench::Journal { rounds, time }) => bench_journal::run(rounds, time),
+        Command::Bench(Bench::Plugins { rounds }) => bench_plugins::run(rounds as usize),
         Command::Bench(Bench::Universal { rounds, files, runtime, folder }) => {
             bench_universal::run(runtime, rounds as usize, files as usize, folder.as_deref())
         }

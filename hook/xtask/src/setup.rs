@@ -138,7 +138,7 @@ pub(crate) fn for_tests() -> Result<()> {
 
 /// What building plugins in other languages than Rust needs: compilers, and in `tools/` of the target directory, where
 /// the tests look for them, what makes components of JavaScript and Python.
-fn for_plugins() -> Result<()> {
+pub(crate) fn for_plugins() -> Result<()> {
     need(&PLUGIN_TOOLS)?;
     let tools = process::target_folder()?.join("tools");
     let qjs = tools.join("componentize-qjs");

@@ -98,7 +98,15 @@ pub(super) enum PluginDev {
         #[command(flatten)]
         output: Output,
     },
-    /// Decide once, for `check` and `bench`: the question comes on standard input, the nanoseconds go to standard output.
+    /// Build what runs a project outside of the sandbox, and print how it is started: for a debugger. It reads questions as
+    /// `record.decisions` writes them, one a line, and answers each in a line.
+    Native {
+        /// The project.
+        #[arg(value_name = "DIR", default_value = ".")]
+        project: PathBuf,
+    },
+    /// Decide, for `check` and `bench`: the question comes on standard input, the nanoseconds go to standard output, a line
+    /// for each time.
     #[command(hide = true)]
     Decide {
         /// The folder of plugins.
@@ -107,6 +115,9 @@ pub(super) enum PluginDev {
         kind: Kind,
         /// The plugin.
         name: String,
+        /// How often. The first time it is loaded, too.
+        #[arg(long, default_value_t = 1)]
+        times: u32,
     },
 }
 
@@ -160,6 +171,9 @@ pub(super) fn run(context: &Context, command: &PluginDev) -> Result<(), Failure>
             let (plugin, recorded) = (plugin.as_deref(), recorded.as_deref());
             commands::replay(context, &Replaying { file, plugin, recorded, as_json: output.json })
         }
-        PluginDev::Decide { folder, kind, name } => commands::decide(context, folder, (*kind).into(), name),
+        PluginDev::Native { project } => commands::native(project),
+        PluginDev::Decide { folder, kind, name, times } => {
+            commands::decide(context, folder, (*kind).into(), name, *times)
+        }
     }
 }

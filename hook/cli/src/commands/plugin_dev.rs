@@ -8,6 +8,7 @@ use crate::output::out_styled;
 use crate::output::print_json;
 use crate::output::print_table;
 use serde_json::json;
+use std::ffi::OsStr;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -200,8 +201,26 @@ pub(crate) fn replay(context: &Context, replaying: &Replaying<'_>) -> Result<(),
     }
 }
 
+/// `volhook plugin native`.
+pub(crate) fn native(project: &Path) -> Result<(), Failure> {
+    let command = dev::native(&Project::open(project)?)?;
+    let quoted = |text: &OsStr| format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"));
+    let words = [command.get_program()].into_iter().chain(command.get_args()).map(quoted);
+    let words = words.collect::<Vec<_>>().join(" ");
+    match command.get_current_dir() {
+        Some(folder) => out(&format!("cd {} && exec {words}\n", quoted(folder.as_os_str()))),
+        None => out(&format!("exec {words}\n")),
+    }
+}
+
 /// `volhook plugin decide`: what `check` and `bench` run in fresh processes.
-pub(crate) fn decide(context: &Context, folder: &Path, kind: PluginKind, name: &str) -> Result<(), Failure> {
+pub(crate) fn decide(
+    context: &Context,
+    folder: &Path,
+    kind: PluginKind,
+    name: &str,
+    times: u32,
+) -> Result<(), Failure> {
     let mut text = Vec::new();
     std::io::stdin()
         .read_to_end(&mut text)
@@ -212,5 +231,10 @@ pub(crate) fn decide(context: &Context, folder: &Path, kind: PluginKind, name: &
     let begin = Instant::now();
     let host = Host::new(folder.to_owned(), limits, None);
     host.ask(name, kind, &question).map_err(Failure::new)?;
-    out(&format!("{}\n", begin.elapsed().as_nanos()))
+    let mut nanos = format!("{}\n", begin.elapsed().as_nanos());
+    for _ in 1..times {
+        let asked = host.ask(name, kind, &question).map_err(Failure::new)?;
+        nanos += &format!("{}\n", asked.time.as_nanos());
+    }
+    out(&nanos)
 }
