@@ -10,10 +10,12 @@ mod debian;
 mod demo;
 mod engines;
 mod figures;
+mod freeze;
 mod fuzz;
 mod install;
 mod process;
 mod setup;
+mod wit;
 
 use anyhow::Result;
 use clap::Parser;
@@ -63,6 +65,16 @@ enum Command {
         /// How long, the building left out: a third each for two fuzz targets and a storm of killed hooks
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(3..))]
         seconds: u64,
+    },
+    /// Write the reference of each version of the plugins' interface, from its WIT
+    Reference,
+    /// Release a version of the plugins' interface: from then on nothing but its documentation may change
+    Freeze {
+        /// The version, a folder of `wit/`
+        version: String,
+        /// Also one that is released already
+        #[arg(long)]
+        force: bool,
     },
     /// What continuous integration runs: format, lints, documentation, tests
     Ci,
@@ -190,6 +202,8 @@ fn run(command: Command) -> Result<()> {
             bench_volumes::run(rounds as usize, volumes as usize, files as usize)
         }
         Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Reference => freeze::references(),
+        Command::Freeze { version, force } => freeze::run(&version, force),
         Command::Ci => process::run(&mut process::command(".ci/run")),
     }
 }
