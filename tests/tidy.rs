@@ -14,7 +14,7 @@ use std::process::Command;
 type ImportRule = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// The import table of `hook/docs/architecture.md`.
-const IMPORTS: [ImportRule; 18] = [
+const IMPORTS: [ImportRule; 20] = [
     ("hook/core", &[], &[]),
     ("hook/journal", &["volhook-core"], &[]),
     // Its tests compare what a plugin decides in the sandbox with what the same code decides outside.
@@ -59,6 +59,8 @@ const IMPORTS: [ImportRule; 18] = [
     ("plugins/device", &["volhook-plugin"], &[]),
     ("plugins/universal", &["volhook-plugin"], &[]),
     ("plugins/rules", &["volhook-plugin"], &[]),
+    ("plugins/single-writer", &["volhook-plugin"], &[]),
+    ("plugins/team-quota", &["volhook-plugin"], &[]),
     ("tests", &[], &["volhook-core", "volhook-harness"]),
 ];
 
