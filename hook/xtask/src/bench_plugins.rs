@@ -35,7 +35,7 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
     let variants = bench.variants()?;
     warn_of_load();
     bench.compare(&variants, rounds)?;
-    bench.from_new_to_tested()
+    bench.author()
 }
 
 struct Bench {
@@ -182,7 +182,7 @@ impl Bench {
     }
 
     /// How long an author waits for the first green test.
-    fn from_new_to_tested(&self) -> Result<()> {
+    fn author(&self) -> Result<()> {
         println!(
             "\nseconds from `plugin new` to a passed `plugin test`: the first time, and with what that has built"
         );
