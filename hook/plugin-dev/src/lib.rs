@@ -13,6 +13,8 @@ mod check;
 mod culprit;
 mod diff;
 mod error;
+#[cfg(test)]
+mod examples;
 mod fixture;
 mod kit;
 mod lang;
