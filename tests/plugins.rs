@@ -161,6 +161,34 @@ fn decisions_are_recorded_where_that_is_wanted() -> Result<()> {
     Ok(())
 }
 
+/// A container cannot claim its way past a quota: what it gets besides counts, although it is not there yet.
+#[test]
+fn new_volumes_of_one_container_count_for_each_other() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.configure("[record]\ndecisions = true")?;
+    let component = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/api/0.1.0/driver.wasm");
+    volhook.run(&["plugin", "install", component])?.success();
+    let claim =
+        |volume: &str| format!("source={volume},target=/{volume},volume-driver=echo,volume-label=team=web");
+    let bundle = BundleBuilder::new()
+        .annotation("dev.volhook.mount.a", &claim("v1"))
+        .annotation("dev.volhook.mount.b", &claim("v2"))
+        .build()?;
+    volhook.run(&["plan", &bundle.path().to_string_lossy()])?.success();
+    let recorded = fs::read_to_string(volhook.root().join("decisions/recorded.jsonl"))?;
+    let lines = recorded.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let asked = lines.iter().filter(|line| line["call"] == "create");
+    let usage: Vec<String> = asked.map(|line| line["request"]["usage"].to_string()).collect();
+    assert_eq!(
+        usage,
+        [
+            r#"{"volumes":0,"bytes":0,"labels":[{"label":["team","web"],"volumes":0,"bytes":0}]}"#,
+            r#"{"volumes":1,"bytes":0,"labels":[{"label":["team","web"],"volumes":1,"bytes":0}]}"#,
+        ]
+    );
+    Ok(())
+}
+
 #[test]
 fn settings_are_checked_against_what_the_plugin_says() -> Result<()> {
     let volhook = Volhook::new()?;

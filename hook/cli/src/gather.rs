@@ -222,6 +222,8 @@ pub(crate) fn propose(
     let mut volumes: BTreeMap<VolumeId, (Volume, bool)> = BTreeMap::new();
     let mut decided = Vec::new();
     for claim in &claimed.claims {
+        let before: Vec<Volume> =
+            volumes.values().filter(|(_, new)| *new).map(|(volume, _)| volume.clone()).collect();
         let (volume, new) = match &claim.storage {
             Some(name) => {
                 let pod = claim.member.as_ref().map(|member| &member.pod);
@@ -230,14 +232,14 @@ pub(crate) fn propose(
                 };
                 match volumes.values().find(|(volume, _)| is_it(volume)).cloned() {
                     Some(known) => known,
-                    None => wanted_storage(context, subject, claimed, name)?,
+                    None => wanted_storage(context, subject, claimed, name, &before)?,
                 }
             }
             None => {
                 let id = VolumeId { tenant: subject.tenant.clone(), name: claim.volume.clone() };
                 match volumes.get(&id).cloned() {
                     Some(known) => known,
-                    None => wanted_volume(context, claim, &id)?,
+                    None => wanted_volume(context, claim, &id, &before)?,
                 }
             }
         };
@@ -275,7 +277,12 @@ pub(crate) fn propose(
 
 /// The volume of a claim that lies in no storage that was claimed with it: a volume of its own, or a part of some pod's
 /// storage. `true`: it has to be made.
-fn wanted_volume(context: &Context, claim: &Claim, id: &VolumeId) -> Result<(Volume, bool), Failure> {
+fn wanted_volume(
+    context: &Context,
+    claim: &Claim,
+    id: &VolumeId,
+    before: &[Volume],
+) -> Result<(Volume, bool), Failure> {
     match context.store.find(id) {
         Ok(Some(volume)) => Ok((volume, false)),
         Ok(None) => {
@@ -285,6 +292,7 @@ fn wanted_volume(context: &Context, claim: &Claim, id: &VolumeId) -> Result<(Vol
                 options: &claim.options,
                 labels: &claim.labels,
                 member: claim.member.as_ref(),
+                before,
             };
             Ok((new_volume(context, &wanted)?, true))
         }
@@ -301,10 +309,11 @@ fn wanted_storage(
     subject: &Subject,
     claimed: &Claimed,
     name: &VolumeName,
+    before: &[Volume],
 ) -> Result<(Volume, bool), Failure> {
     let wish = claimed.storages.iter().find(|wish| wish.volume == *name);
     let wish = wish.ok_or_else(|| Failure::internal(format!("nobody wants the storage {name:?}")))?;
-    storage::wanted(context, &subject.tenant, wish, &claimed.pod.image)
+    storage::wanted(context, &subject.tenant, wish, &claimed.pod.image, before)
 }
 
 /// Whether the image has something for a volume that is due to get it (copy-up).
@@ -334,6 +343,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) options: &'a Pairs,
     pub(crate) labels: &'a Pairs,
     pub(crate) member: Option<&'a PodMember>,
+    /// Those that are to be made before it and are not there yet: they count already for a driver that rations.
+    pub(crate) before: &'a [Volume],
 }
 
 /// Asks the driver how a new volume is to be made.
@@ -350,7 +361,9 @@ pub(crate) fn new_volume(context: &Context, wanted: &Wanted<'_>) -> Result<Volum
     options::check((PluginKind::Driver, name), Given::Setting, None, &info.settings, &settings)
         .map_err(option_failure)?;
     let usage = if driver.rations() {
-        context.store.usage(&id.tenant, labels).map_err(Failure::new)?
+        let mut usage = context.store.usage(&id.tenant, labels).map_err(Failure::new)?;
+        wanted.before.iter().for_each(|volume| volume.add_to(&mut usage));
+        usage
     } else {
         Usage::default()
     };

@@ -154,6 +154,7 @@ pub(crate) fn wanted(
     tenant: &Tenant,
     wish: &StorageWish,
     image: &ImageIdentity,
+    before: &[Volume],
 ) -> Result<(Volume, bool), Failure> {
     if let Some(volume) = context.store.pod_storage(tenant, &wish.pod).map_err(Failure::new)? {
         return Ok((volume, false));
@@ -177,6 +178,7 @@ pub(crate) fn wanted(
         options: &wish.options,
         labels: &wish.labels,
         member: Some(&member),
+        before,
     };
     let volume = gather::new_volume(context, &asked)?;
     if !matches!(volume.backing, Backing::Directory(_) | Backing::Image(_)) {

@@ -4,6 +4,7 @@ use crate::decision::Backing;
 use crate::decision::Pairs;
 use crate::decision::Population;
 use crate::decision::Sharing;
+use crate::decision::Usage;
 use crate::image::ImageIdentity;
 use crate::names::Pod;
 use crate::names::Target;
@@ -51,6 +52,19 @@ pub struct Volume {
     pub copy_up: CopyUp,
     /// When it was created.
     pub created: Timestamp,
+}
+
+impl Volume {
+    /// Adds what this volume uses to what its tenant does: to the whole, and to what is told of each of its labels.
+    pub fn add_to(&self, usage: &mut Usage) {
+        let bytes = self.limit.unwrap_or_default();
+        usage.volumes += 1;
+        usage.bytes = usage.bytes.saturating_add(bytes);
+        for of_label in usage.labels.iter_mut().filter(|usage| self.labels.contains(&usage.label)) {
+            of_label.volumes += 1;
+            of_label.bytes = of_label.bytes.saturating_add(bytes);
+        }
+    }
 }
 
 /// A volume's place in a pod.

@@ -1,7 +1,7 @@
 //! What authors of plugins work with: a new project, its build, fixtures and what is measured of a component.
 //!
 //! The way of an author is [`create`] → [`build()`] → [`test()`] → [`check()`], and [`replay()`] before a newer build is
-//! installed where decisions were recorded. Everything that a project needs of volhook is embedded here ([`kit`](mod@kit)):
+//! installed where decisions were recorded. Everything that a project needs of volhook is embedded here:
 //! an author has the binary and a compiler of the language, and nothing of this repository.
 //!
 //! A [`Fixture`] is a question with the right answer. It is asked twice: of the project's own code as an ordinary

@@ -237,11 +237,8 @@ fn unlistable(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
 
 /// What `volumes` add up to, and those of them that have each of `labels`.
 fn used(volumes: &[Volume], labels: &Pairs) -> Usage {
-    let bytes = |volumes: &[&Volume]| volumes.iter().filter_map(|v| v.limit).fold(0, u64::saturating_add);
-    let all: Vec<&Volume> = volumes.iter().collect();
-    let labels = labels.iter().map(|label| {
-        let alike: Vec<&Volume> = volumes.iter().filter(|volume| volume.labels.contains(label)).collect();
-        LabelUsage { label: label.clone(), volumes: alike.len() as u64, bytes: bytes(&alike) }
-    });
-    Usage { volumes: all.len() as u64, bytes: bytes(&all), labels: labels.collect() }
+    let nothing = |label: &(String, String)| LabelUsage { label: label.clone(), volumes: 0, bytes: 0 };
+    let mut usage = Usage { labels: labels.iter().map(nothing).collect(), ..Usage::default() };
+    volumes.iter().for_each(|volume| volume.add_to(&mut usage));
+    usage
 }

@@ -51,7 +51,8 @@ pub(crate) fn adopt(context: &Context, adoption: &Adoption<'_>) -> Result<(), Fa
     // A directory that stays where it is is one that the configuration grants.
     let stays = adoption.in_place && !is_image;
     let options = if stays { vec![("path".to_owned(), path.display().to_string())] } else { Vec::new() };
-    let wanted = Wanted { id: &id, driver: Some(driver), options: &options, labels: &labels, member: None };
+    let (driver, options, labels) = (Some(driver), &options, &labels);
+    let wanted = Wanted { id: &id, driver, options, labels, member: None, before: &[] };
     let volume = gather::new_volume(context, &wanted)?;
     let volume = if stays { volume } else { as_found(volume, found.backing())? };
     // Under the lock, so that no container starts on the volume before its content is there.

@@ -42,6 +42,7 @@ pub(crate) fn clone(
         options: &original.options,
         labels: &labels,
         member: None,
+        before: &[],
     };
     let uuid = gather::new_volume(context, &wanted)?.uuid;
     let hold = Hold::take(context, Command::Clone, &[Need::of(&original, Access::ReadOnly)])?;

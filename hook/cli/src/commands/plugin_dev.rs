@@ -197,6 +197,7 @@ pub(crate) fn replay(context: &Context, replaying: &Replaying<'_>) -> Result<(),
     }
     match replayed.changed() {
         0 => Ok(()),
+        1 => Err(Failure::new(format!("1 decision of plugin {plugin:?} would be another"))),
         changed => Err(Failure::new(format!("{changed} decisions of plugin {plugin:?} would be others"))),
     }
 }

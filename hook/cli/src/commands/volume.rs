@@ -51,7 +51,8 @@ pub(crate) fn create(context: &Context, asked: &Asked<'_>) -> Result<(), Failure
     let labels = pairs("--label", asked.labels)?;
     let found = context.store.find(&id).map_err(|error| Failure::new(error).about(id.clone()))?;
     let driver = asked.driver.or(found.as_ref().map(|volume| volume.driver.as_str()));
-    let wanted = Wanted { id: &id, driver, options: &options, labels: &labels, member: None };
+    let (options, labels) = (&options, &labels);
+    let wanted = Wanted { id: &id, driver, options, labels, member: None, before: &[] };
     let volume = gather::new_volume(context, &wanted)?;
     let existing = match found {
         Some(existing) => Some(existing),
@@ -80,7 +81,7 @@ pub(crate) fn create(context: &Context, asked: &Asked<'_>) -> Result<(), Failure
         },
     };
     if let Some(existing) = existing {
-        let different = difference(&existing, &volume, &options, &labels);
+        let different = difference(&existing, &volume, options, labels);
         if !different.is_empty() {
             return Err(Failure::new(format!("volume {id:?} exists already, and {}", different.join(", ")))
                 .hint("choose another name, or ask for what it has"));
