@@ -260,7 +260,7 @@ fn what_is_no_plugin_fails_its_check() -> Result<()> {
     [exit status: 1]
     "#);
     insta::assert_snapshot!(checked("module.wasm", &component("(module)"))?, @r#"
-    FAIL  component      it is a WebAssembly module, not a component: make one of it with `wasm-tools component new`
+    FAIL  component      it is a WebAssembly module, not a component: `volhook plugin build` makes one of a project
                          → `volhook plugin build` makes one of a project
     ------- stderr -------
     Error: [FOLDER]/module.wasm is not fit to be installed: 1 failed
@@ -299,7 +299,7 @@ fn what_is_no_plugin_fails_its_check() -> Result<()> {
     fs::write(&fixture, "call = \"describe\"\n")?;
     insta::assert_snapshot!(shown(run(&fixture)?), @r#"
     ------- stderr -------
-    Error: [FOLDER]/run.wasm is not a plugin: it is a WebAssembly module, not a component: make one of it with `wasm-tools component new`
+    Error: [FOLDER]/run.wasm is not a plugin: it is a WebAssembly module, not a component: `volhook plugin build` makes one of a project
     [exit status: 1]
     "#);
     Ok(())

@@ -31,7 +31,7 @@ pub enum NotAPlugin {
     #[error("it is machine code, which is only trusted where it was compiled: give the component")]
     MachineCode,
     /// It is a core module.
-    #[error("it is a WebAssembly module, not a component: make one of it with `wasm-tools component new`")]
+    #[error("it is a WebAssembly module, not a component: `volhook plugin build` makes one of a project")]
     Module,
     /// It has imports. A plugin is a pure function: there is nothing that the host would give it.
     #[error("it imports {import:?}: a plugin must not import anything")]

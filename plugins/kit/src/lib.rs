@@ -33,8 +33,8 @@
 //! assert_eq!(Scratch::attach(asked).unwrap().access, Access::ReadOnly);
 //! ```
 //!
-//! Built for `wasm32-unknown-unknown`, the crate becomes a module from which `wasm-tools component new` makes
-//! the component that `volhook plugin install` takes. A plugin that panics traps, which volhook reports as the
+//! `volhook plugin new` makes a project with all of that, and `volhook plugin build` makes of it the component that
+//! `volhook plugin install` takes. A plugin that panics traps, which volhook reports as the
 //! plugin's fault, with the panic's message; a decision against is a [`Refusal`](driver::Refusal).
 
 mod generated;
