@@ -117,8 +117,8 @@ impl Source {
     }
 }
 
-/// All text files that git does not ignore.
-fn sources() -> Vec<Source> {
+/// All files that git does not ignore.
+fn paths() -> Vec<String> {
     let root = PathBuf::from(workspace().workspace_root);
     let listed = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
@@ -127,13 +127,18 @@ fn sources() -> Vec<Source> {
         .expect("git can be run");
     assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
     let paths = String::from_utf8(listed.stdout).expect("paths in the repository are UTF-8");
-    let sources: Vec<Source> = paths
-        .split_terminator('\0')
-        .filter_map(|path| {
-            let text = fs::read_to_string(root.join(path)).ok()?;
-            Some(Source { path: path.to_owned(), text })
-        })
-        .collect();
+    let there = |path: &&str| root.join(path).symlink_metadata().is_ok();
+    paths.split_terminator('\0').filter(there).map(str::to_owned).collect()
+}
+
+/// Those that are text.
+fn sources() -> Vec<Source> {
+    let root = PathBuf::from(workspace().workspace_root);
+    let source = |path: String| {
+        let text = fs::read_to_string(root.join(&path)).ok()?;
+        Some(Source { path, text })
+    };
+    let sources: Vec<Source> = paths().into_iter().filter_map(source).collect();
     assert!(sources.iter().any(|source| source.path == "tests/tidy.rs"), "git lists no sources");
     sources
 }
@@ -188,9 +193,9 @@ fn every_crate_takes_the_workspaces_lints_and_licence() {
 
 #[test]
 fn the_visible_top_level_is_fixed() {
-    let visible: BTreeSet<String> = sources()
+    let visible: BTreeSet<String> = paths()
         .iter()
-        .filter_map(|source| source.path.split('/').next().map(str::to_owned))
+        .filter_map(|path| path.split('/').next().map(str::to_owned))
         .filter(|name| !name.starts_with('.'))
         .collect();
     let fixed: BTreeSet<String> = TOP_LEVEL.map(str::to_owned).into();
@@ -204,6 +209,17 @@ fn the_visible_top_level_is_fixed() {
             }
         }),
     );
+}
+
+/// What was built for a released version of the interface is the one kind of binary that nobody can build again.
+#[test]
+fn nothing_built_is_kept_but_plugins_of_released_versions() {
+    let texts: BTreeSet<String> = sources().into_iter().map(|source| source.path).collect();
+    let root = PathBuf::from(workspace().workspace_root);
+    let others = paths().into_iter().filter(|path| {
+        !texts.contains(path) && root.join(path).is_file() && !path.starts_with("tests/fixtures/api/")
+    });
+    check("let a build make it:", others.map(|path| format!("{path} is no text")));
 }
 
 #[test]
