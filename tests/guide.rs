@@ -11,6 +11,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
+use volhook_harness::BundleBuilder;
 use volhook_harness::Program;
 use volhook_harness::Volhook;
 
@@ -69,7 +70,7 @@ fn blocks(guide: &str) -> Vec<Block<'_>> {
 }
 
 /// Follows the guide as somebody who writes `language`.
-fn follow(language: &str) -> Result<()> {
+fn follow(language: &str) -> Result<Volhook> {
     let guide = fs::read_to_string(repository().join(GUIDE))?;
     let volhook = Volhook::new()?;
     // What a reader has: volhook in PATH, and the tools of the language.
@@ -133,6 +134,22 @@ fn follow(language: &str) -> Result<()> {
         }
     }
     assert!(run > 10, "only {run} blocks were run");
+    Ok(volhook)
+}
+
+/// Follows the guide, and lets the driver that came of it decide about a container with several new volumes.
+fn works_in(language: &str) -> Result<()> {
+    let volhook = follow(language)?;
+    let mut bundle = BundleBuilder::new();
+    for name in ["a", "b", "c"] {
+        let claim = format!(
+            "source={name},target=/{name},volume-driver=team-quota,volume-label=team=web,volume-opt=size=16M"
+        );
+        bundle = bundle.annotation(&format!("dev.volhook.mount.{name}"), &claim);
+    }
+    let bundle = bundle.build()?;
+    let plan = volhook.command(&["plan", "--json"]).arg(bundle.path()).run()?.json();
+    assert_eq!(plan["create"].as_array().map(Vec::len), Some(3), "{plan}");
     Ok(())
 }
 
@@ -145,22 +162,22 @@ fn target_folder() -> PathBuf {
 
 #[test]
 fn the_guide_works_in_rust() -> Result<()> {
-    follow("rust")
+    works_in("rust")
 }
 
 #[test]
 fn the_guide_works_in_c() -> Result<()> {
-    follow("c")
+    works_in("c")
 }
 
 #[test]
 fn the_guide_works_in_js() -> Result<()> {
-    follow("js")
+    works_in("js")
 }
 
 #[test]
 fn the_guide_works_in_python() -> Result<()> {
-    follow("python")
+    works_in("python")
 }
 
 #[test]

@@ -137,8 +137,11 @@ pub struct Limits {
     /// Units of computation. A decision takes a few thousand in Rust and C and a few hundred thousand in JavaScript. One in
     /// Python takes twelve million: each byte of initial data costs one, and its interpreter has eleven million of them.
     pub fuel: u64,
-    /// Milliseconds of processor time for all calls of one plugin in one process. Built-in plugins are not watched.
+    /// Milliseconds of processor time of one call. Built-in plugins are not watched.
     pub time: u64,
+    /// Milliseconds of processor time for all calls of one plugin in one process, such as one start: a driver is asked for
+    /// each volume of a container.
+    pub total_time: u64,
     /// Bytes of memory, as a number or with a unit (`64M`).
     #[serde(deserialize_with = "size")]
     pub memory: u64,
@@ -149,7 +152,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { fuel: 30_000_000, time: 50, memory: 64 << 20, answer: 1 << 20 }
+        Self { fuel: 30_000_000, time: 50, total_time: 500, memory: 64 << 20, answer: 1 << 20 }
     }
 }
 

@@ -100,8 +100,20 @@ pub enum Fault {
     },
     /// It took more time than a decision may take.
     Deadline {
+        /// Processor time that a call may take.
+        limit: Duration,
+    },
+    /// It took more time than all decisions of one process together may take.
+    TotalTime {
         /// Processor time that all its calls in one process may take.
         limit: Duration,
+    },
+    /// The host was too busy: the call had too little of the processor to be done.
+    Starved {
+        /// How long it was waited for.
+        waited: Duration,
+        /// Processor time that it had.
+        used: Duration,
     },
     /// It wanted more memory than a plugin may have.
     Memory {
@@ -134,6 +146,14 @@ impl fmt::Display for Fault {
             Self::Fuel { limit } => write!(f, "it used up {limit} units of fuel (limits.fuel)"),
             Self::Deadline { limit } => {
                 write!(f, "it used up {} ms of processor time (limits.time)", limit.as_millis())
+            }
+            Self::TotalTime { limit } => {
+                let limit = limit.as_millis();
+                write!(f, "its calls together used up {limit} ms of processor time (limits.total_time)")
+            }
+            Self::Starved { waited, used } => {
+                let (waited, used) = (waited.as_secs(), used.as_millis());
+                write!(f, "the host is too busy: it had {used} ms of processor time in {waited} s")
             }
             Self::Memory { wanted, limit } => {
                 write!(f, "it wanted {wanted} bytes of memory and may have {limit} (limits.memory)")

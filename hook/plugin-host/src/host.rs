@@ -171,9 +171,9 @@ impl Host {
         plugin.ask(question)
     }
 
-    /// What the plugin of this name and kind says of itself.
-    pub(crate) fn describe(&self, name: &str, kind: PluginKind) -> Result<PluginInfo, PluginError> {
-        self.plugin(name, kind)?.describe()
+    /// What the plugin of this name and kind says of itself when it is asked now.
+    pub(crate) fn ask_description(&self, name: &str, kind: PluginKind) -> Result<PluginInfo, PluginError> {
+        self.plugin(name, kind)?.ask_description()
     }
 
     /// What the plugin `name` in `folder`, which is not the one that is used, says of itself.
@@ -183,9 +183,9 @@ impl Host {
         name: &str,
         kind: PluginKind,
     ) -> Result<PluginInfo, PluginError> {
-        let (component, digest) = self.load_installed(name, kind, folder)?;
-        let identity = Identity::new(Some(name), &digest, false, &self.rules.limits);
-        self.ready(kind, &component, identity)?.describe()
+        let (component, manifest) = self.load_installed(name, kind, folder)?;
+        let identity = Identity::new(Some(name), &manifest.digest, false, &self.rules.limits);
+        self.ready(kind, &component, identity, None)?.ask_description()
     }
 
     fn plugin(&self, name: &str, kind: PluginKind) -> Result<Rc<Loaded>, PluginError> {
@@ -193,37 +193,41 @@ impl Host {
         if let Some(loaded) = self.loaded.borrow().get(&key) {
             return Ok(Rc::clone(loaded));
         }
-        let (component, digest, built_in) = match builtin::find(name) {
+        let limits = &self.rules.limits;
+        let loaded = match builtin::find(name) {
             Some(plugin) if plugin.kind() == kind => {
                 let component = load::built_in(self.engine()?, plugin);
-                (component.map_err(|error| load_error(name, &error))?, plugin.digest().to_owned(), true)
+                let component = component.map_err(|error| load_error(name, &error))?;
+                self.ready(kind, &component, Identity::new(Some(name), plugin.digest(), true, limits), None)?
             }
             Some(_) => return Err(self.unknown(name, kind)),
             None => match installed::open(&self.installed, name)? {
                 Some(folder) => {
-                    let (component, digest) = self.load_installed(name, kind, &folder)?;
-                    (component, digest, false)
+                    let (component, manifest) = self.load_installed(name, kind, &folder)?;
+                    let identity = Identity::new(Some(name), &manifest.digest, false, limits);
+                    self.ready(kind, &component, identity, manifest.info)?
                 }
                 None => return Err(self.unknown(name, kind)),
             },
         };
-        let identity = Identity::new(Some(name), &digest, built_in, &self.rules.limits);
-        let loaded = Rc::new(self.ready(kind, &component, identity)?);
+        let loaded = Rc::new(loaded);
         self.loaded.borrow_mut().insert(key, Rc::clone(&loaded));
         Ok(loaded)
     }
 
-    /// A loaded component, ready to be asked.
+    /// A loaded component, ready to be asked. `info` is what it says of itself, where that is known.
     fn ready(
         &self,
         kind: PluginKind,
         component: &Component,
         identity: Identity,
+        info: Option<PluginInfo>,
     ) -> Result<Loaded, PluginError> {
         let engine = self.engine()?;
         let api = Linker::new(engine).instantiate_pre(component).and_then(|pre| api::Plugin::new(kind, pre));
         let api = api.map_err(|error| load_error(called(&identity), &error))?;
-        Ok(Loaded { identity, engine: engine.clone(), api, rules: Rc::clone(&self.rules) })
+        let info = info.map_or_else(OnceCell::new, OnceCell::from);
+        Ok(Loaded { identity, engine: engine.clone(), api, rules: Rc::clone(&self.rules), info })
     }
 
     fn installed(&self) -> Result<Vec<Result<PluginEntry, PluginError>>, PluginError> {
@@ -248,14 +252,14 @@ impl Host {
         name: &str,
         kind: PluginKind,
         folder: &installed::Folder,
-    ) -> Result<(Component, String), PluginError> {
+    ) -> Result<(Component, Manifest), PluginError> {
         let manifest = folder.manifest()?;
         if manifest.kind != kind {
             return Err(self.unknown(name, kind));
         }
         let code = folder.code(&manifest, builtin::PROFILE_ID)?;
         let component = load::installed(self.engine()?, &code).map_err(|error| load_error(name, &error))?;
-        Ok((component, manifest.digest))
+        Ok((component, manifest))
     }
 
     fn unknown(&self, name: &str, kind: PluginKind) -> PluginError {
@@ -325,6 +329,8 @@ pub struct Asked {
     pub answer: Answer,
     /// What it used.
     pub consumed: Consumed,
+    /// Processor time that it took.
+    pub processor: Duration,
     /// Time on the wall, from before the instance is made until its answer is read.
     pub time: Duration,
 }
@@ -335,22 +341,25 @@ struct Loaded {
     engine: Engine,
     api: api::Plugin,
     rules: Rc<Rules>,
+    /// What it says of itself: always the same, so it is asked once.
+    info: OnceCell<PluginInfo>,
 }
 
 impl Loaded {
     /// Asks an instance of its own.
     fn ask(&self, question: &Question) -> Result<Asked, PluginError> {
         let begin = Instant::now();
-        let (answer, consumed) = sandbox::call(&self.engine, &self.identity, &self.rules.limits, |store| {
-            self.api.ask(store, question)
-        })?;
+        let sandbox::Called { answer, consumed, processor } =
+            sandbox::call(&self.engine, &self.identity, &self.rules.limits, |store| {
+                self.api.ask(store, question)
+            })?;
         let time = begin.elapsed();
         let checked = answer
             .flatten()
             .and_then(|answer| answer::check(answer, question, self.identity.name.as_deref()));
         self.tell(question, &checked, consumed);
         match checked {
-            Ok(answer) => Ok(Asked { answer, consumed, time }),
+            Ok(answer) => Ok(Asked { answer, consumed, processor, time }),
             Err(fault) => Err(PluginError::Fault {
                 plugin: called(&self.identity).to_owned(),
                 call: question.call(),
@@ -385,6 +394,14 @@ impl Loaded {
     }
 
     fn describe(&self) -> Result<PluginInfo, PluginError> {
+        if let Some(info) = self.info.get() {
+            return Ok(info.clone());
+        }
+        let info = self.ask_description()?;
+        Ok(self.info.get_or_init(|| info).clone())
+    }
+
+    fn ask_description(&self) -> Result<PluginInfo, PluginError> {
         match self.ask(&Question::Describe)?.answer {
             Answer::Info(info) => Ok(info),
             _ => Err(self.confused()),
@@ -504,6 +521,7 @@ pub(crate) fn describe_candidate(
     let host = Host::new(installed.to_owned(), limits.clone(), None);
     let found = installed::open_as(installed, folder, installed::CANDIDATE)?;
     let Some(found) = found else { return Err(host.unknown(folder, kind)) };
-    let (component, digest) = host.load_installed(installed::CANDIDATE, kind, &found)?;
-    host.ready(kind, &component, Identity::new(None, &digest, false, limits))?.describe()
+    let (component, manifest) = host.load_installed(installed::CANDIDATE, kind, &found)?;
+    let identity = Identity::new(None, &manifest.digest, false, limits);
+    host.ready(kind, &component, identity, None)?.ask_description()
 }

@@ -92,7 +92,7 @@ pub fn install(
     if builtin::find(&info.name).is_some() {
         return Err(InstallError::BuiltInName { name: info.name });
     }
-    let manifest = staging.named(info.name)?;
+    let manifest = staging.described(info)?;
     let kept = store::replace(&lock, staging.path(), &manifest.name);
     kept.map_err(writing(&installed.join(&manifest.name)))?;
     Ok(manifest.into())
@@ -156,6 +156,7 @@ impl Staging {
             size: component.len() as u64,
             code_digest: installed::digest(code),
             profile: builtin::PROFILE_ID.to_owned(),
+            info: None,
         };
         write_manifest(folder.path(), &manifest)?;
         Ok(Self { folder, installed: installed.to_owned(), manifest })
@@ -172,9 +173,10 @@ impl Staging {
             .map_err(InstallError::Try)
     }
 
-    /// Gives it its name.
-    pub(crate) fn named(&self, name: String) -> Result<Manifest, InstallError> {
-        let manifest = Manifest { name, ..self.manifest.clone() };
+    /// Gives it the name that it has given itself, and keeps what it says of itself.
+    pub(crate) fn described(&self, info: PluginInfo) -> Result<Manifest, InstallError> {
+        let name = info.name.clone();
+        let manifest = Manifest { name, info: installed::kept(info), ..self.manifest.clone() };
         write_manifest(self.path(), &manifest)?;
         Ok(manifest)
     }

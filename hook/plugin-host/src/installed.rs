@@ -18,6 +18,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
+use volhook_core::decision::PluginInfo;
 use volhook_core::decision::PluginKind;
 use volhook_core::names::VolumeName;
 
@@ -34,6 +35,8 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) const MAX_CODE: u64 = 64 << 20;
 /// Bytes of a manifest that are read.
 const MAX_MANIFEST: u64 = 64 << 10;
+/// Bytes of a description that is kept in the manifest; a longer one is asked for when it is needed.
+const MAX_KEPT_INFO: usize = 32 << 10;
 
 /// What `plugin.json` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,16 @@ pub(crate) struct Manifest {
     pub(crate) code_digest: String,
     /// The engine and settings that `plugin.cwasm` was compiled for.
     pub(crate) profile: String,
+    /// What the plugin says of itself, so that a start need not ask. Missing where it was installed by a volhook that did
+    /// not keep it, and where it is long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) info: Option<PluginInfo>,
+}
+
+/// `info`, unless it is too long for a manifest.
+pub(crate) fn kept(info: PluginInfo) -> Option<PluginInfo> {
+    let length = serde_json::to_vec_pretty(&info).map_or(usize::MAX, |text| text.len());
+    (length <= MAX_KEPT_INFO).then_some(info)
 }
 
 /// Machine code that passed all checks; only [`Folder::code`] makes one.

@@ -87,7 +87,11 @@ pub fn verify(installed: &Path, name: &str, limits: &Limits) -> Result<Inspected
     let code = folder.code(&manifest, builtin::PROFILE_ID)?;
     let code_size = code.file().metadata().map_or(0, |metadata| metadata.len());
     let host = host::Host::new(installed.to_owned(), limits.clone(), None);
-    let info = host.describe(name, manifest.kind)?;
+    let info = host.ask_description(name, manifest.kind)?;
+    if manifest.info.as_ref().is_some_and(|kept| *kept != info) {
+        let reason = "it describes itself otherwise than when it was installed".to_owned();
+        return Err(PluginError::Damaged { plugin: name.to_owned(), reason }.into());
+    }
     let previous = match installed::open_as(installed, &store::previous(name), name)? {
         Some(folder) => Some(folder.manifest()?.digest),
         None => None,
@@ -156,8 +160,8 @@ pub fn refresh(
             install::examine(&component)?;
             let code = install::compiled(&component, &compile)?;
             let staging = Staging::new(installed, &component, &code, manifest.kind)?;
-            staging.describe(limits)?;
-            staging.named(name.to_owned())?;
+            let info = PluginInfo { name: name.to_owned(), ..staging.describe(limits)? };
+            staging.described(info)?;
             store::renew(&lock, staging.path(), &place).map_err(install::writing(installed))
         };
         renew().map_err(|source| LifecycleError::Renew { name: name.to_owned(), source })?;

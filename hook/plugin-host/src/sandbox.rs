@@ -19,8 +19,9 @@ use wasmtime::Store;
 use wasmtime::Trap;
 use wasmtime::WasmCoreDump;
 
-/// Time on the wall after which a call is ended even if it never had the processor.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time on the wall after which a call is ended that the host has given too little processor time to be done, so that
+/// its caller can still say so.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Elements in all tables together.
 const TABLE_ELEMENTS: usize = 100_000;
 /// Core instances, memories and tables, each; a component made from Python has forty.
@@ -103,25 +104,33 @@ pub(crate) struct Identity {
     pub(crate) digest: String,
     /// Part of the binary: trusted to end, so that its calls need no thread that watches the time.
     pub(crate) built_in: bool,
-    /// What is left of the processor time for all its calls together. Fuel alone does not bound time: some instructions
-    /// cost thousands of times what they are charged for. Not the time on the wall, because a busy host would then
-    /// refuse containers for what is no fault of the plugin's.
+    /// What is left of the processor time for all its calls together.
     left: Cell<Duration>,
 }
 
 impl Identity {
     pub(crate) fn new(name: Option<&str>, digest: &str, built_in: bool, limits: &Limits) -> Self {
-        let left = Cell::new(Duration::from_millis(limits.time));
+        let left = Cell::new(Duration::from_millis(limits.total_time));
         Self { name: name.map(str::to_owned), digest: digest.to_owned(), built_in, left }
     }
 
     /// Gives it all of its processor time again.
     pub(crate) fn forget_time(&self, limits: &Limits) {
-        self.left.set(Duration::from_millis(limits.time));
+        self.left.set(Duration::from_millis(limits.total_time));
     }
 }
 
-/// Instantiates and calls a plugin by `run`, in a fresh store; says what it used as well.
+/// What became of a call.
+pub(crate) struct Called<T> {
+    /// The answer, or what the plugin did instead.
+    pub(crate) answer: Result<T, Fault>,
+    /// What it used that is the same whenever the same is asked.
+    pub(crate) consumed: Consumed,
+    /// Processor time.
+    pub(crate) processor: Duration,
+}
+
+/// Instantiates and calls a plugin by `run`, in a fresh store.
 ///
 /// # Errors
 /// [`PluginError::Engine`] when the call could not be made at all.
@@ -130,7 +139,7 @@ pub(crate) fn call<T>(
     plugin: &Identity,
     limits: &Limits,
     run: impl FnOnce(&mut Store<Used>) -> wasmtime::Result<T>,
-) -> Result<(Result<T, Fault>, Consumed), PluginError> {
+) -> Result<Called<T>, PluginError> {
     let broken = |error: wasmtime::Error| PluginError::Engine { reason: error.root_cause().to_string() };
     let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
     let used = Used { most_memory: bytes(limits.memory), ..Used::default() };
@@ -139,38 +148,75 @@ pub(crate) fn call<T>(
     store.set_fuel(limits.fuel).map_err(broken)?;
     store.set_hostcall_fuel(bytes(limits.answer));
     store.set_epoch_deadline(1);
-    let answer = if plugin.built_in {
-        run(&mut store)
+    let since = processor_time();
+    let (answer, end) = if plugin.built_in {
+        (run(&mut store), None)
     } else {
-        within_budget(engine, &plugin.left, || run(&mut store))?
+        let budget = Budget::new(plugin.left.get(), limits);
+        if budget.time.is_zero() {
+            let consumed = Consumed { fuel: 0, memory: 0 };
+            return Ok(Called { answer: Err(budget.fault), consumed, processor: Duration::ZERO });
+        }
+        within(engine, &budget, since, || run(&mut store))?
     };
+    let processor = processor_time().saturating_sub(since);
+    plugin.left.set(plugin.left.get().saturating_sub(processor));
     let fuel = limits.fuel.saturating_sub(store.get_fuel().map_err(broken)?);
     let consumed = Consumed { fuel, memory: store.data().memory as u64 };
-    Ok((answer.map_err(|error| fault(&error, &mut store, limits)), consumed))
+    let answer = answer.map_err(|error| fault(&error, &mut store, limits, end));
+    Ok(Called { answer, consumed, processor })
 }
 
-/// Runs `run`, ending the current epoch of `engine` when more processor time than `left` is used, and takes what was
-/// used off it. The thread that watches is gone when this returns: a hook enters namespaces, which a process of
-/// several threads cannot.
-fn within_budget<T>(
+/// The processor time that a call may take. Fuel alone does not bound time: some instructions cost thousands of times what
+/// they are charged for. Not the time on the wall, because a busy host would then refuse containers for what is no
+/// fault of the plugin's.
+struct Budget {
+    time: Duration,
+    /// What it means to use it up.
+    fault: Fault,
+}
+
+impl Budget {
+    /// That of one call, or what is `left` for all calls if that is less.
+    fn new(left: Duration, limits: &Limits) -> Self {
+        let (call, total) = (Duration::from_millis(limits.time), Duration::from_millis(limits.total_time));
+        if call <= left {
+            Self { time: call, fault: Fault::Deadline { limit: call } }
+        } else {
+            Self { time: left, fault: Fault::TotalTime { limit: total } }
+        }
+    }
+}
+
+/// Runs `run`, ending the current epoch of `engine` when it uses up its budget; says why it was ended, if it was. The
+/// thread that watches is gone when this returns: a hook enters namespaces, which a process of several threads cannot.
+fn within<T>(
     engine: &Engine,
-    left: &Cell<Duration>,
+    budget: &Budget,
+    since: Duration,
     run: impl FnOnce() -> T,
-) -> Result<T, PluginError> {
-    let (budget, since, begun) = (left.get(), processor_time(), Instant::now());
-    let result = thread::scope(|scope| {
+) -> Result<(T, Option<Fault>), PluginError> {
+    let begun = Instant::now();
+    thread::scope(|scope| {
         let (done, watch) = mpsc::channel::<()>();
-        thread::Builder::new()
+        let watcher = thread::Builder::new()
             .name("deadline".to_owned())
             .spawn_scoped(scope, move || {
                 loop {
                     let used = processor_time().saturating_sub(since);
-                    if used >= budget || begun.elapsed() >= PATIENCE {
+                    let end = if used >= budget.time {
+                        Some(budget.fault.clone())
+                    } else if begun.elapsed() >= PATIENCE {
+                        Some(Fault::Starved { waited: PATIENCE, used })
+                    } else {
+                        None
+                    };
+                    if end.is_some() {
                         engine.increment_epoch();
-                        return;
+                        return end;
                     }
-                    if watch.recv_timeout(budget - used) != Err(RecvTimeoutError::Timeout) {
-                        return;
+                    if watch.recv_timeout(budget.time - used) != Err(RecvTimeoutError::Timeout) {
+                        return None;
                     }
                 }
             })
@@ -179,10 +225,11 @@ fn within_budget<T>(
             })?;
         let result = run();
         drop(done);
-        Ok(result)
-    });
-    left.set(budget.saturating_sub(processor_time().saturating_sub(since)));
-    result
+        let end = watcher.join().map_err(|_| PluginError::Engine {
+            reason: "the thread that limits their time has panicked".to_owned(),
+        })?;
+        Ok((result, end))
+    })
 }
 
 /// Processor time of this process, which does nothing else while it asks a plugin.
@@ -192,13 +239,16 @@ fn processor_time() -> Duration {
 }
 
 /// What the engine's error means. Its full text is never used: it may hold whatever the plugin put there.
-fn fault(error: &wasmtime::Error, store: &mut Store<Used>, limits: &Limits) -> Fault {
+fn fault(error: &wasmtime::Error, store: &mut Store<Used>, limits: &Limits, end: Option<Fault>) -> Fault {
     if let Some(fault) = store.data_mut().exceeded.take() {
         return fault;
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => return Fault::Fuel { limit: limits.fuel },
-        Some(Trap::Interrupt) => return Fault::Deadline { limit: Duration::from_millis(limits.time) },
+        Some(Trap::Interrupt) => {
+            let call = Fault::Deadline { limit: Duration::from_millis(limits.time) };
+            return end.unwrap_or(call);
+        }
         Some(trap) => {
             if let Some(message) = panic_message(error, store) {
                 return Fault::Panic(message);

@@ -42,7 +42,7 @@ impl Trial {
         let code = folder.path().join(&entry.name).join(installed::CODE);
         let code_size = std::fs::metadata(&code).map_err(install::writing(&code))?.len();
         let host = Host::new(folder.path().to_owned(), limits.clone(), None);
-        let info = host.describe(&entry.name, entry.kind).map_err(InstallError::Try)?;
+        let info = host.ask_description(&entry.name, entry.kind).map_err(InstallError::Try)?;
         Ok(Self { host, entry, info, code_size, folder })
     }
 
