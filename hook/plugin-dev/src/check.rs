@@ -13,6 +13,7 @@ use anstyle::Style;
 use serde_json::Value;
 use serde_json::json;
 use std::path::Path;
+use std::time::Duration;
 use volhook_core::config::Limits;
 use volhook_core::decision::PluginInfo;
 use volhook_core::question::Consumed;
@@ -27,6 +28,10 @@ const COLD: usize = 100;
 const ROUNDS: usize = 5;
 /// The share of a limit, in per cent, above which a plugin may soon be over it.
 const HIGH_SHARE: u64 = 50;
+/// The share of `limits.time`, in per cent, above which a host that is slower than this one may be too slow.
+const HIGH_TIME: u32 = 50;
+/// New volumes of one container that any driver should be able to decide about.
+const ENOUGH_VOLUMES: u64 = 20;
 /// Size of machine code above which loading it is felt at every start: it is read and its digest checked.
 const LARGE_CODE: u64 = 8 << 20;
 
@@ -164,8 +169,9 @@ pub fn check(
     } else {
         fixtures.into_iter().map(|fixture| (fixture.name, fixture.question)).collect()
     };
-    let consumed = decisions(&mut checked, &trial, &questions, made_up)?;
+    let (consumed, times) = decisions(&mut checked, &trial, &questions, made_up)?;
     shares(&mut checked, &consumed, limits);
+    time(&mut checked, times, limits);
     start(&mut checked, &trial, &questions, cold)?;
     Ok(checked)
 }
@@ -255,13 +261,15 @@ fn decisions(
     trial: &Trial,
     questions: &[(String, Question)],
     made_up: bool,
-) -> Result<Vec<Consumed>, Error> {
+) -> Result<(Vec<Consumed>, Vec<Duration>), Error> {
+    let mut times = Vec::new();
     let mut first: Vec<Option<(Outcome, Option<Consumed>)>> = questions.iter().map(|_| None).collect();
     let mut changing = Vec::new();
     for round in 0..ROUNDS {
         for index in order(questions.len(), round) {
             let (name, question) = &questions[index];
             let (outcome, asked) = subject::ask(trial, question)?;
+            times.extend(asked.as_ref().map(|asked| asked.processor));
             let now = (outcome, asked.map(|asked| asked.consumed));
             match &first[index] {
                 None => first[index] = Some(now),
@@ -298,7 +306,7 @@ fn decisions(
         let mend = "answer from the question alone: no counters, no order of hash maps";
         checked.fail("determinism", format!("not always the same: {}", changing.join(", ")), mend);
     }
-    Ok(first.into_iter().flatten().filter_map(|(_, consumed)| consumed).collect())
+    Ok((first.into_iter().flatten().filter_map(|(_, consumed)| consumed).collect(), times))
 }
 
 /// An order of `0..count` that is another in each round, and the same whenever it is run.
@@ -344,6 +352,41 @@ fn shares(checked: &mut Checked, consumed: &[Consumed], limits: &Limits) {
                 "a larger question will be over it: compute less, or tell operators to raise {setting}"
             ));
         }
+    }
+}
+
+/// What a decision takes of a processor, and how many volumes a container may have that it decides about.
+fn time(checked: &mut Checked, times: Vec<Duration>, limits: &Limits) {
+    let Some(sorted) = Sorted::new(times) else { return };
+    let (median, most) = (sorted.median(), sorted.most());
+    let call = Duration::from_millis(limits.time);
+    // A driver is asked twice for a new volume.
+    let volumes = measure::micros(Duration::from_millis(limits.total_time))
+        .checked_div(2 * measure::micros(median))
+        .unwrap_or(u64::MAX);
+    let enough =
+        if volumes >= ENOUGH_VOLUMES { format!("{ENOUGH_VOLUMES} and more") } else { volumes.to_string() };
+    let said = format!(
+        "{} / {} (median, most) of the {} ms of limits.time; {enough} new volumes in one start",
+        measure::shown(median),
+        measure::shown(most),
+        limits.time
+    );
+    let high = median.saturating_mul(100) > call.saturating_mul(HIGH_TIME);
+    let level = if high || volumes < ENOUGH_VOLUMES { Level::Warn } else { Level::Ok };
+    let figures = json!({
+        "median": measure::micros(median),
+        "most": measure::micros(most),
+        "limit": measure::micros(call),
+        "volumes": volumes,
+    });
+    let line = checked.add(level, "time", said, figures);
+    if level == Level::Warn {
+        line.mend = Some(
+            "a slower host refuses its containers: compute less, or tell operators to raise limits.time and \
+             limits.total_time"
+                .to_owned(),
+        );
     }
 }
 
