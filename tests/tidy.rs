@@ -4,6 +4,7 @@ use cargo_metadata::DependencyKind;
 use cargo_metadata::Metadata;
 use cargo_metadata::MetadataCommand;
 use cargo_metadata::Package;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
@@ -14,7 +15,8 @@ use std::process::Command;
 type ImportRule = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// The import table of `hook/docs/architecture.md`.
-const IMPORTS: [ImportRule; 20] = [
+const IMPORTS: [ImportRule; 22] = [
+    ("hook/api", &[], &[]),
     ("hook/core", &[], &[]),
     ("hook/journal", &["volhook-core"], &[]),
     // Its tests compare what a plugin decides in the sandbox with what the same code decides outside.
@@ -35,15 +37,21 @@ const IMPORTS: [ImportRule; 20] = [
     ("hook/plugin-dev", &["volhook-core", "volhook-plugin-host"], &[]),
     ("hook/mounts", &["volhook-core"], &[]),
     ("hook/volumes", &["volhook-core", "volhook-mounts"], &[]),
+    (
+        "hook/leases",
+        &["volhook-api", "volhook-core", "volhook-journal", "volhook-mounts", "volhook-volumes"],
+        &[],
+    ),
     ("hook/harness", &["volhook-core"], &[]),
     (
         "hook/cli",
         &[
+            "volhook-api",
             "volhook-core",
             "volhook-journal",
+            "volhook-leases",
             "volhook-plugin-dev",
             "volhook-plugin-host",
-            "volhook-plugin-dev",
             "volhook-mounts",
             "volhook-volumes",
             "volhook-harness",
@@ -63,6 +71,12 @@ const IMPORTS: [ImportRule; 20] = [
     ("plugins/team-quota", &["volhook-plugin"], &[]),
     ("tests", &[], &["volhook-core", "volhook-harness"]),
 ];
+
+/// Crates behind every face.
+const FACELESS: [&str; 2] = ["hook/api", "hook/leases"];
+
+/// Crates in whose files there are no circles of imports.
+const WITHOUT_CIRCLES: [&str; 2] = ["hook/api", "hook/leases"];
 
 /// What a reader sees first, fixed: everything else is a folder deeper or a dotfile.
 const TOP_LEVEL: [&str; 9] = [
@@ -173,6 +187,86 @@ fn crates_import_what_the_table_allows() {
          crate gets a line in IMPORTS and in the architecture's table:",
         problems,
     );
+}
+
+/// What a face has and nobody behind it: a person, an environment, an end of the process.
+#[test]
+fn only_faces_talk_and_look_around() {
+    let mut problems = Vec::new();
+    for package in &workspace().packages {
+        let folder = folder(&workspace(), package);
+        if !FACELESS.contains(&folder.as_str()) {
+            continue;
+        }
+        let is_face = |name: &&str| ["clap", "indicatif", "anstream", "signal-hook"].contains(name);
+        let dependencies = package.dependencies.iter().map(|dependency| dependency.name.as_str());
+        problems.extend(dependencies.filter(is_face).map(|name| format!("{folder} imports {name}")));
+    }
+    let words = [
+        "println!",
+        "eprint",
+        "print!(",
+        "std::env",
+        "ExitCode",
+        "current_exe",
+        "stdin()",
+        "stdout()",
+        "stderr()",
+    ];
+    let faceless = sources().into_iter().filter(|source| {
+        let in_crate = |folder: &&str| source.path.starts_with(&format!("{folder}/src/"));
+        source.is_rust() && FACELESS.iter().any(|folder| in_crate(&folder))
+    });
+    problems.extend(faceless.flat_map(|source| source.find(&words)));
+    check("return it, tell the watcher of the work, or pass the value in from a face:", problems);
+}
+
+/// A hook that starts in two milliseconds serves nobody and waits for nobody.
+#[test]
+fn the_hook_has_no_server_in_it() {
+    let tree = Command::new("cargo")
+        .args(["tree", "--package", "volhook", "--edges", "normal", "--prefix", "none", "--offline"])
+        .current_dir(workspace().workspace_root)
+        .output()
+        .expect("cargo can be run");
+    assert!(tree.status.success(), "cargo tree: {}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8_lossy(&tree.stdout);
+    assert!(tree.contains("serde_json"), "cargo tree lists nothing:\n{tree}");
+    let servers = ["tokio", "async-std", "smol", "hyper", "tonic", "axum"];
+    let named = |line: &&str| line.split(' ').next().is_some_and(|name| servers.contains(&name));
+    check("leave it to a program of its own:", tree.lines().filter(named).map(str::to_owned));
+}
+
+/// Files that import each other cannot be understood one after the other.
+#[test]
+fn files_import_each_other_in_no_circle() {
+    let sources = sources();
+    let mut problems = Vec::new();
+    for folder in WITHOUT_CIRCLES {
+        let prefix = format!("{folder}/src/");
+        let mut imports: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for source in sources.iter().filter(|source| source.is_rust()) {
+            let file = source.path.strip_prefix(&prefix).and_then(|file| file.strip_suffix(".rs"));
+            let Some(file) = file.filter(|file| !file.ends_with("tests")) else { continue };
+            let module = file.split('/').next().unwrap_or_default();
+            let code = source.text.split("#[cfg(test)]").next().unwrap_or_default();
+            let used = code.lines().filter_map(|line| line.trim().strip_prefix("use crate::"));
+            let used = used.filter_map(|rest| rest.split([':', ';']).next()).filter(|used| *used != module);
+            imports.entry(module).or_default().extend(used);
+        }
+        assert!(!imports.is_empty(), "there are no files in {prefix}");
+        // Whoever imports nothing that is left is in no circle.
+        while let Some(free) = imports
+            .iter()
+            .find(|(_, used)| used.iter().all(|used| !imports.contains_key(used)))
+            .map(|(module, _)| *module)
+        {
+            imports.remove(free);
+        }
+        problems
+            .extend(imports.into_iter().map(|(module, used)| format!("{prefix}{module} imports {used:?}")));
+    }
+    check("move what both need into a file of its own:", problems);
 }
 
 #[test]

@@ -649,7 +649,7 @@ fn misused(error: &clap::Error) -> ExitCode {
 
 fn report(failure: &Failure, verbose: bool) -> ExitCode {
     complain(failure, verbose);
-    failure.kind.exit_code()
+    ExitCode::from(failure.kind.exit_code())
 }
 
 /// The paths for a call whose command line is the real runtime's.

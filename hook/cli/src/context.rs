@@ -3,7 +3,7 @@
 
 use crate::decisions::Decisions;
 use crate::error::Failure;
-use crate::repair;
+use crate::output::Stderr;
 use jiff::Timestamp;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -16,15 +16,17 @@ use volhook_core::claims;
 use volhook_core::claims::Wishes;
 use volhook_core::config::Config;
 use volhook_core::config::PolicyRule;
+use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::VolumeRecord;
 use volhook_journal::Interest;
-use volhook_journal::Journal;
-use volhook_journal::JournalError;
 use volhook_journal::Locked;
 use volhook_journal::Removed;
 use volhook_journal::Retention;
-use volhook_mounts::process::HostIdentity;
+use volhook_leases::Ledger;
+use volhook_leases::Work;
+use volhook_leases::judge;
+use volhook_leases::judge::Over;
 use volhook_plugin_host::Host;
 use volhook_volumes::Store;
 
@@ -49,11 +51,11 @@ pub(crate) struct Paths {
 pub(crate) struct Context {
     pub(crate) paths: Paths,
     pub(crate) store: Store,
+    /// Who holds what.
+    pub(crate) ledger: Ledger,
     /// When this call gives up, before its runtime does.
     pub(crate) deadline: Instant,
     config: OnceCell<Config>,
-    host: OnceCell<HostIdentity>,
-    journal: OnceCell<Journal>,
     plugins: OnceCell<Host>,
 }
 
@@ -73,13 +75,13 @@ impl Context {
             .unwrap_or(DEFAULT_TIMEOUT_SECONDS);
         // A fifth is left for undoing what was done and for saying why.
         let deadline = Instant::now() + Duration::from_secs(seconds) * 4 / 5;
+        let ledger = Ledger::at(&paths.root, &paths.run_dir);
         Self {
-            store: Store::new(&paths.root),
+            store: ledger.store().clone(),
+            ledger,
             paths,
             deadline,
             config: OnceCell::new(),
-            host: OnceCell::new(),
-            journal: OnceCell::new(),
             plugins: OnceCell::new(),
         }
     }
@@ -120,48 +122,41 @@ impl Context {
         }
     }
 
-    pub(crate) fn host(&self) -> Result<&HostIdentity, Failure> {
-        get_or_try_init(&self.host, || {
-            HostIdentity::read()
-                .map_err(|error| Failure::context("cannot tell which host and boot this is", error))
-        })
+    /// What this process does, as one piece of work.
+    pub(crate) fn work(&self) -> Work<'_> {
+        Work { until: self.deadline, watcher: &Stderr }
     }
 
     /// Whether a mount's source is a volume's: so far is a spec believed that says what volhook added to it.
     pub(crate) fn is_volume_source(&self, source: &str) -> bool {
         Path::new(source).starts_with(self.paths.root.join("volumes"))
     }
-
-    pub(crate) fn journal(&self) -> Result<&Journal, Failure> {
-        let boot_id = &self.host()?.boot_id;
-        get_or_try_init(&self.journal, || {
-            let folder = self.paths.root.join("journal");
-            Journal::open(&folder, boot_id).map_err(|error| {
-                Failure::context(format!("cannot open the journal in {}", folder.display()), error)
-            })
-        })
-    }
 }
 
 impl Context {
-    /// The journal under its lock. A damaged journal is rebuilt on the way: no person is needed for that.
+    /// The journal under its lock.
     pub(crate) fn lock(&self, deadline: Instant) -> Result<Locked<'_>, Failure> {
-        self.mended(|journal| journal.lock(deadline))
+        Ok(self.ledger.lock(&Work { until: deadline, ..self.work() })?)
     }
 
     /// The grants that `interest` covers.
     pub(crate) fn grants_about(&self, interest: &Interest<'_>) -> Result<LeaseTable, Failure> {
-        self.mended(|journal| journal.read_about(interest))
+        Ok(self.ledger.about(interest, &self.work())?)
     }
 
     /// All grants.
     pub(crate) fn grants(&self) -> Result<LeaseTable, Failure> {
-        self.mended(Journal::read)
+        Ok(self.ledger.all(&self.work())?)
+    }
+
+    /// The dead among `grants`; and whether some are dying.
+    pub(crate) fn dead<'a>(&self, grants: impl Iterator<Item = &'a Grant>) -> (Vec<Over>, bool) {
+        judge::dead(&self.ledger, grants, &self.work())
     }
 
     /// Records what outlives a boot.
     pub(crate) fn append_volumes(&self, records: &[VolumeRecord]) -> Result<(), Failure> {
-        self.mended(|journal| journal.lock(self.deadline)?.append_volumes(Timestamp::now(), records))
+        Ok(self.ledger.append_volumes(records, &self.work())?)
     }
 
     /// For work that a person has asked for and waits for.
@@ -174,19 +169,7 @@ impl Context {
         let history = &self.config()?.history;
         let age = Duration::from_secs(u64::from(history.days) * 24 * 60 * 60);
         let retention = Retention { age, bytes: history.size };
-        self.journal()?.retain(self.deadline, Timestamp::now(), &retention).map_err(Failure::new)
-    }
-
-    fn mended<'a, T>(&'a self, ask: impl Fn(&'a Journal) -> Result<T, JournalError>) -> Result<T, Failure> {
-        let journal = self.journal()?;
-        match ask(journal) {
-            Err(error @ JournalError::Damaged { .. }) => {
-                eprintln!("volhook: {}", Failure::new(error).cause_line());
-                repair::rebuild(self)?;
-                ask(journal).map_err(Failure::new)
-            }
-            other => other.map_err(Failure::new),
-        }
+        self.ledger.journal()?.retain(self.deadline, Timestamp::now(), &retention).map_err(Failure::new)
     }
 }
 

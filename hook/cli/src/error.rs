@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
-use std::process::ExitCode;
+use volhook_api::Kind;
 use volhook_core::claims::Claim;
 use volhook_core::claims::ClaimError;
 use volhook_core::names::NameError;
@@ -11,33 +11,6 @@ use volhook_core::names::VolumeId;
 use volhook_core::plan::PlanError;
 use volhook_mounts::OLDEST_KERNEL;
 use volhook_mounts::SyscallError;
-
-/// What kind of failure it is, which decides the exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Failed or refused: 1.
-    Failed,
-    /// Wrong usage: 2.
-    Usage,
-    /// A volume that is not there: 3.
-    NoSuchVolume,
-    /// A bug in volhook: 70 (`EX_SOFTWARE`, sysexits.h).
-    Internal,
-    /// Stopped by this signal: 128 and its number, as shells tell it.
-    Interrupted(u8),
-}
-
-impl Kind {
-    pub(crate) fn exit_code(self) -> ExitCode {
-        ExitCode::from(match self {
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::NoSuchVolume => 3,
-            Self::Internal => 70,
-            Self::Interrupted(signal) => 128 + signal,
-        })
-    }
-}
 
 /// Why a command or hook failed.
 #[derive(Debug)]
@@ -199,6 +172,15 @@ impl From<volhook_core::check::Unsafe> for Failure {
     fn from(error: volhook_core::check::Unsafe) -> Self {
         Self::internal(error)
             .hint("this is a bug in volhook; `volhook plan` on the bundle shows the whole plan")
+    }
+}
+
+impl From<volhook_leases::Error> for Failure {
+    fn from(error: volhook_leases::Error) -> Self {
+        let (kind, hint, volume) = (error.kind(), error.hint(), error.volume().cloned());
+        let mut failure = Self { kind, volume, ..Self::new(error) };
+        failure.hints.extend(hint.map(str::to_owned));
+        failure
     }
 }
 

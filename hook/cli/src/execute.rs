@@ -2,8 +2,6 @@
 
 use crate::context::Context;
 use crate::error::Failure;
-use crate::evidence;
-use crate::evidence::Over;
 use crate::failpoint;
 use crate::fill;
 use crate::gather;
@@ -12,7 +10,6 @@ use crate::gather::Proposal;
 use crate::gather::Subject;
 use crate::grants;
 use crate::image::Image;
-use crate::record;
 use crate::storage;
 use crate::storage::Top;
 use crate::timings::Timings;
@@ -43,6 +40,9 @@ use volhook_core::plan::PlanError;
 use volhook_core::plan::PlannedMount;
 use volhook_core::volume::Volume;
 use volhook_journal::Interest;
+use volhook_leases::judge;
+use volhook_leases::judge::Over;
+use volhook_leases::patience;
 use volhook_mounts::device::mount_device;
 use volhook_mounts::inject::Injection;
 use volhook_mounts::inject::inject;
@@ -58,12 +58,6 @@ use volhook_volumes::Watch;
 
 /// How often drivers are asked again because holders changed while they were deciding.
 const ASK_AGAIN: usize = 3;
-
-/// How long to wait for the kernel to let go of a volume whose holder is dead already.
-pub(crate) const DYING_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long to wait for the journal's lock to give leases back.
-const UNDO_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Proposes, creates what is missing, and takes the leases. Afterwards the plan holds until it is released.
 /// `None` when this very process holds leases already: it was called at both live stages.
@@ -82,7 +76,7 @@ pub(crate) fn acquire(
     let making = Making { context, container: Some(&subject.container), image, watch: &watch };
     let volumes = leased_volumes(subject, claimed);
     let interest = Interest { volumes: &volumes, container: Some(&subject.container), attempts: &[] };
-    let patience = Instant::now() + DYING_PATIENCE;
+    let patience = Instant::now() + patience::DYING;
     let mut asked = 0;
     let mut earlier_answers = None;
     loop {
@@ -97,14 +91,14 @@ pub(crate) fn acquire(
             supersedes(subject, grant)
                 || grant.leases.iter().any(|l| l.sharing != Sharing::Shared && volumes.contains(&l.volume))
         });
-        let (dead, dying) = evidence::dead(context, examined.filter(|grant| !supersedes(subject, grant)));
+        let (dead, dying) = context.dead(examined.filter(|grant| !supersedes(subject, grant)));
         let superseded = table.grants().filter(|grant| supersedes(subject, grant)).map(|grant| {
             let evidence = format!("attempt {} took its place", subject.attempt);
             Over::new(grant, ReleaseReason::Superseded, evidence)
         });
         let over: Vec<Over> = dead.into_iter().chain(superseded).collect();
         timings.lap("journal");
-        let living = evidence::after(&table, over.iter().map(|over| &over.record));
+        let living = judge::after(&table, over.iter().map(|over| &over.record));
         let proposal = match gather::propose(context, subject, claimed, image, &living, timings) {
             Err(failure) if dying && is_busy(&failure) && Instant::now() < patience.min(context.deadline) => {
                 thread::sleep(Duration::from_millis(5));
@@ -271,13 +265,13 @@ fn take(
         return Ok(false);
     }
     let over: Vec<&Over> = over.iter().filter(|over| over.stands_in(&table)).collect();
-    let living = evidence::after(&table, over.iter().map(|over| &over.record));
+    let living = judge::after(&table, over.iter().map(|over| &over.record));
     if gather::holders(&living, proposal.volumes.keys()) != proposal.seen && !whatever_holders {
         return Ok(false);
     }
     refuse_conflicts(&proposal.plan, &living)?;
     // Volumes are removed under this lock.
-    if context.journal()?.volumes_mark().map_err(Failure::new)? != proposal.mark
+    if context.ledger.journal()?.volumes_mark().map_err(Failure::new)? != proposal.mark
         && !still_there(context, proposal)?
     {
         return Ok(false);
@@ -307,7 +301,7 @@ fn take(
     drop(locked);
     failpoint::reached("granted");
     for over in over {
-        record::remove(context, over.attempt())?;
+        context.ledger.attempts().remove(over.attempt())?;
     }
     timings.lap("journal");
     Ok(true)
@@ -332,24 +326,6 @@ fn refuse_conflicts(plan: &Plan, table: &LeaseTable) -> Result<(), Failure> {
     }
     volhook_core::check::check(plan, table)?;
     Ok(())
-}
-
-/// Gives the leases of an attempt back, if the grant is still what it was.
-pub(crate) fn release(
-    context: &Context,
-    grant: &Grant,
-    reason: ReleaseReason,
-    evidence: String,
-) -> Result<(), Failure> {
-    // Also when the deadline has passed: undoing is what the time after it is for.
-    let deadline = context.deadline.max(Instant::now() + UNDO_PATIENCE);
-    let mut locked = context.lock(deadline)?;
-    let over = Over::new(grant, reason, evidence);
-    let now = locked.about(&Interest { attempts: &[over.attempt()], ..Interest::default() });
-    if !over.stands_in(&now.map_err(Failure::new)?) {
-        return Ok(());
-    }
-    locked.append(Timestamp::now(), &[over.record]).map_err(Failure::new)
 }
 
 /// Brings the plan's injected mounts into the container, and says so in the journal.

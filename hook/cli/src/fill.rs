@@ -7,9 +7,6 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::failpoint;
 use crate::gather::Claimed;
-use crate::guard;
-use crate::guard::Hold;
-use crate::guard::Need;
 use crate::image::Image;
 use crate::storage;
 use crate::storage::Top;
@@ -30,6 +27,8 @@ use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedCopyUp;
 use volhook_core::plan::PlannedPart;
 use volhook_core::volume::Volume;
+use volhook_leases::Hold;
+use volhook_leases::Need;
 use volhook_volumes::Changing;
 use volhook_volumes::Copied;
 use volhook_volumes::CopyError;
@@ -190,7 +189,7 @@ fn record(
 /// else fills it is waited for.
 fn hold<'a>(context: &'a Context, need: &Need<'_>, watch: &Watch<'_>) -> Result<Option<Hold<'a>>, Failure> {
     loop {
-        match Hold::take_unless_held(context, Command::Populate, need)? {
+        match Hold::take_unless_held(&context.ledger, Command::Populate, need, &context.work())? {
             Ok(hold) => return Ok(Some(hold)),
             Err(holder) if is_filling(&holder) && Instant::now() < watch.deadline => thread::sleep(PAUSE),
             Err(_) => return Ok(None),
@@ -224,7 +223,7 @@ pub(crate) fn reset(
     members: Option<&[String]>,
     watch: &Watch<'_>,
 ) -> Result<(), Failure> {
-    let hold = Hold::take(context, Command::Reset, &[Need::alone(volume)])?;
+    let hold = Hold::take(&context.ledger, Command::Reset, &[Need::alone(volume)], &context.work())?;
     let mut changing = context.store.change("reset", volume).map_err(Failure::new)?;
     let top = Top::of(context, volume)?;
     match members {
@@ -236,7 +235,7 @@ pub(crate) fn reset(
         }
     }
     drop(top);
-    guard::await_free(context, volume);
+    volhook_leases::await_free(&context.ledger, volume);
     drop(hold);
     let names: Vec<VolumeId> = match members {
         None => vec![volume.id.clone()],

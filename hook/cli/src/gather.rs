@@ -218,7 +218,7 @@ pub(crate) fn propose(
     timings: &mut Timings,
 ) -> Result<Proposal, Failure> {
     // Before any volume is looked up.
-    let mark = context.journal()?.volumes_mark().map_err(Failure::new)?;
+    let mark = context.ledger.journal()?.volumes_mark().map_err(Failure::new)?;
     let mut volumes: BTreeMap<VolumeId, (Volume, bool)> = BTreeMap::new();
     let mut decided = Vec::new();
     for claim in &claimed.claims {

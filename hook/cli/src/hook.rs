@@ -2,15 +2,11 @@
 
 use crate::context::Context;
 use crate::error::Failure;
-use crate::evidence;
-use crate::evidence::Verdict;
 use crate::execute;
 use crate::failpoint;
 use crate::gather;
 use crate::gather::Subject;
 use crate::image::Image;
-use crate::record;
-use crate::record::Record;
 use crate::report;
 use crate::storage;
 use crate::timings::Timings;
@@ -41,6 +37,9 @@ use volhook_core::state::MAX_STATE_BYTES;
 use volhook_core::state::State;
 use volhook_core::volume::Volume;
 use volhook_journal::Interest;
+use volhook_leases::attempts::Record;
+use volhook_leases::judge;
+use volhook_leases::judge::Verdict;
 use volhook_mounts::process;
 use volhook_mounts::process::Process;
 use volhook_mounts::rootfs::Rootfs;
@@ -84,7 +83,7 @@ pub(crate) fn start(context: &Context, stage: &str, attempt: Option<&str>) -> Ex
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             report::refusal(context, container.as_ref(), &failure);
-            failure.kind.exit_code()
+            ExitCode::from(failure.kind.exit_code())
         }
     }
 }
@@ -106,7 +105,7 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
     let process = container_process(state)?;
     let root_path = bundle.join(spec.root_path()?);
     let rootfs = container_rootfs(&id, &process, &root_path)?;
-    let holder = process::holder(context.host()?, &process)
+    let holder = process::holder(context.ledger.host()?, &process)
         .map_err(|error| Failure::context("cannot identify the container's process", error))?;
     timings.lap("process");
     let subject = Subject {
@@ -129,8 +128,8 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
         return Ok(());
     };
     // Mounts come last: nothing that fails before them leaves a volume in a container without a lease.
-    let record = Record { plan: proposal.plan, holder: Some(holder), spec: spec.into_document() };
-    let mounted = record::write(context, &record).and_then(|()| {
+    let record = Record::new(proposal.plan, Some(holder), spec.into_document());
+    let mounted = context.ledger.attempts().write(&record).map_err(Failure::from).and_then(|()| {
         timings.lap("record");
         failpoint::reached("recorded");
         execute::mount(context, &record.plan, &proposal.volumes, &process, &root_path, timings)
@@ -141,10 +140,10 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
 /// The createRuntime entry that the spec stage wrote: the pending grant is tied to the container's process,
 /// and what the spec could not express is injected.
 fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings) -> Result<(), Failure> {
-    let record = record::read(context, attempt)?;
+    let record = context.ledger.attempts().read(attempt)?;
     let spec = read_spec(Path::new(state.bundle()?))?;
     let process = container_process(state)?;
-    let holder = process::holder(context.host()?, &process)
+    let holder = process::holder(context.ledger.host()?, &process)
         .map_err(|error| Failure::context("cannot identify the container's process", error))?;
     timings.lap("process");
     let interest = Interest { attempts: &[attempt], ..Interest::default() };
@@ -177,8 +176,8 @@ fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings)
     failpoint::reached("bound");
     let root_path = Path::new(state.bundle()?).join(spec.root_path()?);
     let result = seen_in_container(context, &spec, record.plan, &process, &root_path).and_then(|plan| {
-        let record = Record { plan, holder: Some(holder), spec: record.spec };
-        record::write(context, &record)?;
+        let record = Record::new(plan, Some(holder), record.spec);
+        context.ledger.attempts().write(&record)?;
         let volumes = find_volumes(context, &record)?;
         execute::mount(context, &record.plan, &volumes, &process, &root_path, timings)
     });
@@ -234,9 +233,12 @@ pub(crate) fn undone(context: &Context, attempt: &str, failure: Failure) -> Fail
     let interest = Interest { attempts: &[attempt], ..Interest::default() };
     let released = context.grants_about(&interest).and_then(|table| match table.grant(attempt) {
         None => Ok(()),
-        Some(grant) => execute::release(context, grant, ReleaseReason::Undone, failure.cause_line()),
+        Some(grant) => context
+            .ledger
+            .release(grant, ReleaseReason::Undone, failure.cause_line(), &context.work())
+            .map_err(Failure::from),
     });
-    match released.and_then(|()| record::remove(context, attempt)) {
+    match released.and_then(|()| context.ledger.attempts().remove(attempt).map_err(Failure::from)) {
         Ok(()) => failure,
         Err(second) => failure.hint(format!("and giving its leases back failed: {}", second.cause_line())),
     }
@@ -264,7 +266,7 @@ fn planned_before(context: &Context, spec: &Spec, prefix: &str) -> Result<(), Fa
     let planned = rewrite::strip(&mut spec.clone(), prefix, &|source| context.is_volume_source(source))?;
     let Some(planned) = planned else { return Ok(()) };
     if rewrite::has_entry(spec, &planned.attempt) {
-        return record::read(context, &planned.attempt).map(|_| ());
+        return context.ledger.attempts().read(&planned.attempt).map_err(Failure::from).map(|_| ());
     }
     Err(Failure::new(format!(
         "the spec was planned as attempt {:?}, and the hook entry of that is missing",
@@ -330,10 +332,14 @@ fn give_back(context: &Context, container: &ContainerId, attempt: Option<&str>) 
             None => Ok(()),
             Some(evidence) => {
                 failpoint::reached("judged");
-                execute::release(context, grant, ReleaseReason::Poststop, evidence).and_then(|()| {
-                    failpoint::reached("released");
-                    record::remove(context, &grant.attempt)
-                })
+                context
+                    .ledger
+                    .release(grant, ReleaseReason::Poststop, evidence, &context.work())
+                    .map_err(Failure::from)
+                    .and_then(|()| {
+                        failpoint::reached("released");
+                        context.ledger.attempts().remove(&grant.attempt).map_err(Failure::from)
+                    })
             }
         });
         // One grant in trouble is no reason to keep the others.
@@ -345,7 +351,7 @@ fn give_back(context: &Context, container: &ContainerId, attempt: Option<&str>) 
 /// What proves that the grant's container is dead, waiting until `patience` for the kernel to let go of its volumes.
 fn proof_of_death(context: &Context, grant: &Grant, patience: Instant) -> Result<Option<String>, Failure> {
     loop {
-        match evidence::judge(context, grant)? {
+        match judge::judge(&context.ledger, grant)? {
             Verdict::Dead { evidence, .. } => return Ok(Some(evidence)),
             Verdict::Dying { .. } if Instant::now() < patience => thread::sleep(Duration::from_millis(2)),
             Verdict::Dying { .. } | Verdict::Held { .. } => return Ok(None),

@@ -9,8 +9,6 @@ use crate::gather::Subject;
 use crate::hook::read_limited;
 use crate::hook::undone;
 use crate::image::Image;
-use crate::record;
-use crate::record::Record;
 use crate::report;
 use crate::storage;
 use crate::timings::Timings;
@@ -26,6 +24,7 @@ use volhook_core::rewrite::HookEntry;
 use volhook_core::spec::MAX_SPEC_BYTES;
 use volhook_core::spec::Spec;
 use volhook_core::spec::VOLHOOK_TYPE;
+use volhook_leases::attempts::Record;
 use volhook_mounts::rootfs::Rootfs;
 
 /// Seconds that a runtime waits for an entry that volhook wrote, unless told otherwise.
@@ -78,7 +77,7 @@ pub(crate) fn precreate(context: &Context) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             report::refusal(context, container.as_ref(), &failure);
-            failure.kind.exit_code()
+            ExitCode::from(failure.kind.exit_code())
         }
     }
 }
@@ -165,7 +164,11 @@ pub(crate) fn rewritten(
         let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
         let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
-        record::write(context, &Record { plan, holder: None, spec: spec.document().clone() })
+        context
+            .ledger
+            .attempts()
+            .write(&Record::new(plan, None, spec.document().clone()))
+            .map_err(Failure::from)
     })();
     timings.lap("record");
     failpoint::reached("recorded");

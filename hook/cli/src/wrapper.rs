@@ -133,7 +133,7 @@ pub(crate) fn run(context: &Context, named: Option<String>, args: &[OsString]) -
         None => failure,
     };
     report::refusal(context, container.as_ref(), &failure);
-    failure.kind.exit_code()
+    ExitCode::from(failure.kind.exit_code())
 }
 
 /// The real runtime: from the environment, the name of the call, the configuration, or what the host has.

@@ -5,8 +5,6 @@ use crate::error::Failure;
 use crate::gather;
 use crate::gather::Wanted;
 use crate::guard;
-use crate::guard::Hold;
-use crate::guard::Need;
 use crate::output::out;
 use crate::output::pairs;
 use jiff::Timestamp;
@@ -18,6 +16,8 @@ use volhook_core::names::Command;
 use volhook_core::names::VolumeName;
 use volhook_core::size;
 use volhook_core::volume::Volume;
+use volhook_leases::Hold;
+use volhook_leases::Need;
 use volhook_volumes::Adoptable;
 use volhook_volumes::Created;
 use volhook_volumes::StoreError;
@@ -110,7 +110,7 @@ pub(crate) fn rename(context: &Context, tenant: &str, old: &str, new: &str) -> R
         return Err(Failure::new(format!("volume {:?} belongs to pod {:?}", volume.id, member.pod))
             .hint("its name is how the pod finds it"));
     }
-    let _hold = Hold::take(context, Command::Rename, &[Need::alone(&volume)])?;
+    let _hold = Hold::take(&context.ledger, Command::Rename, &[Need::alone(&volume)], &context.work())?;
     let renamed = context.store.change("rename", &volume).and_then(|changing| changing.rename(to));
     let renamed = renamed.map_err(Failure::new)?;
     let record = VolumeRecord::Renamed {

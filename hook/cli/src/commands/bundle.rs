@@ -2,7 +2,6 @@
 
 use crate::context::Context;
 use crate::error::Failure;
-use crate::evidence;
 use crate::gather;
 use crate::gather::Subject;
 use crate::hook::read_spec;
@@ -22,6 +21,7 @@ use volhook_core::plan::Plan;
 use volhook_core::plan::Stage;
 use volhook_core::rewrite;
 use volhook_core::spec::VOLHOOK_TYPE;
+use volhook_leases::judge;
 use volhook_mounts::rootfs::Rootfs;
 
 /// `volhook bundle install BUNDLE`.
@@ -67,8 +67,8 @@ pub(crate) fn plan(context: &Context, bundle: &Path, id: Option<&str>, as_json: 
     let image = Image::new(&root_path, &rootfs, &annotations).for_users(subject.user_namespace);
     let claimed = gather::claim(context, &subject, &rootfs, &image, &mut timings)?;
     let table = context.grants()?;
-    let (dead, _) = evidence::dead(context, table.grants());
-    let living = evidence::after(&table, dead.iter().map(|over| &over.record));
+    let (dead, _) = context.dead(table.grants());
+    let living = judge::after(&table, dead.iter().map(|over| &over.record));
     let proposal = gather::propose(context, &subject, &claimed, &image, &living, &mut timings)?;
     if as_json { print_json(&json!(proposal.plan)) } else { print_plan(&proposal.plan) }
 }

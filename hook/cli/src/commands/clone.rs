@@ -5,8 +5,6 @@ use crate::error::Failure;
 use crate::gather;
 use crate::gather::Wanted;
 use crate::guard;
-use crate::guard::Hold;
-use crate::guard::Need;
 use crate::output::out;
 use crate::output::pairs;
 use crate::progress::Progress;
@@ -18,6 +16,8 @@ use volhook_core::names::Command;
 use volhook_core::names::VolumeId;
 use volhook_core::volume::Volume;
 use volhook_journal::Interest;
+use volhook_leases::Hold;
+use volhook_leases::Need;
 use volhook_volumes::Cloning;
 use volhook_volumes::Created;
 
@@ -45,7 +45,12 @@ pub(crate) fn clone(
         before: &[],
     };
     let uuid = gather::new_volume(context, &wanted)?.uuid;
-    let hold = Hold::take(context, Command::Clone, &[Need::of(&original, Access::ReadOnly)])?;
+    let hold = Hold::take(
+        &context.ledger,
+        Command::Clone,
+        &[Need::of(&original, Access::ReadOnly)],
+        &context.work(),
+    )?;
     let mut writers = writers(context, &original)?;
     let total = match &original.backing {
         Backing::Image(_) => context.store.size(&original).ok(),

@@ -4,8 +4,6 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::grants;
 use crate::guard;
-use crate::guard::Hold;
-use crate::guard::Need;
 use crate::progress::Progress;
 use crate::storage;
 use std::ffi::OsStr;
@@ -23,6 +21,8 @@ use volhook_core::names::Command;
 use volhook_core::names::SubPath;
 use volhook_core::names::VolumeId;
 use volhook_core::volume::Volume;
+use volhook_leases::Hold;
+use volhook_leases::Need;
 use volhook_mounts::device;
 use volhook_mounts::source;
 use volhook_mounts::source::Detached;
@@ -96,7 +96,7 @@ impl<'a> Open<'a> {
             let reason = format!("volume {:?} is granted for reading only", volume.id);
             return Err(Failure::new(reason).about(volume.id.clone()));
         }
-        let hold = Hold::take(context, Command::Cp, &[Need::of(volume, access)])?;
+        let hold = Hold::take(&context.ledger, Command::Cp, &[Need::of(volume, access)], &context.work())?;
         let mut mount = mount(context, volume, hold.is_exclusive())?;
         if let Some(place) = place {
             mount = mount.subpath(place, EntryKind::Directory).map_err(|error| {
@@ -116,7 +116,7 @@ impl Drop for Open<'_> {
     /// Unmounts it, and only then gives the lease back: whoever gets it next is to find it free.
     fn drop(&mut self) {
         self.inside = None;
-        guard::await_free(self.context, self.volume);
+        volhook_leases::await_free(&self.context.ledger, self.volume);
     }
 }
 

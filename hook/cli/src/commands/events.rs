@@ -24,7 +24,7 @@ use volhook_journal::EventRecord;
 
 /// `volhook events`.
 pub(crate) fn events(context: &Context, follow: bool, as_json: bool) -> Result<(), Failure> {
-    let journal = context.journal()?;
+    let journal = context.ledger.journal()?;
     if !follow {
         let lines: Vec<Line> = journal.events().map_err(Failure::new)?.iter().flat_map(lines).collect();
         return if as_json {

@@ -4,7 +4,6 @@ use crate::commands::events::Line;
 use crate::commands::events::lines;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::evidence;
 use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
@@ -21,11 +20,12 @@ use volhook_core::names::ContainerId;
 use volhook_core::plan::Apply;
 use volhook_journal::Event;
 use volhook_journal::EventRecord;
+use volhook_leases::judge;
 
 /// Prints what was asked, planned, granted, mounted, refused and given back, and what is held now.
 pub(crate) fn explain(context: &Context, id: &str, as_json: bool) -> Result<(), Failure> {
     let container = ContainerId::recorded(id).map_err(Failure::usage)?;
-    let events = context.journal()?.events().map_err(Failure::new)?;
+    let events = context.ledger.journal()?.events().map_err(Failure::new)?;
     let attempts = attempts_of(&events, &container);
     let story: Vec<Line> =
         events.iter().filter(|event| concerns(event, &container, &attempts)).flat_map(tell).collect();
@@ -57,14 +57,14 @@ pub(crate) fn explain(context: &Context, id: &str, as_json: bool) -> Result<(), 
     }
     for grant in held {
         let volumes: Vec<String> = grant.leases.iter().map(|lease| lease.volume.to_string()).collect();
-        let (_, evidence) = evidence::standing(context, grant);
+        let (_, evidence) = judge::standing(&context.ledger, grant);
         out(&format!("It holds {} since {}: {evidence}.\n", volumes.join(", "), grant.since))?;
     }
     Ok(())
 }
 
 fn standing(context: &Context, grant: &Grant) -> Value {
-    let (state, evidence) = evidence::standing(context, grant);
+    let (state, evidence) = judge::standing(&context.ledger, grant);
     json!({
         "attempt": grant.attempt,
         "volumes": grant.leases.iter().map(|lease| lease.volume.to_string()).collect::<Vec<_>>(),

@@ -3,8 +3,6 @@
 use crate::context::Context;
 use crate::error::Failure;
 use crate::guard;
-use crate::guard::Hold;
-use crate::guard::Need;
 use crate::output::out;
 use crate::progress;
 use jiff::Timestamp;
@@ -14,6 +12,8 @@ use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Command;
 use volhook_core::size;
 use volhook_journal::Interest;
+use volhook_leases::Hold;
+use volhook_leases::Need;
 use volhook_volumes::Checked;
 use volhook_volumes::StoreError;
 
@@ -26,7 +26,7 @@ const ONLINE: &str = "growing an ext4 filesystem while it is mounted needs CAP_S
 /// `volhook volume fsck NAME`: whether an image's filesystem is sound; with `repair`, mends it.
 pub(crate) fn fsck(context: &Context, tenant: &str, name: &str, repair: bool) -> Result<(), Failure> {
     let volume = guard::existing(context, &guard::volume_id(tenant, name)?)?;
-    let _hold = Hold::take(context, Command::Fsck, &[Need::alone(&volume)])?;
+    let _hold = Hold::take(&context.ledger, Command::Fsck, &[Need::alone(&volume)], &context.work())?;
     let changing = context.store.change("check", &volume).map_err(Failure::new)?;
     let id = &volume.id;
     let checked =
@@ -68,7 +68,9 @@ pub(crate) fn resize(context: &Context, tenant: &str, name: &str, wanted: &str) 
     // Somebody who holds it is in the way of shrinking only; any other failure is one of its own.
     let held = context
         .grants_about(&Interest { volumes: std::slice::from_ref(&volume.id), ..Interest::default() })?;
-    let hold = match Hold::take(context, Command::Resize, &[Need::alone(&volume)]) {
+    let hold = match Hold::take(&context.ledger, Command::Resize, &[Need::alone(&volume)], &context.work())
+        .map_err(Failure::from)
+    {
         Ok(hold) => Some(hold),
         Err(failure) if held.holders(&volume.id).next().is_none() => return Err(failure),
         Err(failure) if size < before => {

@@ -8,16 +8,16 @@ use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
-use crate::repair;
 use serde_json::json;
 use volhook_journal::CheckpointState;
 use volhook_journal::Content;
 use volhook_journal::FileReport;
 use volhook_journal::FileState;
+use volhook_leases::repair;
 
 /// `volhook journal check`: reads everything, changes nothing. It fails when anything is not as it was written.
 pub(crate) fn check(context: &Context, as_json: bool) -> Result<(), Failure> {
-    let report = context.journal()?.check().map_err(Failure::new)?;
+    let report = context.ledger.journal()?.check().map_err(Failure::new)?;
     if as_json {
         let mut document = json!(report);
         document["sound"] = report.is_sound().into();
@@ -90,7 +90,7 @@ fn row(file: &FileReport) -> Vec<Shown> {
 
 /// `volhook journal rebuild`: what is damaged is begun anew with what is known.
 pub(crate) fn rebuild(context: &Context, dry_run: bool) -> Result<(), Failure> {
-    let journal = context.journal()?;
+    let journal = context.ledger.journal()?;
     if let Some(damage) = journal.salvage().map_err(Failure::new)? {
         out(&format!(
             "{} is damaged at offset {}: {}\n",
@@ -101,7 +101,7 @@ pub(crate) fn rebuild(context: &Context, dry_run: bool) -> Result<(), Failure> {
         for lost in &damage.lost {
             out(&format!("  {} bytes at offset {} cannot be read\n", lost.length, lost.offset))?;
         }
-        for grant in repair::grants(context, &damage)? {
+        for grant in repair::grants(&context.ledger, &damage)? {
             let volumes: Vec<String> = grant.leases.iter().map(|lease| lease.volume.to_string()).collect();
             out(&format!("  held by container {}: {}\n", grant.container, volumes.join(", ")))?;
         }
@@ -109,7 +109,7 @@ pub(crate) fn rebuild(context: &Context, dry_run: bool) -> Result<(), Failure> {
     if dry_run {
         return Ok(());
     }
-    let done = repair::rebuild(context)?;
+    let done = repair::rebuild(&context.ledger, &context.work())?;
     if done.is_empty() {
         return out("nothing is damaged\n");
     }

@@ -3,8 +3,6 @@
 use crate::commands::removal;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::evidence;
-use crate::evidence::Over;
 use crate::guard;
 use crate::output::Shown;
 use crate::output::Tone;
@@ -13,7 +11,6 @@ use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
-use crate::record;
 use jiff::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -24,6 +21,8 @@ use volhook_core::lease::ReleaseReason;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
 use volhook_journal::Interest;
+use volhook_leases::judge;
+use volhook_leases::judge::Over;
 
 /// `volhook lease ls`; with `wide`, and always as JSON, how each stands.
 pub(crate) fn ls(context: &Context, wide: bool, as_json: bool) -> Result<(), Failure> {
@@ -34,7 +33,10 @@ pub(crate) fn ls(context: &Context, wide: bool, as_json: bool) -> Result<(), Fai
         (&a.volume, &x.container, &x.attempt).cmp(&(&b.volume, &y.container, &y.attempt))
     });
     let standing: BTreeMap<&str, (&str, String)> = if wide || as_json {
-        table.grants().map(|grant| (grant.attempt.as_str(), evidence::standing(context, grant))).collect()
+        table
+            .grants()
+            .map(|grant| (grant.attempt.as_str(), judge::standing(&context.ledger, grant)))
+            .collect()
     } else {
         BTreeMap::new()
     };
@@ -101,7 +103,7 @@ pub(crate) fn break_lease(
     }
     let mut evidence = Vec::new();
     for (grant, lease) in &held {
-        let (state, shown) = evidence::standing(context, grant);
+        let (state, shown) = judge::standing(&context.ledger, grant);
         eprintln!(
             "{id}: {} {} by container {container} since {}; {state}: {shown}",
             lease.access, lease.sharing, grant.since
@@ -145,9 +147,9 @@ fn without(grant: &Grant, volume: &VolumeId, evidence: String) -> Vec<LeaseRecor
 
 /// `volhook gc`: leases of the dead, and what else is left of them.
 pub(crate) fn gc(context: &Context, dry_run: bool) -> Result<(), Failure> {
-    let kept = record::list(context)?;
+    let kept = context.ledger.attempts().list()?;
     let table = context.grants()?;
-    let (dead, _) = evidence::dead(context, table.grants());
+    let (dead, _) = context.dead(table.grants());
     let told = |over: &Over| match &over.record {
         LeaseRecord::Released { container, evidence, .. } => out(&format!("{container}: {evidence}\n")),
         _ => Ok(()),
@@ -167,7 +169,7 @@ pub(crate) fn gc(context: &Context, dry_run: bool) -> Result<(), Failure> {
     let left_over = kept.into_iter().filter(|attempt| table.grant(attempt).is_none());
     drop(locked);
     for attempt in dead.iter().map(|over| over.attempt().to_owned()).chain(left_over) {
-        record::remove_all(context, &attempt)?;
+        context.ledger.attempts().remove_all(&attempt)?;
     }
     dead.iter().try_for_each(told)?;
     context.store.clean_staging(context.long_deadline()).map_err(Failure::new)?;

@@ -2,10 +2,7 @@
 
 use crate::context::Context;
 use crate::error::Failure;
-use crate::execute;
 use crate::guard;
-use crate::guard::Hold;
-use crate::guard::Need;
 use crate::output::out;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -19,6 +16,8 @@ use volhook_core::names::Command;
 use volhook_core::names::Target;
 use volhook_core::volume::Volume;
 use volhook_journal::Interest;
+use volhook_leases::Hold;
+use volhook_leases::Need;
 use volhook_mounts::host;
 use volhook_mounts::source;
 use volhook_mounts::source::ImageUse;
@@ -50,7 +49,7 @@ pub(crate) fn mount(
         Failure::usage(format!("{} is not UTF-8; choose another directory", directory.display()))
     })?;
     let need = Need { target: Some(target?), ..Need::of(&volume, Access::ReadWrite) };
-    let hold = Hold::take(context, Command::Mount, &[need])?;
+    let hold = Hold::take(&context.ledger, Command::Mount, &[need], &context.work())?;
     let sharing = if hold.is_exclusive() { ImageUse::Exclusive } else { ImageUse::Shared };
     let path = context.store.image_path(&volume);
     source::mount_image(&path, image, sharing)
@@ -84,9 +83,9 @@ pub(crate) fn umount(context: &Context, tenant: &str, name: &str) -> Result<(), 
                 let _ = std::fs::remove_dir(directory);
             }
         }
-        execute::release(context, grant, ReleaseReason::Done, "it was unmounted".to_owned())?;
+        context.ledger.release(grant, ReleaseReason::Done, "it was unmounted".to_owned(), &context.work())?;
     }
-    guard::await_free(context, &volume);
+    volhook_leases::await_free(&context.ledger, &volume);
     Ok(())
 }
 

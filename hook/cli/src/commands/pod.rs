@@ -5,8 +5,6 @@ use crate::commands::listing;
 use crate::commands::removal;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::error::Kind;
-use crate::evidence;
 use crate::execute;
 use crate::fill;
 use crate::gather;
@@ -31,6 +29,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use volhook_api::Kind;
 use volhook_core::claims;
 use volhook_core::decision::Population;
 use volhook_core::image::ImageIdentity;
@@ -41,6 +40,7 @@ use volhook_core::plan::Stage;
 use volhook_core::size;
 use volhook_core::volume::Volume;
 use volhook_journal::Interest;
+use volhook_leases::judge;
 use volhook_mounts::rootfs::Rootfs;
 use volhook_volumes::changes;
 use volhook_volumes::shadowed;
@@ -225,8 +225,8 @@ pub(crate) fn prepare(context: &Context, asked: &Preparation<'_>) -> Result<(), 
         loop {
             let volumes = execute::leased_volumes(&subject, &claimed);
             let table = context.grants_about(&Interest { volumes: &volumes, ..Interest::default() })?;
-            let (dead, _) = evidence::dead(context, table.grants());
-            let living = evidence::after(&table, dead.iter().map(|over| &over.record));
+            let (dead, _) = context.dead(table.grants());
+            let living = judge::after(&table, dead.iter().map(|over| &over.record));
             let proposal = gather::propose(context, &subject, &claimed, &image, &living, &mut timings)?;
             let making = execute::Making { context, container: None, image: &image, watch };
             if !making.make(&proposal, context.long_deadline(), &mut timings)? {

@@ -2,7 +2,6 @@
 
 use crate::context::Context;
 use crate::error::Failure;
-use crate::error::Kind;
 use crate::filter::Filter;
 use crate::guard;
 use crate::output::complain;
@@ -17,6 +16,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeMap;
+use volhook_api::Kind;
 use volhook_core::decision::Backing;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::VolumeRecord;
@@ -128,7 +128,7 @@ pub(crate) fn prune(context: &Context, pruning: &Pruning<'_>) -> Result<(), Fail
 /// When each volume, by its uuid, was last granted to a container.
 fn last_uses(context: &Context) -> Result<BTreeMap<String, Timestamp>, Failure> {
     let mut uses = BTreeMap::new();
-    for event in context.journal()?.events().map_err(Failure::new)? {
+    for event in context.ledger.journal()?.events().map_err(Failure::new)? {
         if let EventRecord::Lease(LeaseRecord::Granted(grant)) = event.record
             && grant.container.command().is_none()
         {
@@ -163,9 +163,12 @@ pub(crate) fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
 /// Moves one volume to the trash, unless somebody holds it. Under the lock, so that nobody takes a lease meanwhile.
 pub(crate) fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> {
     let id = &volume.id;
-    let (mut locked, table) = guard::lock(context, std::slice::from_ref(id))
+    let (mut locked, table) = context
+        .ledger
+        .lock_volumes(std::slice::from_ref(id), &context.work())
+        .map_err(Failure::from)
         .map_err(|failure| failure.during(format!("cannot remove volume {id:?}")))?;
-    guard::refuse_held(&table, id)?;
+    volhook_leases::refuse_held(&table, id)?;
     // Whatever the leases say: what the kernel has mounted stays.
     let _locked = match volume.backing {
         Backing::Image(_) => match source::lock_image(&context.store.image_path(volume)) {

@@ -101,7 +101,7 @@ fn candidates(path: &str, id: &str) -> Option<Names> {
             Some(infos.flat_map(|info| info.options).map(|option| format!("{}=", option.name)).collect())
         },
         (_, "container") => |context| {
-            let events = context.journal().ok()?.events().ok()?.into_iter();
+            let events = context.ledger.journal().ok()?.events().ok()?.into_iter();
             let granted = events.filter_map(|event| match event.record {
                 EventRecord::Lease(LeaseRecord::Granted(grant)) => Some(grant.container.to_string()),
                 EventRecord::Lease(LeaseRecord::Refused { container, .. }) => Some(container.to_string()),

@@ -3,8 +3,6 @@
 use crate::commands::listing;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::error::Kind;
-use crate::evidence;
 use crate::gather;
 use crate::gather::Wanted;
 use crate::guard;
@@ -21,6 +19,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 use std::path::PathBuf;
+use volhook_api::Kind;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Pairs;
 use volhook_core::lease::LeaseTable;
@@ -29,6 +28,7 @@ use volhook_core::names::VolumeId;
 use volhook_core::size;
 use volhook_core::volume::Part;
 use volhook_core::volume::Volume;
+use volhook_leases::judge;
 use volhook_volumes::Created;
 use volhook_volumes::Size;
 use volhook_volumes::StoreError;
@@ -252,7 +252,7 @@ fn describe(context: &Context, table: &LeaseTable, seen: &Seen) -> Result<Value,
     let holders: Vec<Value> = table
         .holders(&seen.held().id)
         .map(|(grant, lease)| {
-            let (state, evidence) = evidence::standing(context, grant);
+            let (state, evidence) = judge::standing(&context.ledger, grant);
             json!({
                 "container": grant.container.as_str(),
                 "access": lease.access.to_string(),

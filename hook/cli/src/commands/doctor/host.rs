@@ -188,10 +188,10 @@ pub(super) fn loop_devices(files: &Files, rights: &Rights) -> Vec<Finding> {
 /// Whether this host and boot can be told from others.
 pub(super) fn identity(context: &Context) -> Vec<Finding> {
     const CHECK: &str = "machine-id";
-    vec![match context.host() {
+    vec![match context.ledger.host() {
         Err(failure) => Finding::problem(
             CHECK,
-            failure.cause_line(),
+            failure.line(),
             "mount /proc of the pid namespace in which the runtime runs",
         ),
         Ok(host) if host.machine_id == NO_MACHINE_ID => Finding::warning(

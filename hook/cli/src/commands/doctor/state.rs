@@ -7,8 +7,6 @@ use super::counted;
 use super::named;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::evidence;
-use crate::record;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use volhook_core::decision::PluginKind;
@@ -35,7 +33,11 @@ pub(super) fn all(context: &Context, rights: &Rights) -> Vec<Finding> {
 /// The journal's own check, and the copies that rebuilding has left.
 fn journal(context: &Context, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "journal";
-    let checked = context.journal().and_then(|journal| journal.check().map_err(Failure::new));
+    let checked = context
+        .ledger
+        .journal()
+        .map_err(Failure::from)
+        .and_then(|journal| journal.check().map_err(Failure::new));
     let report = match checked {
         Ok(report) => report,
         Err(failure) => {
@@ -157,8 +159,12 @@ fn unusable(error: PluginError, rights: &Rights) -> Finding {
 fn leases(context: &Context, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "leases";
     // Not by way of the context, which would rebuild a damaged journal.
-    let table = context.journal().and_then(|journal| journal.read().map_err(Failure::new));
-    let looked = table.and_then(|table| Ok((table, record::list(context)?)));
+    let table = context
+        .ledger
+        .journal()
+        .map_err(Failure::from)
+        .and_then(|journal| journal.read().map_err(Failure::new));
+    let looked = table.and_then(|table| Ok((table, context.ledger.attempts().list()?)));
     let (table, records) = match looked {
         Ok(both) => both,
         Err(failure) => return vec![Finding::unlooked(CHECK, rights, &failure, "mend the journal first")],
@@ -171,7 +177,7 @@ fn leases(context: &Context, rights: &Rights) -> Vec<Finding> {
         return vec![Finding::warning(CHECK, found, AS_ROOT)];
     }
     let mut findings = Vec::new();
-    let (dead, _) = evidence::dead(context, table.grants());
+    let (dead, _) = context.dead(table.grants());
     let mut containers: Vec<String> = dead
         .iter()
         .filter_map(|over| table.grant(over.attempt()))

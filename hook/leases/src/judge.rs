@@ -1,10 +1,12 @@
 //! Which leases are provably dead: the facts of the kernel applied to the lease table.
 
-use crate::context::Context;
-use crate::error::Failure;
+use crate::error::Error;
+use crate::ground::Ground;
+use crate::work::Work;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use std::path::Path;
+use volhook_api::Remark;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
@@ -25,17 +27,31 @@ const PENDING_LIMIT: SignedDuration = SignedDuration::from_secs(300);
 
 /// What can be said about a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// Provably dead.
-    Dead { reason: ReleaseReason, evidence: String },
+    Dead {
+        /// How it is given back.
+        reason: ReleaseReason,
+        /// What proves it.
+        evidence: String,
+    },
     /// Its process is dead, and the kernel has not yet let go of the volume.
-    Dying { evidence: String },
+    Dying {
+        /// What shows it.
+        evidence: String,
+    },
     /// Alive, or not provably dead.
-    Held { evidence: String },
+    Held {
+        /// What shows it.
+        evidence: String,
+    },
 }
 
 /// Judges one grant.
-pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure> {
+///
+/// # Errors
+/// When the host or the volumes cannot be looked at. Then it counts as held.
+pub fn judge(ground: &Ground, grant: &Grant) -> Result<Verdict, Error> {
     let Some(holder) = &grant.holder else {
         let waited = Timestamp::now().duration_since(grant.since);
         let limit = PENDING_LIMIT.as_secs();
@@ -48,14 +64,14 @@ pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure
             Verdict::Held { evidence }
         });
     };
-    let host = context.host()?;
+    let host = ground.host()?;
     let evidence = match process::life(host, holder) {
         Life::Dead { evidence } => evidence,
         Life::Alive { evidence } | Life::Unknown { evidence } => return Ok(Verdict::Held { evidence }),
     };
     let on_host = grant.container.command().is_some_and(|(command, _)| command == Command::Mount);
     for lease in grant.leases.iter().filter(|lease| on_host || lease.sharing != Sharing::Shared) {
-        if let Some(user) = last_user(context, lease, holder)? {
+        if let Some(user) = last_user(ground, lease, holder)? {
             return Ok(match &lease.target {
                 Some(place) if on_host => {
                     Verdict::Held { evidence: format!("its image is mounted on {place}") }
@@ -68,15 +84,15 @@ pub(crate) fn judge(context: &Context, grant: &Grant) -> Result<Verdict, Failure
 }
 
 /// What the kernel still knows of a dead holder's use of a volume.
-fn last_user(context: &Context, lease: &LeasedVolume, holder: &Holder) -> Result<Option<String>, Failure> {
-    let untold = |what: &str| {
-        let intention = format!("cannot tell whether the {what} of volume {:?} is in use", lease.volume);
-        move |error| Failure::context(intention, error)
+fn last_user(ground: &Ground, lease: &LeasedVolume, holder: &Holder) -> Result<Option<String>, Error> {
+    let untold = |what: &'static str| {
+        let volume = lease.volume.clone();
+        move |source| Error::InUse { what, volume, source: Box::new(source) }
     };
-    let found = context.store.find(&lease.volume).map_err(Failure::new)?;
+    let found = ground.store().find(&lease.volume)?;
     match found.filter(|volume| volume.uuid == lease.uuid) {
         Some(volume @ Volume { backing: Backing::Image(_), .. }) => {
-            let free = match image_is_free(&context.store.image_path(&volume)) {
+            let free = match image_is_free(&ground.store().image_path(&volume)) {
                 Err(volhook_mounts::Error::ImageMissing { .. }) => true,
                 other => other.map_err(untold("image"))?,
             };
@@ -92,58 +108,67 @@ fn last_user(context: &Context, lease: &LeasedVolume, holder: &Holder) -> Result
         _ if lease.target.is_none() => Ok(None),
         _ => {
             let (inode, id) = (holder.mount_namespace, holder.mount_namespace_id);
-            let left = process::processes_in_mount_namespace(inode, id)
-                .map_err(|error| Failure::context("cannot look for processes of a dead container", error))?;
+            let left = process::processes_in_mount_namespace(inode, id).map_err(Error::Processes)?;
             Ok(left.first().map(|pid| format!("process {pid} is left in its mount namespace")))
         }
     }
 }
 
 /// How a grant stands, in one word, and what shows it; for people.
-pub(crate) fn standing(context: &Context, grant: &Grant) -> (&'static str, String) {
-    match judge(context, grant) {
+#[must_use]
+pub fn standing(ground: &Ground, grant: &Grant) -> (&'static str, String) {
+    match judge(ground, grant) {
         Ok(Verdict::Dead { evidence, .. }) => ("dead", evidence),
         Ok(Verdict::Dying { evidence }) => ("dying", evidence),
         Ok(Verdict::Held { evidence }) if grant.holder.is_none() => ("pending", evidence),
         Ok(Verdict::Held { evidence }) => ("held", evidence),
-        Err(failure) => ("held", failure.cause_line()),
+        Err(error) => ("held", error.line()),
     }
 }
 
 /// A grant that was judged to be over, and the record that gives it back.
 #[derive(Debug, Clone)]
-pub(crate) struct Over {
+pub struct Over {
     grant: Grant,
-    pub(crate) record: LeaseRecord,
+    /// The record.
+    pub record: LeaseRecord,
 }
 
 impl Over {
-    pub(crate) fn new(grant: &Grant, reason: ReleaseReason, evidence: String) -> Self {
+    /// `grant`, which is over for this reason, as `evidence` shows.
+    #[must_use]
+    pub fn new(grant: &Grant, reason: ReleaseReason, evidence: String) -> Self {
         Self { grant: grant.clone(), record: release(grant, reason, evidence) }
     }
 
     /// The attempt.
-    pub(crate) fn attempt(&self) -> &str {
+    #[must_use]
+    pub fn attempt(&self) -> &str {
         &self.grant.attempt
     }
 
     /// Whether `table` still has the grant as it was judged. One that was tied to a process meanwhile is not
     /// over at all.
-    pub(crate) fn stands_in(&self, table: &LeaseTable) -> bool {
+    #[must_use]
+    pub fn stands_in(&self, table: &LeaseTable) -> bool {
         table.grant(&self.grant.attempt) == Some(&self.grant)
     }
 }
 
 /// The dead among `grants`; and whether some are dying. A grant that cannot be judged is held.
-pub(crate) fn dead<'a>(context: &Context, grants: impl Iterator<Item = &'a Grant>) -> (Vec<Over>, bool) {
+pub fn dead<'a>(
+    ground: &Ground,
+    grants: impl Iterator<Item = &'a Grant>,
+    work: &Work<'_>,
+) -> (Vec<Over>, bool) {
     let mut dead = Vec::new();
     let mut dying = false;
     for grant in grants {
-        match judge(context, grant) {
+        match judge(ground, grant) {
             Ok(Verdict::Dead { reason, evidence }) => dead.push(Over::new(grant, reason, evidence)),
             Ok(Verdict::Dying { .. }) => dying = true,
             Ok(Verdict::Held { .. }) => {}
-            Err(failure) => eprintln!("volhook: {}", failure.cause_line()),
+            Err(error) => work.watcher.told(&Remark::NotJudged { cause: error.line() }),
         }
     }
     (dead, dying)
@@ -160,7 +185,8 @@ fn release(grant: &Grant, reason: ReleaseReason, evidence: String) -> LeaseRecor
 }
 
 /// `table` with `records` applied.
-pub(crate) fn after<'a>(table: &LeaseTable, records: impl Iterator<Item = &'a LeaseRecord>) -> LeaseTable {
+#[must_use]
+pub fn after<'a>(table: &LeaseTable, records: impl Iterator<Item = &'a LeaseRecord>) -> LeaseTable {
     let mut table = table.clone();
     for record in records {
         table.apply(record);

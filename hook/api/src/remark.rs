@@ -1,0 +1,44 @@
+//! What is worth telling while work goes on, and is neither its answer nor a failure.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Something that happened meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// The journal is damaged, and is being rebuilt.
+    Damaged {
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A damaged file of the journal was rebuilt.
+    Rebuilt {
+        /// How many records it has now.
+        kept: u32,
+        /// The copy of the damaged file.
+        copy: PathBuf,
+    },
+    /// Nobody can tell whether the holder of a lease lives: the lease stays.
+    NotJudged {
+        /// Why.
+        cause: String,
+    },
+    /// What a command held could not be given back; whoever needs it next finds the command dead.
+    NotGivenBack {
+        /// Why.
+        cause: String,
+    },
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged { cause } | Self::NotJudged { cause } | Self::NotGivenBack { cause } => {
+                f.write_str(cause)
+            }
+            Self::Rebuilt { kept, copy } => {
+                write!(f, "rebuilt it with {kept} records; the damaged file is kept as {}", copy.display())
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What there is on this host to tell who holds what: the journal, the records of attempts, the volumes, and which host and
+//! boot it is. Opened when first needed: a container without claims starts whatever state they are in.
+
+use crate::attempts::Attempts;
+use crate::error::Error;
+use std::cell::OnceCell;
+use std::path::Path;
+use std::path::PathBuf;
+use volhook_journal::Journal;
+use volhook_mounts::process::HostIdentity;
+use volhook_volumes::Store;
+
+/// The journal, the records, the volumes and the host.
+pub struct Ground {
+    store: Store,
+    folder: PathBuf,
+    attempts: Attempts,
+    host: OnceCell<HostIdentity>,
+    journal: OnceCell<Journal>,
+}
+
+impl Ground {
+    /// Those below a state root and a run directory. Opens nothing.
+    #[must_use]
+    pub fn at(root: &Path, run_dir: &Path) -> Self {
+        Self {
+            store: Store::new(root),
+            folder: root.join("journal"),
+            attempts: Attempts::below(run_dir),
+            host: OnceCell::new(),
+            journal: OnceCell::new(),
+        }
+    }
+
+    /// The volumes.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The records of attempts.
+    #[must_use]
+    pub fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    /// Which host and boot this is.
+    ///
+    /// # Errors
+    /// [`Error::Host`].
+    pub fn host(&self) -> Result<&HostIdentity, Error> {
+        get_or_try_init(&self.host, || HostIdentity::read().map_err(Error::Host))
+    }
+
+    /// The journal as it is: a damaged one is not rebuilt here.
+    ///
+    /// # Errors
+    /// [`Error::Host`], [`Error::Open`].
+    pub fn journal(&self) -> Result<&Journal, Error> {
+        let boot_id = &self.host()?.boot_id;
+        get_or_try_init(&self.journal, || {
+            Journal::open(&self.folder, boot_id)
+                .map_err(|source| Error::Open { folder: self.folder.clone(), source })
+        })
+    }
+}
+
+fn get_or_try_init<T>(cell: &OnceCell<T>, init: impl FnOnce() -> Result<T, Error>) -> Result<&T, Error> {
+    if let Some(value) = cell.get() {
+        return Ok(value);
+    }
+    let value = init()?;
+    Ok(cell.get_or_init(|| value))
+}

@@ -1,0 +1,143 @@
+//! The ledger: looks at leases, and takes and ends them under the journal's lock. A damaged journal is rebuilt on the way, so
+//! that no person is needed for that.
+
+use crate::error::Error;
+use crate::ground::Ground;
+use crate::judge;
+use crate::judge::Over;
+use crate::patience;
+use crate::repair;
+use crate::work::Work;
+use jiff::Timestamp;
+use std::ops::Deref;
+use std::path::Path;
+use std::thread;
+use std::time::Instant;
+use volhook_api::Remark;
+use volhook_core::lease::Grant;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::LeaseTable;
+use volhook_core::lease::ReleaseReason;
+use volhook_core::lease::VolumeRecord;
+use volhook_core::names::VolumeId;
+use volhook_journal::Interest;
+use volhook_journal::Journal;
+use volhook_journal::JournalError;
+use volhook_journal::Locked;
+
+/// Who holds what on this host.
+pub struct Ledger(Ground);
+
+impl Deref for Ledger {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.0
+    }
+}
+
+impl Ledger {
+    /// The ledger below a state root and a run directory. Opens nothing.
+    #[must_use]
+    pub fn at(root: &Path, run_dir: &Path) -> Self {
+        Self(Ground::at(root, run_dir))
+    }
+
+    /// The journal under its lock.
+    ///
+    /// # Errors
+    /// [`Error::Journal`], and what keeps it from being opened or rebuilt.
+    pub fn lock(&self, work: &Work<'_>) -> Result<Locked<'_>, Error> {
+        self.mended(work, |journal| journal.lock(work.until))
+    }
+
+    /// The grants that `interest` covers.
+    ///
+    /// # Errors
+    /// As [`Ledger::lock`].
+    pub fn about(&self, interest: &Interest<'_>, work: &Work<'_>) -> Result<LeaseTable, Error> {
+        self.mended(work, |journal| journal.read_about(interest))
+    }
+
+    /// All grants.
+    ///
+    /// # Errors
+    /// As [`Ledger::lock`].
+    pub fn all(&self, work: &Work<'_>) -> Result<LeaseTable, Error> {
+        self.mended(work, Journal::read)
+    }
+
+    /// Records what outlives a boot, and returns when it is on the disk.
+    ///
+    /// # Errors
+    /// As [`Ledger::lock`].
+    pub fn append_volumes(&self, records: &[VolumeRecord], work: &Work<'_>) -> Result<(), Error> {
+        self.mended(work, |journal| journal.lock(work.until)?.append_volumes(Timestamp::now(), records))
+    }
+
+    /// The journal under its lock, with the leases on `volumes` that are not provably dead; those that are have been
+    /// given back.
+    ///
+    /// # Errors
+    /// As [`Ledger::lock`].
+    pub fn lock_volumes(
+        &self,
+        volumes: &[VolumeId],
+        work: &Work<'_>,
+    ) -> Result<(Locked<'_>, LeaseTable), Error> {
+        let interest = Interest { volumes, ..Interest::default() };
+        let patience = (Instant::now() + patience::DYING).min(work.until);
+        loop {
+            let (dead, dying) = judge::dead(self, self.about(&interest, work)?.grants(), work);
+            if dying && Instant::now() < patience {
+                thread::sleep(patience::PAUSE);
+                continue;
+            }
+            let mut locked = self.lock(work)?;
+            let table = locked.about(&interest)?;
+            let dead: Vec<Over> = dead.into_iter().filter(|over| over.stands_in(&table)).collect();
+            let released: Vec<LeaseRecord> = dead.iter().map(|over| over.record.clone()).collect();
+            if !released.is_empty() {
+                locked.append(Timestamp::now(), &released)?;
+            }
+            return Ok((locked, judge::after(&table, released.iter())));
+        }
+    }
+
+    /// Gives the leases of an attempt back, if the grant is still what it was. Has some time for it even if the work is
+    /// late.
+    ///
+    /// # Errors
+    /// As [`Ledger::lock`].
+    pub fn release(
+        &self,
+        grant: &Grant,
+        reason: ReleaseReason,
+        evidence: String,
+        work: &Work<'_>,
+    ) -> Result<(), Error> {
+        let mut locked = self.lock(&work.at_least(Instant::now() + patience::UNDOING))?;
+        let over = Over::new(grant, reason, evidence);
+        let now = locked.about(&Interest { attempts: &[over.attempt()], ..Interest::default() })?;
+        if over.stands_in(&now) {
+            locked.append(Timestamp::now(), &[over.record])?;
+        }
+        Ok(())
+    }
+
+    fn mended<'a, T>(
+        &'a self,
+        work: &Work<'_>,
+        ask: impl Fn(&'a Journal) -> Result<T, JournalError>,
+    ) -> Result<T, Error> {
+        let journal = self.journal()?;
+        match ask(journal) {
+            Err(error @ JournalError::Damaged { .. }) => {
+                work.watcher.told(&Remark::Damaged { cause: error.to_string() });
+                repair::rebuild(self, work)?;
+                Ok(ask(journal)?)
+            }
+            other => Ok(other?),
+        }
+    }
+}

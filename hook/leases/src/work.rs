@@ -1,0 +1,37 @@
+//! A piece of work: when it has to be done, and who watches it.
+
+use std::time::Instant;
+use volhook_api::Remark;
+
+/// Who is told of a piece of work while it goes on. Everything has an answer of its own here, so that a watcher says only
+/// what it cares for.
+pub trait Watcher {
+    /// Something worth telling has happened.
+    fn told(&self, remark: &Remark) {
+        let _ = remark;
+    }
+}
+
+/// A watcher that nothing is said to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Quiet;
+
+impl Watcher for Quiet {}
+
+/// What holds for one piece of work. Each has a time limit of its own: a process may do many, and may wait for a person in
+/// between.
+#[derive(Clone, Copy)]
+pub struct Work<'a> {
+    /// When it is given up.
+    pub until: Instant,
+    /// Who is told.
+    pub watcher: &'a dyn Watcher,
+}
+
+impl Work<'_> {
+    /// The same with at least until `until`: what undoes or ends something may take its time.
+    #[must_use]
+    pub fn at_least(self, until: Instant) -> Self {
+        Self { until: self.until.max(until), ..self }
+    }
+}
