@@ -1,4 +1,5 @@
-//! Hostile plugins: refused by name and in time, with no lease and no volume left behind.
+//! Plugins of others: hostile ones are refused by name and in time, with no lease and no volume left behind; what honest
+//! ones answer is put together with care.
 
 #[path = "../fixtures/plugins/component.rs"]
 mod component;
@@ -11,12 +12,16 @@ use crate::volumes;
 use anyhow::Result;
 use std::fs;
 use std::path::Path;
+use volhook_harness::Bundle;
 use volhook_harness::BundleBuilder;
 use volhook_harness::Runtime;
 use volhook_harness::RuntimeKind;
 use volhook_harness::Volhook;
 
-on_both_runtimes!(privileged_hostile_plugins_are_refused_in_time);
+on_both_runtimes!(
+    privileged_hostile_plugins_are_refused_in_time,
+    privileged_a_writer_is_alone_whatever_else_it_reads,
+);
 
 /// What a hook that asks a hostile plugin may take, in microseconds. The aim is 100 ms on an idle machine; tests
 /// run beside others.
@@ -71,5 +76,40 @@ fn privileged_hostile_plugins_are_refused_in_time(kind: RuntimeKind) -> Result<(
     }
     assert_eq!(leases(&volhook)?, []);
     assert_eq!(volumes(&volhook)?, Vec::<String>::new());
+    Ok(())
+}
+
+/// The driver says "shared" of the first claim and "exclusive" of the second; the volume is one.
+fn privileged_a_writer_is_alone_whatever_else_it_reads(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let file = volhook.folder().join("readers.wasm");
+    fs::write(&file, component::fixture("honest/readers"))?;
+    volhook.run(&["plugin", "install", &file.to_string_lossy()])?.success();
+    let (read, write) = ("source=v,target=/a,readonly", "source=v,target=/b");
+    let bundle = |claims: &[(&str, &str)]| -> Result<Bundle> {
+        let mut builder = BundleBuilder::new().sleeping();
+        for (label, claim) in claims {
+            let key = format!("dev.volhook.mount.{label}");
+            builder = builder.annotation(&key, &format!("{claim},volume-driver=readers"));
+        }
+        let bundle = builder.build()?;
+        volhook.install(&bundle)?.success();
+        Ok(bundle)
+    };
+    let (both, reader) = (bundle(&[("a", read), ("b", write)])?, bundle(&[("a", read)])?);
+
+    runtime.run_detached(&both, "c1")?.success();
+    let leases = volhook.json(&["lease", "ls"])?;
+    assert_eq!((&leases[0]["access"], &leases[0]["sharing"]), (&"rw".into(), &"exclusive".into()));
+    assert_contains(&volhook.run(&["explain", "c1"])?.success(), "decided ro exclusive; on /a");
+    runtime.run(&reader, "c2")?.failure();
+    assert_contains(&last_refusal(&volhook)?, "is held exclusively by container \"c1\" (driver readers)");
+    runtime.delete_force("c1")?.success();
+
+    runtime.run_detached(&reader, "c2")?.success();
+    runtime.run_detached(&bundle(&[("a", read)])?, "c3")?.success();
+    runtime.run(&both, "c1")?.failure();
+    assert_contains(&last_refusal(&volhook)?, "is held in common by container \"c");
     Ok(())
 }

@@ -288,8 +288,8 @@ impl fmt::Display for Access {
     }
 }
 
-/// With whom a lease may coexist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// With whom a lease may coexist; a stricter one is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sharing {
     /// Any number of holders.

@@ -392,6 +392,7 @@ pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError>
         plan.parts.extend(part);
         plan.mounts.push(mount);
     }
+    share_as_leased(&mut plan);
     for lease in &plan.leases {
         if let Some((grant, held)) = conflicts(lease, facts.table).next() {
             return Err(busy(&plan, grant, held));
@@ -586,12 +587,14 @@ fn sort(mounts: &mut [PlannedMount]) {
     mounts.sort_by(|a, b| a.resolved.path.split('/').cmp(b.resolved.path.split('/')));
 }
 
-/// One lease for each volume, with the widest access of its mounts.
+/// One lease for each volume, with the widest access of its mounts and the strictest sharing of what its driver
+/// answered.
 fn add_lease(leases: &mut Vec<LeasedVolume>, one: &Decided, access: Access) {
     if let Some(lease) = leases.iter_mut().find(|lease| lease.volume == one.volume.id) {
         if access == Access::ReadWrite {
             lease.access = Access::ReadWrite;
         }
+        lease.sharing = lease.sharing.max(one.attachment.sharing);
         return;
     }
     leases.push(LeasedVolume {
@@ -603,6 +606,15 @@ fn add_lease(leases: &mut Vec<LeasedVolume>, one: &Decided, access: Access) {
         image: matches!(one.volume.backing, Backing::Image(_)),
         target: Some(one.claim.target.clone()),
     });
+}
+
+/// A volume is one thing however often it is mounted: every mount of it is shared as its lease says.
+fn share_as_leased(plan: &mut Plan) {
+    for mount in &mut plan.mounts {
+        if let Some(lease) = plan.leases.iter().find(|lease| lease.volume == mount.volume) {
+            mount.sharing = lease.sharing;
+        }
+    }
 }
 
 /// What a driver granted, within what volhook itself allows: `most` access, and a device or an overlay for one holder

@@ -11,6 +11,8 @@ use proptest::prelude::*;
 struct Case {
     claims: Vec<&'static str>,
     sharing: Sharing,
+    /// What the driver answers instead to whoever only reads.
+    readers: Option<Sharing>,
     mounts: Vec<SpecMount>,
     resolved: BTreeMap<String, Result<Resolved, String>>,
     table: LeaseTable,
@@ -23,6 +25,7 @@ impl Case {
         Self {
             claims: claims.to_vec(),
             sharing: Sharing::Shared,
+            readers: None,
             mounts: vec![],
             resolved: BTreeMap::new(),
             table: LeaseTable::default(),
@@ -50,7 +53,12 @@ impl Case {
                 Ok(Resolved { path: target, kind: Some(EntryKind::Directory), shared: false })
             });
         }
-        let decided = claims.into_iter().map(|claim| decide(claim, self.sharing)).collect();
+        let sharing = |claim: &Claim| match self.readers {
+            Some(readers) if claim.access == Access::ReadOnly => readers,
+            _ => self.sharing,
+        };
+        let decided = claims.into_iter().map(|claim| (sharing(&claim), claim));
+        let decided = decided.map(|(sharing, claim)| decide(claim, sharing)).collect();
         let container = ContainerId::new("c2").unwrap();
         let facts = Facts {
             attempt: "a2",
@@ -154,6 +162,28 @@ fn one_lease_for_two_mounts_of_one_volume() {
     assert_eq!((plan.leases.len(), plan.create.len(), plan.mounts.len()), (1, 1, 2));
     assert_eq!(plan.leases[0].access, Access::ReadWrite);
     assert_eq!(plan.mounts[0].access, Access::ReadOnly);
+}
+
+/// A driver may give readers another answer than writers, and a container may be both.
+#[test]
+fn of_several_answers_about_a_volume_the_strictest_counts() {
+    let reader = "src=a,dst=/x,ro,volume-subpath=s";
+    for claims in [[reader, "src=a,dst=/y"], ["src=a,dst=/y", reader]] {
+        let case = || {
+            let mut case = Case::new(&claims);
+            (case.sharing, case.readers) = (Sharing::Exclusive, Some(Sharing::Shared));
+            case
+        };
+        let plan = case().plan().unwrap();
+        assert_eq!(
+            (plan.leases.len(), plan.leases[0].access, plan.leases[0].sharing),
+            (1, Access::ReadWrite, Sharing::Exclusive)
+        );
+        assert!(plan.mounts.iter().all(|mount| mount.sharing == Sharing::Exclusive), "{plan:?}");
+        let mut second = case();
+        second.table = held("a", Access::ReadOnly, Sharing::Shared);
+        assert!(matches!(second.plan(), Err(PlanError::Busy { .. })));
+    }
 }
 
 #[test]
