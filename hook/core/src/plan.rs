@@ -382,8 +382,12 @@ pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError>
             }
             None => None,
         };
-        let is_held = facts.table.holders(&id).next().is_some();
-        if one.has_source && !is_held && plan.copy_up.iter().all(|planned| planned.volume != id) {
+        let holder = facts.table.holders(&id).next();
+        // What somebody began to copy is nobody's, and only whoever has the volume alone can begin anew.
+        if let (CopyUp::Begun, Some((grant, held))) = (one.volume.copy_up, holder) {
+            return Err(busy(&plan, grant, held));
+        }
+        if one.has_source && holder.is_none() && plan.copy_up.iter().all(|planned| planned.volume != id) {
             plan.copy_up.push(PlannedCopyUp { volume: id.clone(), from: mount.resolved.path.clone() });
         }
         if one.new && plan.create.iter().all(|volume| volume.id != id) {

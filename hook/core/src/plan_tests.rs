@@ -13,6 +13,8 @@ struct Case {
     sharing: Sharing,
     /// What the driver answers instead to whoever only reads.
     readers: Option<Sharing>,
+    /// Whether somebody began to fill the volumes and was not seen to end.
+    begun: bool,
     mounts: Vec<SpecMount>,
     resolved: BTreeMap<String, Result<Resolved, String>>,
     table: LeaseTable,
@@ -26,6 +28,7 @@ impl Case {
             claims: claims.to_vec(),
             sharing: Sharing::Shared,
             readers: None,
+            begun: false,
             mounts: vec![],
             resolved: BTreeMap::new(),
             table: LeaseTable::default(),
@@ -58,7 +61,16 @@ impl Case {
             _ => self.sharing,
         };
         let decided = claims.into_iter().map(|claim| (sharing(&claim), claim));
-        let decided = decided.map(|(sharing, claim)| decide(claim, sharing)).collect();
+        let decided = decided.map(|(sharing, claim)| decide(claim, sharing)).map(|one| match self.begun {
+            true => Decided {
+                volume: Volume { copy_up: CopyUp::Begun, ..one.volume },
+                new: false,
+                has_source: true,
+                ..one
+            },
+            false => one,
+        });
+        let decided = decided.collect();
         let container = ContainerId::new("c2").unwrap();
         let facts = Facts {
             attempt: "a2",
@@ -184,6 +196,17 @@ fn of_several_answers_about_a_volume_the_strictest_counts() {
         second.table = held("a", Access::ReadOnly, Sharing::Shared);
         assert!(matches!(second.plan(), Err(PlanError::Busy { .. })));
     }
+}
+
+/// Whoever began it was killed, and by now somebody looks into the volume who does not fill it.
+#[test]
+fn what_is_half_filled_is_shown_to_nobody() {
+    let mut case = Case::new(&["src=a,dst=/x"]);
+    case.begun = true;
+    assert_eq!(case.plan().unwrap().copy_up[0].volume, id("a"));
+    let mut case = Case::new(&["src=a,dst=/x"]);
+    (case.begun, case.table) = (true, held("a", Access::ReadOnly, Sharing::Shared));
+    assert!(matches!(case.plan(), Err(PlanError::Busy { .. })));
 }
 
 #[test]
