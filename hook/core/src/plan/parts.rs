@@ -48,7 +48,9 @@ pub(super) fn plan_part(
         }
         (None, None) => return Err(bad("it is none of its parts".to_owned())),
     };
-    let mut place = if overlay {
+    // A claim by name may have any target.
+    let at_its_own = one.claim.member.is_some() || one.claim.target == part.path;
+    let mut place = if overlay && at_its_own {
         // Where the image has it now: the overlay lies over that.
         mount.resolved.path.trim_start_matches('/').to_owned()
     } else {

@@ -2,6 +2,7 @@
 
 use crate::check::check;
 use crate::claims::Claim;
+use crate::claims::Origin;
 use crate::claims::from_policy;
 use crate::decision::Access;
 use crate::decision::Attachment;
@@ -220,6 +221,20 @@ fn a_folder_that_moved_in_the_image() {
         let plan = case.plan().unwrap();
         assert_eq!(places(&plan)[0].2, expected);
         assert!(plan.parts.is_empty());
+    }
+}
+
+/// A part may be claimed by its name, at any target: what is shown is the part, not what the overlay has at the target.
+#[test]
+fn a_part_claimed_by_name_is_that_part() {
+    for (population, expected) in [(Population::Copy, "files/etc"), (Population::Overlay, "etc")] {
+        for target in ["/etc", "/mnt"] {
+            let mut case = Case::new(storage(population, vec![part("/etc", "/etc")]), &[target]);
+            case.claims[0].origin = Origin::Annotation("dev.volhook.mount.etc".to_owned());
+            case.claims[0].volume = VolumeName::new("vol-p-etc").unwrap();
+            (case.claims[0].member, case.claims[0].storage) = (None, None);
+            assert_eq!(places(&case.plan().unwrap())[0].2, expected, "on {target}");
+        }
     }
 }
 
