@@ -31,6 +31,7 @@ on_both_runtimes!(
     privileged_a_disk_too_small_gets_no_volume,
     privileged_each_container_has_its_own_memory,
     privileged_granted_directories_of_the_host,
+    privileged_a_grant_counts_until_a_planned_spec_is_used,
     privileged_nothing_leads_out_of_a_granted_directory,
     privileged_a_device_belongs_to_one_container,
     privileged_a_device_that_the_host_uses_is_refused,
@@ -342,6 +343,41 @@ fn privileged_granted_directories_of_the_host(kind: RuntimeKind) -> Result<()> {
     volhook.run(&["volume", "rm", "--force", "keys", "host-a"])?.success();
     volhook.run(&["trash", "empty", "--force"])?.success();
     assert_eq!(fs::read_to_string(granted.join("keys/one"))?, "secret\n");
+    Ok(())
+}
+
+fn privileged_a_grant_counts_until_a_planned_spec_is_used(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let folder = tempfile::tempdir()?;
+    let granted = |more: &str| {
+        volhook.configure(&format!("[grants]\npaths = [{{ path = {:?}{more} }}]\n", text(folder.path())))
+    };
+    let claim =
+        format!("source=v,target=/data,volume-driver=host,volume-opt=path={}", folder.path().display());
+    let bundle = BundleBuilder::new()
+        .shell("echo written > /data/note")
+        .annotation("dev.volhook.mount.data", &claim)
+        .build()?;
+    let plain = bundle.config()?;
+    for (then, why) in [
+        (Some(", read_only = true"), "volume \"v\" became read-only while its container started"),
+        (Some(", tenants = [\"other\"]"), "is not granted to tenant \"default\""),
+        (None, ""),
+    ] {
+        granted("")?;
+        let precreate = volhook.command(&["hook", "precreate"]).directory(bundle.path());
+        bundle.write_config(&precreate.stdin(plain.to_string()).run()?.json())?;
+        if let Some(then) = then {
+            granted(then)?;
+        }
+        assert_eq!(runtime.run(&bundle, "c1")?.status.success(), then.is_none(), "{why}");
+        if !why.is_empty() {
+            assert_contains(&last_refusal(&volhook)?, why);
+        }
+        assert_eq!(folder.path().join("note").exists(), then.is_none());
+        assert_eq!(leases(&volhook)?, []);
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use crate::execute;
 use crate::failpoint;
 use crate::gather;
 use crate::gather::Subject;
+use crate::grants;
 use crate::image::Image;
 use crate::report;
 use crate::storage;
@@ -21,8 +22,10 @@ use std::time::Instant;
 use volhook_core::check::check;
 use volhook_core::claims;
 use volhook_core::claims::Wishes;
+use volhook_core::decision::Access;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::LeasedVolume;
 use volhook_core::lease::ReleaseReason;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
@@ -175,10 +178,10 @@ fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings)
     timings.lap("journal");
     failpoint::reached("bound");
     let root_path = Path::new(state.bundle()?).join(spec.root_path()?);
-    let result = seen_in_container(context, &spec, record.plan, &process, &root_path).and_then(|plan| {
+    let result = find_volumes(context, &record.plan).and_then(|volumes| {
+        let plan = seen_in_container(context, &spec, record.plan, &process, &root_path)?;
         let record = Record::new(plan, Some(holder), record.spec);
         context.ledger.attempts().write(&record)?;
-        let volumes = find_volumes(context, &record)?;
         execute::mount(context, &record.plan, &volumes, &process, &root_path, timings)
     });
     result.map_err(|failure| undone(context, attempt, failure))
@@ -200,8 +203,9 @@ fn seen_in_container(
     let unseen = plan.mounts.iter().filter(|mount| mount.unseen).map(|mount| mount.target.clone());
     let resolved = gather::resolve(&rootfs, unseen, &mounts);
     plan::look_again(&mut plan, &mounts, &resolved)?;
-    let volumes: Vec<VolumeId> = plan.leases.iter().map(|lease| lease.volume.clone()).collect();
-    check(&plan, &context.grants_about(&Interest { volumes: &volumes, ..Interest::default() })?)?;
+    let leased: Vec<VolumeId> = plan.leases.iter().map(|lease| lease.volume.clone()).collect();
+    let table = context.grants_about(&Interest { volumes: &leased, ..Interest::default() })?;
+    check(&plan, &table)?;
     Ok(plan)
 }
 
@@ -211,21 +215,22 @@ fn container_rootfs(id: &ContainerId, process: &Process, root_path: &Path) -> Re
     })
 }
 
-fn find_volumes(context: &Context, record: &Record) -> Result<BTreeMap<VolumeId, Volume>, Failure> {
-    let leases = record.plan.leases.iter();
-    leases
-        .map(|lease| {
-            let found = context.store.find(&lease.volume).map_err(Failure::new)?;
-            match found.filter(|volume| volume.uuid == lease.uuid) {
-                Some(volume) => Ok((volume.id.clone(), volume)),
-                None => Err(Failure::new(format!(
-                    "volume {:?} was removed while its container started",
-                    lease.volume
-                ))
-                .about(lease.volume.clone())),
-            }
-        })
-        .collect()
+/// The plan's volumes, which may still be what was planned.
+fn find_volumes(context: &Context, plan: &Plan) -> Result<BTreeMap<VolumeId, Volume>, Failure> {
+    let find = |lease: &LeasedVolume| {
+        let failed = |what| {
+            let reason = format!("volume {:?} {what} while its container started", lease.volume);
+            Failure::new(reason).about(lease.volume.clone())
+        };
+        let found = context.store.find(&lease.volume).map_err(Failure::new)?;
+        let volume = found.filter(|volume| volume.uuid == lease.uuid).ok_or_else(|| failed("was removed"))?;
+        let most = grants::most_access(context, &volume)?;
+        if most == Access::ReadOnly && lease.access == Access::ReadWrite {
+            return Err(failed("became read-only").hint("start the container again"));
+        }
+        Ok((volume.id.clone(), volume))
+    };
+    plan.leases.iter().map(find).collect()
 }
 
 /// Gives the attempt's leases back after a failure, which is then told with what went wrong meanwhile.
