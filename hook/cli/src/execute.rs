@@ -21,6 +21,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_core::check::check;
 use volhook_core::decision::Access;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Sharing;
@@ -269,7 +270,7 @@ fn take(
     if gather::holders(&living, proposal.volumes.keys()) != proposal.seen && !whatever_holders {
         return Ok(false);
     }
-    refuse_conflicts(&proposal.plan, &living)?;
+    refuse_conflicts(context, proposal, &living)?;
     // Volumes are removed under this lock.
     if context.ledger.journal()?.volumes_mark().map_err(Failure::new)? != proposal.mark
         && !still_there(context, proposal)?
@@ -318,13 +319,15 @@ fn still_there(context: &Context, proposal: &Proposal) -> Result<bool, Failure> 
     Ok(true)
 }
 
-fn refuse_conflicts(plan: &Plan, table: &LeaseTable) -> Result<(), Failure> {
+fn refuse_conflicts(context: &Context, proposal: &Proposal, table: &LeaseTable) -> Result<(), Failure> {
+    let plan = &proposal.plan;
     for lease in &plan.leases {
         if let Some((grant, held)) = plan::conflicts(lease, table).next() {
             return Err(plan::busy(plan, grant, held).into());
         }
     }
-    volhook_core::check::check(plan, table)?;
+    // Nothing is to be created any more: all volumes of the proposal are there.
+    check(plan, &proposal.volumes, &context.config()?.grants, table)?;
     Ok(())
 }
 

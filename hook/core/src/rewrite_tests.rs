@@ -9,6 +9,7 @@ use crate::decision::Directory;
 use crate::decision::EntryKind;
 use crate::decision::MountFlags;
 use crate::decision::Sharing;
+use crate::grants::Grants;
 use crate::lease::LeaseTable;
 use crate::names::ContainerId;
 use crate::names::Tenant;
@@ -96,7 +97,7 @@ fn plan_and_apply(spec: &mut Spec, attempt: &str, targets: &[String]) -> Option<
         now: jiff::Timestamp::UNIX_EPOCH,
     };
     let plan = plan(&facts, decided(claims)).unwrap();
-    crate::check::check(&plan, &LeaseTable::default()).unwrap();
+    crate::check::check(&plan, &BTreeMap::new(), &Grants::default(), &LeaseTable::default()).unwrap();
     let hook = HookEntry {
         path: "/usr/bin/volhook".into(),
         args: vec!["volhook".into(), "hook".into(), "createRuntime".into(), token(attempt)],

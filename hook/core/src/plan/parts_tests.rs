@@ -16,6 +16,7 @@ use crate::decision::PolicyGrant;
 use crate::decision::Population;
 use crate::decision::Sharing;
 use crate::decision::StorageClaim;
+use crate::grants::Grants;
 use crate::lease::Grant;
 use crate::lease::LeaseRecord;
 use crate::lease::LeaseTable;
@@ -38,6 +39,7 @@ use crate::plan::plan;
 use crate::resolved::Resolved;
 use crate::spec::Spec;
 use crate::spec::SpecMount;
+use crate::volume::CopyUp;
 use crate::volume::Part;
 use crate::volume::PodMember;
 use crate::volume::PodStorage;
@@ -83,7 +85,8 @@ fn storage(population: Population, parts: Vec<Part>) -> Volume {
     let member = PodMember { pod: pod(), member: "storage".into() };
     let time = Timestamp::UNIX_EPOCH;
     let volume = new_volume(id, &vec![], Some(&member), "local", creation, "u".into(), time);
-    Volume { storage: Some(PodStorage { population, parts, image: None, offered: None }), ..volume }
+    let storage = PodStorage { population, parts, image: None, offered: None };
+    Volume { storage: Some(storage), copy_up: CopyUp::Over, ..volume }
 }
 
 fn part(target: &str, path: &str) -> Part {
@@ -156,7 +159,8 @@ impl Case {
             now: Timestamp::UNIX_EPOCH,
         };
         let plan = plan(&facts, decided.collect())?;
-        check(&plan, &self.table).unwrap();
+        let found = [(self.storage.id.clone(), self.storage)].into_iter().filter(|_| !self.new).collect();
+        check(&plan, &found, &Grants::default(), &self.table).unwrap();
         Ok(plan)
     }
 }
