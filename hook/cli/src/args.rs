@@ -9,7 +9,7 @@ use crate::commands;
 use crate::commands::adopt::Adoption;
 use crate::commands::copy::Copying;
 use crate::commands::listing::Listed;
-use crate::commands::removal::Pruning;
+use crate::commands::prune::Pruning;
 use crate::commands::removal::Removal;
 use crate::commands::shell::Shell;
 use crate::commands::volume::Asked;
@@ -250,9 +250,10 @@ enum Volume {
         #[arg(short, long)]
         force: bool,
     },
-    /// Remove volumes that no container has claimed for some days and that belong to no pod.
+    /// Remove volumes that no container has had for some days and that belong to no pod. Where the history does not reach
+    /// back so far, they stay.
     Prune {
-        /// So many days without a claim.
+        /// So many days since the last container gave it back.
         #[arg(long, default_value_t = 30, value_name = "DAYS")]
         unused_for: u32,
         /// Only those that match: driver=, label=, name=.
@@ -527,7 +528,7 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Volume(Volume::Prune { unused_for, filter, tenant, dry_run, force }) => {
             let pruning = Pruning { days: unused_for, filter: &filter, tenant: &tenant, dry_run, force };
-            commands::removal::prune(&context, &pruning)
+            commands::prune::prune(&context, &pruning)
         }
         Command::Trash(Trash::Ls { output }) => commands::removal::ls(&context, output.json),
         Command::Trash(Trash::Restore { name, tenant }) => {

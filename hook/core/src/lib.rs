@@ -23,4 +23,5 @@ pub mod rewrite;
 pub mod size;
 pub mod spec;
 pub mod state;
+pub mod unused;
 pub mod volume;

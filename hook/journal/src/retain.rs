@@ -4,6 +4,7 @@ use crate::Journal;
 use crate::codec::HEADER;
 use crate::codec::salvage;
 use crate::disk::Disk;
+use crate::disk::DiskFile;
 use crate::error::JournalError;
 use crate::log;
 use crate::log::VOLUMES;
@@ -95,6 +96,21 @@ impl Journal {
     }
 }
 
+impl Journal {
+    /// From when on everything that was recorded about leases is still there; `None` where nothing is.
+    ///
+    /// # Errors
+    /// The journal's folder cannot be read.
+    pub fn history_begins(&self) -> Result<Option<Timestamp>, JournalError> {
+        let disk = self.disk();
+        let names =
+            disk.names().map_err(|source| JournalError::List { folder: disk.path().to_owned(), source })?;
+        let files = names.iter().filter(|name| *name != VOLUMES && kind_of(name).is_some());
+        let first = files.filter_map(|name| beginning(&*disk.open(name, false).ok()??)).min();
+        Ok(first.and_then(|time| Timestamp::from_microsecond(time).ok()))
+    }
+}
+
 fn look_at(disk: &dyn Disk, name: &str, names: &[String]) -> Old {
     let others: Vec<_> = match kind_of(name) {
         Some(_) => {
@@ -118,10 +134,13 @@ fn newest(disk: &dyn Disk, name: &str) -> Option<i64> {
     let mut bytes = vec![0; usize::try_from(length.saturating_sub(start)).ok()?];
     let read = file.read_at(&mut bytes, start).ok()?;
     let last = salvage(&bytes[..read], kind).last().map(|(_, header, _)| header.time_us);
-    last.or_else(|| {
-        let mut header = [0; HEADER];
-        let read = file.read_at(&mut header, 0).ok()?;
-        let time = header[16..24].first_chunk().map(|bytes| i64::from_le_bytes(*bytes))?;
-        (read == HEADER && time > 0).then_some(time)
-    })
+    last.or_else(|| beginning(&*file))
+}
+
+/// When a file was begun, microseconds since 1970.
+fn beginning(file: &dyn DiskFile) -> Option<i64> {
+    let mut header = [0; HEADER];
+    let read = file.read_at(&mut header, 0).ok()?;
+    let time = header[16..24].first_chunk().map(|bytes| i64::from_le_bytes(*bytes))?;
+    (read == HEADER && time > 0).then_some(time)
 }

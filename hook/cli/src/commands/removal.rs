@@ -15,14 +15,10 @@ use jiff::SignedDuration;
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
-use std::collections::BTreeMap;
-use volhook_api::Kind;
 use volhook_core::decision::Backing;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Tenant;
 use volhook_core::volume::Volume;
-use volhook_journal::EventRecord;
 use volhook_mounts::source;
 use volhook_volumes::Discarded;
 
@@ -74,72 +70,8 @@ pub(crate) fn rm(context: &Context, removal: &Removal<'_>) -> Result<(), Failure
     report_all(failures)
 }
 
-/// What `volhook volume prune` is told.
-pub(crate) struct Pruning<'a> {
-    pub(crate) days: u32,
-    pub(crate) filter: &'a [String],
-    pub(crate) tenant: &'a str,
-    pub(crate) dry_run: bool,
-    pub(crate) force: bool,
-}
-
-/// `volhook volume prune`: removes what no container has claimed for some days and no pod owns.
-pub(crate) fn prune(context: &Context, pruning: &Pruning<'_>) -> Result<(), Failure> {
-    let tenant = Tenant::new(pruning.tenant).map_err(Failure::usage)?;
-    let now = Timestamp::now();
-    let age = SignedDuration::from_hours(24 * i64::from(pruning.days));
-    let used = last_uses(context)?;
-    let table = context.grants()?;
-    let mut unused = Vec::new();
-    for volume in all(context, &tenant, pruning.filter)? {
-        if table.holders(&volume.id).next().is_some() {
-            continue;
-        }
-        let last = used.get(&volume.uuid);
-        let since = last.copied().unwrap_or(volume.created);
-        if now.duration_since(since) >= age {
-            let why = if last.is_some() { "last claimed" } else { "never claimed since it was created" };
-            let line = format!("{}: {why}, {}", volume.id, since.strftime("%Y-%m-%d %H:%M"));
-            unused.push((volume, line));
-        }
-    }
-    if pruning.dry_run {
-        return unused.iter().try_for_each(|(_, line)| out(&format!("{line}\n")));
-    }
-    if unused.is_empty() {
-        return Ok(());
-    }
-    if !pruning.force {
-        unused.iter().for_each(|(_, line)| eprintln!("{line}"));
-        if !confirm("Remove these volumes?")? {
-            return Err(Failure::new("nothing was removed"));
-        }
-    }
-    let mut failures = Vec::new();
-    for (volume, _) in &unused {
-        match remove(context, volume) {
-            Ok(()) => out(&format!("{}\n", volume.id))?,
-            Err(failure) => failures.push(failure),
-        }
-    }
-    report_all(failures)
-}
-
-/// When each volume, by its uuid, was last granted to a container.
-fn last_uses(context: &Context) -> Result<BTreeMap<String, Timestamp>, Failure> {
-    let mut uses = BTreeMap::new();
-    for event in context.ledger.journal()?.events().map_err(Failure::new)? {
-        if let EventRecord::Lease(LeaseRecord::Granted(grant)) = event.record
-            && grant.container.command().is_none()
-        {
-            uses.extend(grant.leases.into_iter().map(|lease| (lease.uuid, event.time)));
-        }
-    }
-    Ok(uses)
-}
-
 /// Everything that is nobody's in particular: what belongs to a pod goes with its pod only.
-fn all(context: &Context, tenant: &Tenant, filter: &[String]) -> Result<Vec<Volume>, Failure> {
+pub(crate) fn all(context: &Context, tenant: &Tenant, filter: &[String]) -> Result<Vec<Volume>, Failure> {
     let filter = Filter::parse(filter)?;
     let listing = context.store.list().map_err(Failure::new)?;
     let table = context.grants()?;
@@ -162,6 +94,15 @@ pub(crate) fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
 
 /// Moves one volume to the trash, unless somebody holds it. Under the lock, so that nobody takes a lease meanwhile.
 pub(crate) fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> {
+    remove_if(context, volume, || Ok(()))
+}
+
+/// The same if `judge` has nothing against it, which is asked under the lock.
+pub(crate) fn remove_if(
+    context: &Context,
+    volume: &Volume,
+    judge: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let id = &volume.id;
     let (mut locked, table) = context
         .ledger
@@ -169,6 +110,7 @@ pub(crate) fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> 
         .map_err(Failure::from)
         .map_err(|failure| failure.during(format!("cannot remove volume {id:?}")))?;
     volhook_leases::refuse_held(&table, id)?;
+    judge()?;
     // Whatever the leases say: what the kernel has mounted stays.
     let _locked = match volume.backing {
         Backing::Image(_) => match source::lock_image(&context.store.image_path(volume)) {
