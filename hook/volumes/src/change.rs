@@ -124,10 +124,10 @@ impl Changing<'_> {
         let mut file = File::from(file.map_err(|errno| failed("make")(errno.into()))?);
         file.write_all(&text).map_err(failed("write"))?;
         file.sync_all().map_err(failed("sync"))?;
-        failpoint::reached("sidecar.written");
+        failpoint::reached("sidecar.written").map_err(|errno| failed("write")(errno.into()))?;
         rustix::fs::renameat(&self.folder, Path::new(NEW_SIDECAR), &self.folder, Path::new(SIDECAR))
             .map_err(|errno| self.failed("rename", NEW_SIDECAR)(errno.into()))?;
-        failpoint::reached("sidecar.renamed");
+        failpoint::reached("sidecar.renamed").map_err(|errno| self.failed("sync", "")(errno.into()))?;
         rustix::fs::fsync(&self.folder).map_err(|errno| self.failed("sync", "")(errno.into()))?;
         self.volume = changed;
         Ok(())

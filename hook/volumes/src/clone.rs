@@ -110,7 +110,7 @@ fn clone_of(original: &Volume, cloning: &Cloning) -> Volume {
     Volume { id, uuid, labels, created, pod: None, storage: None, renamed_from: None, ..original.clone() }
 }
 
-impl Stage<'_> {
+impl Stage {
     fn copy_directory(
         &self,
         original: &Volume,

@@ -119,14 +119,14 @@ impl Changing<'_> {
             return Ok(Filled::SourceEmpty);
         }
         self.say(CopyUp::Begun)?;
-        failpoint::reached("copy_up.begun");
+        failpoint::reached("copy_up.begun").map_err(self.not("copy into"))?;
         let has_lost_and_found = !files::is_empty(&top, NOTHING).map_err(self.not("read"))?;
         let place = if has_lost_and_found { Place::Merge } else { Place::Empty };
         match copy_to(from, &top, place, watch) {
             Ok(copied) => {
-                failpoint::reached("copy_up.copied");
+                failpoint::reached("copy_up.copied").map_err(self.not("sync"))?;
                 rustix::fs::syncfs(&top).map_err(self.not("sync"))?;
-                failpoint::reached("copy_up.synced");
+                failpoint::reached("copy_up.synced").map_err(self.not("sync"))?;
                 self.say(CopyUp::Over)?;
                 Ok(Filled::Copied(copied))
             }
@@ -162,9 +162,9 @@ impl Changing<'_> {
                 return Err(self.not_populated()(source));
             }
         };
-        failpoint::reached("copy_up.copied");
+        failpoint::reached("copy_up.copied").map_err(self.not("sync"))?;
         rustix::fs::syncfs(&new).map_err(self.not("sync"))?;
-        failpoint::reached("copy_up.synced");
+        failpoint::reached("copy_up.synced").map_err(self.not("sync"))?;
         // Only an empty directory is replaced (rename(2)), whatever was put into it meanwhile.
         let filled = match rustix::fs::renameat(&self.folder, NEW_DATA, &self.folder, DATA) {
             Ok(()) => Filled::Copied(copied),
@@ -177,7 +177,7 @@ impl Changing<'_> {
                 return Err(self.not("replace the directory of")(errno));
             }
         };
-        failpoint::reached("copy_up.replaced");
+        failpoint::reached("copy_up.replaced").map_err(self.not("sync"))?;
         rustix::fs::fsync(&self.folder).map_err(self.not("sync"))?;
         self.say(CopyUp::Over)?;
         Ok(filled)

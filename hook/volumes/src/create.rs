@@ -86,7 +86,7 @@ impl Store {
     pub(crate) fn create_with(
         &self,
         volume: &Volume,
-        make: impl FnOnce(&Stage<'_>) -> Result<Option<Content>, StoreError>,
+        make: impl FnOnce(&Stage) -> Result<Option<Content>, StoreError>,
     ) -> Result<Created, StoreError> {
         check(volume)?;
         if let Some(existing) = self.existing(volume)? {
@@ -188,7 +188,7 @@ impl Store {
         Ok(Created::New(volume.clone()))
     }
 
-    fn make_places(&self, volume: &Volume) -> Result<Places, StoreError> {
+    pub(crate) fn make_places(&self, volume: &Volume) -> Result<Places, StoreError> {
         let path = |name: &str| self.root.join(name);
         if !self.root.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.root).map_err(failed(
@@ -261,9 +261,9 @@ impl Store {
 }
 
 /// The folders that a creation works in.
-struct Places {
-    staging: OwnedFd,
-    tenant: OwnedFd,
+pub(crate) struct Places {
+    pub(crate) staging: OwnedFd,
+    pub(crate) tenant: OwnedFd,
 }
 
 pub(crate) fn failed(
@@ -275,7 +275,7 @@ pub(crate) fn failed(
     move |source| StoreError::Create { volume, step, path, source }
 }
 
-fn check(volume: &Volume) -> Result<(), StoreError> {
+pub(crate) fn check(volume: &Volume) -> Result<(), StoreError> {
     let invalid = |reason| Err(StoreError::Invalid { volume: volume.id.clone(), reason });
     if let Some(reason) = volume.storage.as_ref().and_then(|storage| storage::fault(volume, storage)) {
         return invalid(reason);
@@ -307,31 +307,34 @@ fn check(volume: &Volume) -> Result<(), StoreError> {
 pub(crate) type Content = (OwnedFd, &'static str);
 
 /// A volume under construction. Dropping it before it is done removes it, the lock still held.
-pub(crate) struct Stage<'a> {
-    pub(crate) volume: &'a Volume,
-    staging: &'a OwnedFd,
+pub(crate) struct Stage {
+    pub(crate) volume: Volume,
+    staging: OwnedFd,
     pub(crate) path: PathBuf,
     pub(crate) folder: OwnedFd,
-    done: bool,
+    /// Whether it is in its place.
+    pub(crate) done: bool,
 }
 
-impl Drop for Stage<'_> {
+impl Drop for Stage {
     fn drop(&mut self) {
         if !self.done {
-            remove(self.staging, &self.volume.uuid, &self.folder, Instant::now() + REMOVING);
+            remove(&self.staging, &self.volume.uuid, &self.folder, Instant::now() + REMOVING);
         }
     }
 }
 
-impl<'a> Stage<'a> {
+impl Stage {
     /// Makes the folder and locks it, so that it is not taken for a dead creator's.
-    fn begin(store: &Store, volume: &'a Volume, staging: &'a OwnedFd) -> Result<Self, StoreError> {
+    pub(crate) fn begin(store: &Store, volume: &Volume, staging: &OwnedFd) -> Result<Self, StoreError> {
         let path = store.root.join(STAGING).join(&volume.uuid);
+        let staging = rustix::io::fcntl_dupfd_cloexec(staging, 0)
+            .map_err(|errno| failed(volume, "open", store.root.join(STAGING))(errno.into()))?;
         for _ in 0..ATTEMPTS {
-            match rustix::fs::mkdirat(staging, &volume.uuid, files::PRIVATE) {
+            match rustix::fs::mkdirat(&staging, &volume.uuid, files::PRIVATE) {
                 Ok(()) => {
-                    if let Some(folder) = lock(staging, &volume.uuid) {
-                        return Ok(Self { volume, staging, path, folder, done: false });
+                    if let Some(folder) = lock(&staging, &volume.uuid) {
+                        return Ok(Self { volume: volume.clone(), staging, path, folder, done: false });
                     }
                 }
                 Err(Errno::EXIST) => {}
@@ -344,18 +347,18 @@ impl<'a> Stage<'a> {
     }
 
     pub(crate) fn failed(&self, step: &'static str, part: &str) -> impl FnOnce(Errno) -> StoreError {
-        let failed = failed(self.volume, step, self.path.join(part));
+        let failed = failed(&self.volume, step, self.path.join(part));
         move |errno| failed(errno.into())
     }
 
-    fn make_content(&self, deadline: Instant) -> Result<Option<Content>, StoreError> {
+    pub(crate) fn make_content(&self, deadline: Instant) -> Result<Option<Content>, StoreError> {
         let population = self.volume.storage.as_ref().map(|storage| storage.population);
         Ok(match &self.volume.backing {
             Backing::Directory(directory) => {
                 let data = self.make_directory(directory)?;
                 if let Some(population) = population {
                     storage::lay_out(data.as_fd(), population).map_err(failed(
-                        self.volume,
+                        &self.volume,
                         "make the folders of",
                         self.path.join(DATA),
                     ))?;
@@ -364,7 +367,7 @@ impl<'a> Stage<'a> {
             }
             Backing::Image(image) => {
                 let file = self.new_file(IMAGE)?;
-                image::make(self.volume, image, &file, &self.path.join(IMAGE), population, deadline)?;
+                image::make(&self.volume, image, &file, &self.path.join(IMAGE), population, deadline)?;
                 Some((file, IMAGE))
             }
             // Their content is not in the store.
@@ -372,7 +375,7 @@ impl<'a> Stage<'a> {
         })
     }
 
-    fn build(
+    pub(crate) fn build(
         &self,
         make: impl FnOnce(&Self) -> Result<Option<Content>, StoreError>,
     ) -> Result<(), StoreError> {
@@ -408,8 +411,8 @@ impl<'a> Stage<'a> {
     }
 
     fn write_sidecar(&self) -> Result<File, StoreError> {
-        let failed = |step| failed(self.volume, step, self.path.join(SIDECAR));
-        let mut text = serde_json::to_vec_pretty(self.volume).map_err(|e| failed("encode")(e.into()))?;
+        let failed = |step| failed(&self.volume, step, self.path.join(SIDECAR));
+        let mut text = serde_json::to_vec_pretty(&self.volume).map_err(|e| failed("encode")(e.into()))?;
         text.push(b'\n');
         if text.len() as u64 > SIDECAR_LIMIT {
             let reason = "its options and labels are too large";
@@ -436,7 +439,7 @@ fn lock(staging: &OwnedFd, name: &str) -> Option<OwnedFd> {
 }
 
 /// Removes the folders in `staging` whose creators are gone. What cannot be removed is the next one's to try.
-fn clean(staging: &OwnedFd, deadline: Instant) {
+pub(crate) fn clean(staging: &OwnedFd, deadline: Instant) {
     for name in files::names(staging).unwrap_or_default() {
         if Uuid::parse_str(&name).is_err() {
             continue;
@@ -449,7 +452,7 @@ fn clean(staging: &OwnedFd, deadline: Instant) {
 
 /// Removes what is left of a volume, as far as it goes: the next creator tries again. It may be a half copy of what a
 /// container made, of any depth.
-fn remove(staging: &OwnedFd, name: &str, folder: &OwnedFd, deadline: Instant) {
+pub(crate) fn remove(staging: &OwnedFd, name: &str, folder: &OwnedFd, deadline: Instant) {
     let content = files::folder_on_same_mount(folder, c".");
     if content.is_ok_and(|content| remove::remove_content(content, &[], deadline, &mut 0).is_ok()) {
         let _ = rustix::fs::unlinkat(staging, name, AtFlags::REMOVEDIR);

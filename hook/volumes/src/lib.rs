@@ -32,6 +32,7 @@
 //! | discarding a storage, after the rename | links that mean nothing | [`Store::clean_staging`] |
 //! | discarding, before the rename | a volume, perhaps with a `trashed.json`, which means nothing there | the next one to discard it writes it anew |
 //! | restoring, after the rename | the same | the same |
+//! | replacing a storage | see the module `renew`: what was there is in its place or in the trash, whole | |
 //! | emptying, before the file `deleting` is there | a discarded volume, whole | anybody |
 //! | emptying, after that | a discarded volume without a part of its content; it cannot be restored | the next one to empty the trash |
 //! | emptying, at the end | a folder with only sidecars in `staging` | the next one to create a volume |
@@ -69,6 +70,7 @@ mod populate;
 mod program;
 mod remove;
 mod rename;
+mod renew;
 mod reset;
 mod resize;
 mod scratch;
@@ -114,6 +116,7 @@ pub use list::Other;
 pub use list::OtherKind;
 pub use populate::Wanted;
 pub use program::find_program;
+pub use renew::Renewal;
 pub use reset::Reset;
 pub use scratch::Scratch;
 pub use sizes::Size;

@@ -96,25 +96,43 @@ impl Changing<'_> {
         wanted: &[Wanted],
         watch: &Watch<'_>,
     ) -> Result<Copied, StoreError> {
-        let storage = self.storage()?;
-        if storage.population == Population::Overlay {
-            return Err(self.impossible("its volumes are seen through an overlay, and nothing is copied"));
-        }
-        let population = storage.population;
+        self.copied_population()?;
         // Another one than recorded is refused.
         let parts = self.unrecorded(wanted.iter().map(|wanted| wanted.part.clone()).collect())?;
         if parts.is_empty() {
             return Ok(Copied::default());
         }
         self.check_names(&parts)?;
+        let copied = self.place(top, wanted, &parts, watch)?;
+        self.add_parts(parts)?;
+        Ok(copied)
+    }
+
+    fn copied_population(&self) -> Result<Population, StoreError> {
+        match self.storage()?.population {
+            Population::Overlay => {
+                Err(self.impossible("its volumes are seen through an overlay, and nothing is copied"))
+            }
+            population => Ok(population),
+        }
+    }
+
+    /// Makes and fills the `parts`, which nothing records yet.
+    pub(crate) fn place(
+        &self,
+        top: BorrowedFd<'_>,
+        wanted: &[Wanted],
+        parts: &[Part],
+        watch: &Watch<'_>,
+    ) -> Result<Copied, StoreError> {
+        let population = self.copied_population()?;
         let is_new = |wanted: &&Wanted| parts.iter().any(|part| part.member == wanted.part.member);
         let mut new: Vec<&Wanted> = wanted.iter().filter(is_new).collect();
         new.sort_by_key(|wanted| wanted.depth());
         self.finish_leftovers(top)?;
         storage::lay_out(top, population).map_err(self.failed("make the folders of", ""))?;
         let copied = Filling { changing: self, top, watch }.fill(&new)?;
-        failpoint::reached("fill.placed");
-        self.add_parts(parts)?;
+        failpoint::reached("fill.placed").map_err(|errno| self.failed("sync", FILES)(errno.into()))?;
         Ok(copied)
     }
 
@@ -175,13 +193,13 @@ impl Filling<'_> {
         if staged.is_empty() {
             return Ok(copied);
         }
-        failpoint::reached("fill.copied");
+        failpoint::reached("fill.copied").map_err(self.failed("sync", FILES))?;
         rustix::fs::syncfs(staging).map_err(self.failed("sync", FILES))?;
-        failpoint::reached("fill.synced");
+        failpoint::reached("fill.synced").map_err(self.failed("sync", FILES))?;
         let mut changed = Changed::default();
         for (number, staged) in staged.iter().enumerate() {
             self.put(staged, (staging, number), files, &mut changed)?;
-            failpoint::reached("fill.moved");
+            failpoint::reached("fill.moved").map_err(self.failed("sync", FILES))?;
         }
         for folder in changed.0.values() {
             rustix::fs::fsync(folder).map_err(self.failed("sync the folders of", FILES))?;

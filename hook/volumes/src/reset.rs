@@ -81,16 +81,20 @@ impl Changing<'_> {
             return Err(self.impossible(format!("no {member:?} lies in it")));
         }
         let reset = Resetting::begin(self, top, &storage, &kept, &gone, what)?;
-        failpoint::reached("reset.begun");
+        self.reached("reset.begun")?;
         self.forget_parts(PodStorage { parts: kept, ..storage.clone() }, &gone)?;
-        failpoint::reached("reset.forgotten");
+        self.reached("reset.forgotten")?;
         reset.move_away(self, what, &gone)?;
-        failpoint::reached("reset.moved");
+        self.reached("reset.moved")?;
         storage::lay_out(top, storage.population).map_err(self.failed("make the folders of", ""))?;
         rustix::fs::fsync(self.readable(top)?).map_err(|errno| self.failed("sync", "")(errno.into()))?;
         let mut bytes = 0;
         remove_folder(top, &reset.name, &reset.folder, deadline, &mut bytes);
         Ok(bytes)
+    }
+
+    fn reached(&self, step: &str) -> Result<(), StoreError> {
+        failpoint::reached(step).map_err(|errno| self.failed("sync", "")(errno.into()))
     }
 
     /// Takes parts out of the sidecar, and their names back.
@@ -313,8 +317,7 @@ impl<'a> Resetting<'a> {
             match rustix::fs::renameat_with(folder, name, &self.folder, to, RenameFlags::NOREPLACE) {
                 Err(Errno::EXIST) => {}
                 Ok(()) | Err(Errno::NOENT) => {
-                    failpoint::reached("reset.entry");
-                    return Ok(());
+                    return failpoint::reached("reset.entry");
                 }
                 Err(errno) => return Err(errno),
             }

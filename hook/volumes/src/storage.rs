@@ -106,8 +106,10 @@ impl Changing<'_> {
         storage.parts.extend(new.iter().cloned());
         let names = self.names()?;
         self.store.reserve(self.work, &names, &self.volume, &new, false)?;
-        failpoint::reached("parts.linked");
-        let synced = names.sync_volumes().map_err(|errno| self.names_failed("sync")(errno.into()));
+        let linked = failpoint::reached("parts.linked");
+        let synced = linked
+            .and_then(|()| names.sync_volumes())
+            .map_err(|errno| self.names_failed("sync")(errno.into()));
         let written = synced.and_then(|()| self.write_storage(storage));
         if written.is_err() {
             // Those that the sidecar names after all stay.

@@ -31,8 +31,11 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 use volhook_core::names::Pod;
 use volhook_core::names::Tenant;
+use volhook_core::names::VolumeId;
 use volhook_core::volume::SIDECAR_FORMAT;
 use volhook_core::volume::Volume;
 
@@ -41,6 +44,8 @@ pub(crate) const TRASH: &str = "trash";
 pub(crate) const TRASHED: &str = "trashed.json";
 /// Stands in a discarded volume whose deletion has begun.
 pub(crate) const DELETING: &str = "deleting";
+/// How long whoever holds the folder of a volume is waited for.
+const LOCKING: Duration = Duration::from_secs(5);
 const TRASHED_FORMAT: u32 = 1;
 const TRASHED_LIMIT: u64 = 1 << 10;
 
@@ -62,6 +67,15 @@ pub struct Trash {
     pub volumes: Vec<Discarded>,
     /// What else is there, by path. It is never touched.
     pub others: Vec<Other>,
+}
+
+/// A volume in its place, whose folder is locked: nobody else changes or moves it.
+pub(crate) struct Standing {
+    root: OwnedFd,
+    /// The folder of its tenant's volumes.
+    pub(crate) tenant: OwnedFd,
+    pub(crate) folder: OwnedFd,
+    pub(crate) volume: Volume,
 }
 
 /// The content of [`TRASHED`].
@@ -98,13 +112,23 @@ impl Store {
     /// [`StoreError::Gone`] when it is not there (any more), those of [`find`](Self::find) for what else may stand in
     /// its place, [`StoreError::Discard`].
     pub fn discard(&self, volume: &Volume, now: Timestamp) -> Result<Discarded, StoreError> {
-        let id = &volume.id;
+        let standing = self.standing(&volume.id, &volume.uuid)?;
+        let discarded = self.put_into_trash(&standing, now)?;
+        if discarded.volume.storage.is_some() {
+            // What is left of them names nobody, and is removed by the next one to clean up.
+            let _ = self.lock_names(&volume.id.tenant).map(|names| self.release(&names, &discarded.volume));
+        }
+        Ok(discarded)
+    }
+
+    /// Locks the volume in its place that has this uuid.
+    pub(crate) fn standing(&self, id: &VolumeId, uuid: &str) -> Result<Standing, StoreError> {
         let path = self.folder(id);
         let failed = |step, path: PathBuf| {
             move |source: io::Error| StoreError::Discard { volume: id.clone(), step, path, source }
         };
-        let gone = || StoreError::Gone { volume: id.clone(), uuid: volume.uuid.clone(), path: path.clone() };
-        if !files::is_uuid(&volume.uuid) {
+        let gone = || StoreError::Gone { volume: id.clone(), uuid: uuid.to_owned(), path: path.clone() };
+        if !files::is_uuid(uuid) {
             let reason = "its uuid is not a lower-case UUID";
             return Err(StoreError::Foreign { volume: id.clone(), path, reason });
         }
@@ -122,6 +146,10 @@ impl Store {
         let folder = match lock_waiting(&tenant, id.name.as_str()) {
             Ok(folder) => folder,
             Err(Errno::NOENT) => return Err(gone()),
+            Err(Errno::WOULDBLOCK) => {
+                let reason = "another command is changing it".to_owned();
+                return Err(StoreError::Impossible { work: "remove", volume: id.clone(), reason });
+            }
             Err(errno) => return Err(self.unusable(id, &path, errno)),
         };
         let sidecar = path.join(SIDECAR);
@@ -136,29 +164,41 @@ impl Store {
             }
             Err(source) => return Err(StoreError::Find { volume: id.clone(), path: sidecar, source }),
         };
-        let found = store::parse(id, &sidecar, &bytes)?;
-        if found.uuid != volume.uuid {
+        let volume = store::parse(id, &sidecar, &bytes)?;
+        if volume.uuid != uuid {
             return Err(gone());
         }
+        Ok(Standing { root, tenant, folder, volume })
+    }
+
+    /// Moves a volume into the trash. Its links stay.
+    pub(crate) fn put_into_trash(
+        &self,
+        standing: &Standing,
+        now: Timestamp,
+    ) -> Result<Discarded, StoreError> {
+        let Standing { root, tenant, folder, volume } = standing;
+        let failed = |step, path: PathBuf| {
+            let volume = volume.id.clone();
+            move |source: io::Error| StoreError::Discard { volume, step, path, source }
+        };
+        let path = self.folder(&volume.id);
         let trash_path = self.root.join(TRASH);
-        let trash = files::make_folder(&root, TRASH).map_err(failed("make", trash_path.clone()))?;
-        write_trashed(&folder, now).map_err(failed("write", path.join(TRASHED)))?;
-        let to = trash_path.join(&found.uuid);
-        let name = id.name.as_str();
-        let moved = rustix::fs::renameat_with(&tenant, name, &trash, &found.uuid, RenameFlags::NOREPLACE);
+        let trash = files::make_folder(root, TRASH).map_err(failed("make", trash_path.clone()))?;
+        write_trashed(folder, now).map_err(failed("write", path.join(TRASHED)))?;
+        let to = trash_path.join(&volume.uuid);
+        let name = volume.id.name.as_str();
+        let moved = rustix::fs::renameat_with(tenant, name, &trash, &volume.uuid, RenameFlags::NOREPLACE);
         if let Err(errno) = moved {
             // A leftover would mean nothing.
-            let _ = rustix::fs::unlinkat(&folder, TRASHED, AtFlags::empty());
+            let _ = rustix::fs::unlinkat(folder, TRASHED, AtFlags::empty());
             return Err(failed("move it to", to)(errno.into()));
         }
         // First where it is now, then where it is no more.
         rustix::fs::fsync(&trash).map_err(|errno| failed("sync", trash_path)(errno.into()))?;
-        rustix::fs::fsync(&tenant).map_err(|errno| failed("sync", tenant_path)(errno.into()))?;
-        if found.storage.is_some() {
-            // What is left of them names nobody, and is removed by the next one to clean up.
-            let _ = self.lock_names(&id.tenant).map(|names| self.release(&names, &found));
-        }
-        Ok(Discarded { volume: found, since: now, path: to })
+        let tenant_path = self.root.join(VOLUMES).join(volume.id.tenant.as_str());
+        rustix::fs::fsync(tenant).map_err(|errno| failed("sync", tenant_path)(errno.into()))?;
+        Ok(Discarded { volume: volume.clone(), since: now, path: to })
     }
 
     /// Removes the storage of a pod, and with it all of the pod's volumes that lie there, as [`discard`](Self::discard)
@@ -386,13 +426,15 @@ fn write_trashed(folder: &OwnedFd, when: Timestamp) -> io::Result<()> {
 }
 
 /// Opens and locks (flock(2)) the folder `name`. Its creator, or another who discards it, holds the lock for a few
-/// syncs; they are waited for.
+/// syncs; they are waited for ([`Errno::WOULDBLOCK`] where that takes too long).
 fn lock_waiting(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    let end = Instant::now() + LOCKING;
     loop {
-        let folder = files::folder_below(parent, Path::new(name))?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&folder, FlockOperation::LockExclusive))?;
-        if files::is_named(&folder, parent, name)? {
-            return Ok(folder);
+        match lock_now(parent, name) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => std::thread::sleep(PAUSE),
+            // Another volume may have its name by now.
+            Err(Errno::NOENT) if files::folder_below(parent, Path::new(name)).is_ok() => {}
+            locked => return locked,
         }
     }
 }

@@ -20,6 +20,7 @@ mod pods;
 mod populate;
 mod races;
 mod rename;
+mod renew;
 mod reset;
 mod sizes;
 mod trash;
