@@ -44,7 +44,7 @@ fn claiming() -> Result<Bundle> {
 }
 
 /// Puts a variable into the environment of a bundle's hook entries at one stage, or takes it out.
-fn set_failpoint(bundle: &Bundle, stage: &str, step: Option<&str>) -> Result<()> {
+pub(crate) fn set_failpoint(bundle: &Bundle, stage: &str, step: Option<&str>) -> Result<()> {
     bundle.edit(|spec| {
         for entry in spec["hooks"][stage].as_array_mut().into_iter().flatten() {
             if let Some(env) = entry["env"].as_array_mut() {

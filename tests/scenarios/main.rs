@@ -16,6 +16,7 @@ mod manage_pods;
 mod plugins;
 mod pods;
 mod pods_images;
+mod renewals;
 mod rules;
 mod spec_stage;
 mod targets;

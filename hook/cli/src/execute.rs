@@ -1,16 +1,10 @@
-//! The second half of the way: volumes are created, leases taken, mounts made, in the order of the plan.
+//! The second half of the way: the mounts of a plan, made in the container's mount namespace.
 
 use crate::context::Context;
 use crate::error::Failure;
 use crate::failpoint;
-use crate::fill;
-use crate::gather;
-use crate::gather::Claimed;
-use crate::gather::Proposal;
-use crate::gather::Subject;
 use crate::grants;
 use crate::image::Image;
-use crate::storage;
 use crate::storage::Top;
 use crate::timings::Timings;
 use jiff::Timestamp;
@@ -18,32 +12,19 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
-use std::time::Instant;
-use volhook_core::check::check;
 use volhook_core::decision::Access;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
-use volhook_core::lease::Holder;
 use volhook_core::lease::LeaseRecord;
-use volhook_core::lease::LeaseTable;
-use volhook_core::lease::ReleaseReason;
-use volhook_core::lease::VolumeRecord;
-use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
-use volhook_core::plan;
 use volhook_core::plan::Apply;
 use volhook_core::plan::Layer;
 use volhook_core::plan::Plan;
-use volhook_core::plan::PlanError;
 use volhook_core::plan::PlannedMount;
 use volhook_core::volume::Volume;
 use volhook_journal::Interest;
-use volhook_leases::judge;
-use volhook_leases::judge::Over;
-use volhook_leases::patience;
+use volhook_journal::Locked;
 use volhook_mounts::device::mount_device;
 use volhook_mounts::inject::Injection;
 use volhook_mounts::inject::inject;
@@ -54,282 +35,6 @@ use volhook_mounts::source;
 use volhook_mounts::source::Detached;
 use volhook_mounts::source::ImageUse;
 use volhook_mounts::users::Users;
-use volhook_volumes::Created;
-use volhook_volumes::Watch;
-
-/// How often drivers are asked again because holders changed while they were deciding.
-const ASK_AGAIN: usize = 3;
-
-/// Proposes, creates what is missing, and takes the leases. Afterwards the plan holds until it is released.
-/// `None` when this very process holds leases already: it was called at both live stages.
-///
-/// `holder` is the container's process at the live stage; at the spec stage the grant stays pending.
-pub(crate) fn acquire(
-    context: &Context,
-    subject: &Subject,
-    claimed: &Claimed,
-    image: &Image<'_>,
-    holder: Option<&Holder>,
-    timings: &mut Timings,
-) -> Result<Option<Proposal>, Failure> {
-    let watch = Watch { deadline: context.deadline, cancelled: &|| false, progress: &|_| {} };
-    fill::renew(context, claimed, &watch)?;
-    let making = Making { context, container: Some(&subject.container), image, watch: &watch };
-    let volumes = leased_volumes(subject, claimed);
-    let interest = Interest { volumes: &volumes, container: Some(&subject.container), attempts: &[] };
-    let patience = Instant::now() + patience::DYING;
-    let mut asked = 0;
-    let mut earlier_answers = None;
-    loop {
-        let table = context.grants_about(&interest)?;
-        if holder.is_some()
-            && table.of_container(&subject.container).any(|grant| grant.holder.as_ref() == holder)
-        {
-            return Ok(None);
-        }
-        // Shared holders are in nobody's way; only others are worth a look at the kernel.
-        let examined = table.grants().filter(|grant| {
-            supersedes(subject, grant)
-                || grant.leases.iter().any(|l| l.sharing != Sharing::Shared && volumes.contains(&l.volume))
-        });
-        let (dead, dying) = context.dead(examined.filter(|grant| !supersedes(subject, grant)));
-        let superseded = table.grants().filter(|grant| supersedes(subject, grant)).map(|grant| {
-            let evidence = format!("attempt {} took its place", subject.attempt);
-            Over::new(grant, ReleaseReason::Superseded, evidence)
-        });
-        let over: Vec<Over> = dead.into_iter().chain(superseded).collect();
-        timings.lap("journal");
-        let living = judge::after(&table, over.iter().map(|over| &over.record));
-        let proposal = match gather::propose(context, subject, claimed, image, &living, timings) {
-            Err(failure) if dying && is_busy(&failure) && Instant::now() < patience.min(context.deadline) => {
-                thread::sleep(Duration::from_millis(5));
-                continue;
-            }
-            Err(failure) if is_being_filled(&failure) && Instant::now() < context.deadline => {
-                thread::sleep(Duration::from_millis(5));
-                continue;
-            }
-            other => other?,
-        };
-        if making.make(&proposal, context.deadline, timings)? {
-            continue;
-        }
-        let unchanged = earlier_answers.as_ref() == Some(&proposal.answers);
-        if take(context, subject, holder, &proposal, &over, asked >= ASK_AGAIN && unchanged, timings)? {
-            storage::follow(context, claimed)?;
-            return Ok(Some(proposal));
-        }
-        asked += 1;
-        if asked > ASK_AGAIN && !unchanged {
-            return Err(Failure::new("the holders of a claimed volume keep changing")
-                .hint("start the container again once the others have started"));
-        }
-        earlier_answers = Some(proposal.answers);
-    }
-}
-
-/// Records why a container whose claims all stepped back gets nothing.
-pub(crate) fn note_stepped_back(
-    context: &Context,
-    subject: &Subject,
-    claimed: &Claimed,
-) -> Result<(), Failure> {
-    if claimed.stepped_back.is_empty() {
-        return Ok(());
-    }
-    let notes: Vec<LeaseRecord> = claimed
-        .stepped_back
-        .iter()
-        .map(|back| {
-            let volume = VolumeId { tenant: subject.tenant.clone(), name: back.volume.clone() };
-            let text = format!("not mounted on {}: {}", back.target, back.reason);
-            LeaseRecord::Note { container: subject.container.clone(), volume: Some(volume), text }
-        })
-        .collect();
-    let mut locked = context.lock(context.deadline)?;
-    locked.append(Timestamp::now(), &notes).map_err(Failure::new)
-}
-
-/// Whether someone holds a volume that was claimed.
-fn is_busy(failure: &Failure) -> bool {
-    matches!(failure.cause.downcast_ref::<PlanError>(), Some(PlanError::Busy { .. }))
-}
-
-/// Whether what is in the way is somebody who fills the volume, who is done soon.
-fn is_being_filled(failure: &Failure) -> bool {
-    match failure.cause.downcast_ref::<PlanError>() {
-        Some(PlanError::Busy { container, .. }) => fill::is_filling(container),
-        _ => false,
-    }
-}
-
-/// Whether `grant` is an earlier attempt of this very container that never got as far as a process.
-fn supersedes(subject: &Subject, grant: &Grant) -> bool {
-    grant.holder.is_none() && grant.container == subject.container
-}
-
-/// The volumes on which a container with these claims takes leases.
-pub(crate) fn leased_volumes(subject: &Subject, claimed: &Claimed) -> Vec<VolumeId> {
-    let named = claimed.claims.iter().map(|claim| claim.storage.as_ref().unwrap_or(&claim.volume));
-    let mut volumes: Vec<VolumeId> =
-        named.map(|name| VolumeId { tenant: subject.tenant.clone(), name: name.clone() }).collect();
-    volumes.dedup();
-    volumes
-}
-
-/// What makes the volumes of a plan.
-pub(crate) struct Making<'a> {
-    pub(crate) context: &'a Context,
-    /// For whom.
-    pub(crate) container: Option<&'a ContainerId>,
-    pub(crate) image: &'a Image<'a>,
-    pub(crate) watch: &'a Watch<'a>,
-}
-
-impl Making<'_> {
-    /// Does the next of what has to be done before the leases can be taken. `false`: nothing was to be done.
-    pub(crate) fn make(
-        &self,
-        proposal: &Proposal,
-        deadline: Instant,
-        timings: &mut Timings,
-    ) -> Result<bool, Failure> {
-        let plan = &proposal.plan;
-        if !plan.create.is_empty() {
-            self.create(plan, deadline, timings)?;
-            return Ok(true);
-        }
-        if plan.copy_up.is_empty() && plan.parts.is_empty() {
-            return Ok(false);
-        }
-        if Instant::now() >= deadline {
-            let reason = "the volumes of the container could not be filled from its image in time";
-            return Err(Failure::new(reason));
-        }
-        fill::fill(self.context, self.container, plan, &proposal.volumes, self.image, self.watch)?;
-        timings.lap("fill");
-        Ok(true)
-    }
-
-    /// Creates the plan's new volumes and records them. Whoever else creates the same volume at the same time may
-    /// win; the next proposal finds the winner's.
-    fn create(&self, plan: &Plan, deadline: Instant, timings: &mut Timings) -> Result<(), Failure> {
-        let context = self.context;
-        let mut records = Vec::new();
-        for volume in &plan.create {
-            let created = context.store.create(volume, deadline).map_err(|error| {
-                Failure::context(format!("cannot create volume {:?}", volume.id), error)
-                    .about(volume.id.clone())
-            })?;
-            if let Created::New(volume) = created {
-                records.push(VolumeRecord::Created {
-                    volume: volume.id,
-                    uuid: volume.uuid,
-                    driver: volume.driver,
-                    container: self.container.cloned(),
-                });
-            }
-        }
-        timings.lap("volumes");
-        failpoint::reached("volumes-created");
-        if !records.is_empty() {
-            context.append_volumes(&records)?;
-            // A start that creates volumes waits for the disk anyway, and comes by often enough. A container's start does not
-            // depend on it.
-            if let Err(failure) = context.trim_history() {
-                eprintln!("volhook: {}", failure.cause_line());
-            }
-        }
-        timings.lap("journal");
-        Ok(())
-    }
-}
-
-/// Takes the leases if the volumes are held by the same attempts as when the drivers were asked, or if
-/// `whatever_holders` says that asking again is of no use. Returns whether they were taken.
-fn take(
-    context: &Context,
-    subject: &Subject,
-    holder: Option<&Holder>,
-    proposal: &Proposal,
-    over: &[Over],
-    whatever_holders: bool,
-    timings: &mut Timings,
-) -> Result<bool, Failure> {
-    let mut locked = context.lock(context.deadline)?;
-    let attempts: Vec<&str> = over.iter().map(Over::attempt).collect();
-    let volumes: Vec<VolumeId> = proposal.volumes.keys().cloned().collect();
-    let interest = Interest { volumes: &volumes, container: None, attempts: &attempts };
-    let table = locked.about(&interest).map_err(Failure::new)?;
-    // A grant that changed since it was judged has to be judged again.
-    if over.iter().any(|over| table.grant(over.attempt()).is_some() && !over.stands_in(&table)) {
-        return Ok(false);
-    }
-    let over: Vec<&Over> = over.iter().filter(|over| over.stands_in(&table)).collect();
-    let living = judge::after(&table, over.iter().map(|over| &over.record));
-    if gather::holders(&living, proposal.volumes.keys()) != proposal.seen && !whatever_holders {
-        return Ok(false);
-    }
-    refuse_conflicts(context, proposal, &living)?;
-    // Volumes are removed under this lock.
-    if context.ledger.journal()?.volumes_mark().map_err(Failure::new)? != proposal.mark
-        && !still_there(context, proposal)?
-    {
-        return Ok(false);
-    }
-    let now = Timestamp::now();
-    let notes = proposal.plan.notes.iter().map(|note| LeaseRecord::Note {
-        container: subject.container.clone(),
-        volume: Some(note.volume.clone()),
-        text: note.text.clone(),
-    });
-    let grant = LeaseRecord::Granted(Grant {
-        attempt: subject.attempt.clone(),
-        container: subject.container.clone(),
-        holder: holder.cloned(),
-        leases: proposal.plan.leases.clone(),
-        since: now,
-    });
-    let records: Vec<LeaseRecord> = over
-        .iter()
-        .map(|over| over.record.clone())
-        .chain(notes)
-        .chain([proposal.plan.record(), grant])
-        .collect();
-    failpoint::reached("locked");
-    locked.append(now, &records).map_err(Failure::new)?;
-    failpoint::reached("granted-locked");
-    drop(locked);
-    failpoint::reached("granted");
-    for over in over {
-        context.ledger.attempts().remove(over.attempt())?;
-    }
-    timings.lap("journal");
-    Ok(true)
-}
-
-/// Whether the plan's volumes are those that were found when it was made.
-fn still_there(context: &Context, proposal: &Proposal) -> Result<bool, Failure> {
-    for (id, volume) in &proposal.volumes {
-        let found = context.store.find(id).map_err(Failure::new)?;
-        if found.is_none_or(|found| found.uuid != volume.uuid) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn refuse_conflicts(context: &Context, proposal: &Proposal, table: &LeaseTable) -> Result<(), Failure> {
-    let plan = &proposal.plan;
-    for lease in &plan.leases {
-        if let Some((grant, held)) = plan::conflicts(lease, table).next() {
-            return Err(plan::busy(plan, grant, held).into());
-        }
-    }
-    // Nothing is to be created any more: all volumes of the proposal are there.
-    check(plan, &proposal.volumes, &context.config()?.grants, table)?;
-    Ok(())
-}
 
 /// Brings the plan's injected mounts into the container, and says so in the journal.
 pub(crate) fn mount(
@@ -352,7 +57,7 @@ pub(crate) fn mount(
         });
     }
     timings.lap("sources");
-    failpoint::reached("sources-made");
+    failpoint::reached("sources-made")?;
     inject(process, rootfs, injections).map_err(|error| {
         let linked = matches!(error, volhook_mounts::Error::MountPointSymlink { .. });
         let failure =
@@ -365,12 +70,25 @@ pub(crate) fn mount(
     })?;
     verify_binds(context, plan, volumes, process, rootfs)?;
     timings.lap("mounts");
-    failpoint::reached("mounted");
-    let record = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };
+    failpoint::reached("mounted")?;
+    let mounted = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };
     let mut locked = context.lock(context.deadline)?;
-    locked.append(Timestamp::now(), &[record]).map_err(Failure::new)?;
+    let records: Vec<LeaseRecord> = [mounted].into_iter().chain(last_leases(&locked, plan)?).collect();
+    locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
     timings.lap("journal");
     Ok(())
+}
+
+/// The leases from now on, where they were others while the container started.
+fn last_leases(locked: &Locked<'_>, plan: &Plan) -> Result<Option<LeaseRecord>, Failure> {
+    let first = plan.first_leases();
+    if first == plan.leases {
+        return Ok(None);
+    }
+    let interest = Interest { attempts: &[&plan.attempt], ..Interest::default() };
+    let table = locked.about(&interest).map_err(Failure::new)?;
+    let grant = table.grant(&plan.attempt).filter(|grant| grant.leases == first);
+    Ok(grant.map(|grant| LeaseRecord::Granted(Grant { leases: plan.leases.clone(), ..grant.clone() })))
 }
 
 /// Checks that the runtime has mounted what the spec stage put into its spec.

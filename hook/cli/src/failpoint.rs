@@ -1,9 +1,21 @@
 //! Named steps of the way at which a test can have the process die, as by a power cut or the kernel's out-of-memory
-//! killer: nothing is cleaned up. Only development builds look for them.
+//! killer: nothing is cleaned up; or have the step fail. Only development builds look for them.
 
-/// Ends the process if the environment variable `VOLHOOK_FAILPOINT` names this step.
-pub(crate) fn reached(step: &str) {
-    if cfg!(debug_assertions) && std::env::var_os("VOLHOOK_FAILPOINT").is_some_and(|name| name == step) {
-        std::process::abort();
+use crate::error::Failure;
+
+/// Ends the process if the environment variable `VOLHOOK_FAILPOINT`, a list with commas, names this step, and fails if it
+/// has the name with `:fail` behind it.
+pub(crate) fn reached(step: &str) -> Result<(), Failure> {
+    if !cfg!(debug_assertions) {
+        return Ok(());
+    }
+    let wanted = std::env::var("VOLHOOK_FAILPOINT").unwrap_or_default();
+    match wanted
+        .split(',')
+        .find_map(|wanted| wanted.strip_prefix(step).filter(|how| ["", ":fail"].contains(how)))
+    {
+        Some("") => std::process::abort(),
+        Some(_) => Err(Failure::new(format!("the test wants step {step:?} to fail"))),
+        None => Ok(()),
     }
 }

@@ -6,7 +6,6 @@
 use crate::context::Context;
 use crate::error::Failure;
 use crate::failpoint;
-use crate::gather::Claimed;
 use crate::image::Image;
 use crate::storage;
 use crate::storage::Top;
@@ -26,6 +25,7 @@ use volhook_core::names::VolumeId;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedCopyUp;
 use volhook_core::plan::PlannedPart;
+use volhook_core::volume::Part;
 use volhook_core::volume::Volume;
 use volhook_leases::Hold;
 use volhook_leases::Need;
@@ -66,7 +66,7 @@ pub(crate) fn fill(
         let parts: Vec<&PlannedPart> = plan.parts.iter().filter(|planned| planned.storage == *id).collect();
         records.extend(fill_parts(context, container, volume_of(volumes, id)?, &parts, image, watch)?);
     }
-    failpoint::reached("filled");
+    failpoint::reached("filled")?;
     if records.is_empty() { Ok(()) } else { context.append_volumes(&records) }
 }
 
@@ -74,7 +74,8 @@ fn volume_of<'a>(volumes: &'a BTreeMap<VolumeId, Volume>, id: &VolumeId) -> Resu
     volumes.get(id).ok_or_else(|| Failure::internal(format!("volume {id:?} of the plan was not looked up")))
 }
 
-fn failed(volume: &Volume, error: StoreError) -> Failure {
+/// The failure to fill a volume, with what can be done about it.
+pub(crate) fn failed(volume: &Volume, error: StoreError) -> Failure {
     let timed_out = matches!(&error, StoreError::Populate { source: CopyError::Deadline, .. });
     let no_room = match &error {
         StoreError::Populate { source: CopyError::Failed { source, .. }, .. } => {
@@ -138,31 +139,43 @@ fn fill_parts(
     };
     let mut changing = change(context, volume, watch)?;
     let now = storage::of(changing.volume())?;
-    let missing: Vec<&&PlannedPart> =
-        planned.iter().filter(|planned| now.member(&planned.part.member).is_none()).collect();
+    let missing: Vec<&PlannedPart> =
+        planned.iter().copied().filter(|planned| now.member(&planned.part.member).is_none()).collect();
     if now.population == Population::Overlay {
         let parts = missing.iter().map(|planned| planned.part.clone()).collect();
         changing.add_parts(parts).map_err(|error| failed(volume, error))?;
         return Ok(Vec::new());
     }
+    let wanted = wanted(&missing, image)?;
+    let top = Top::of(context, volume)?;
+    let copied = changing.fill(top.as_fd(), &wanted, watch).map_err(|error| failed(volume, error))?;
+    Ok(populated(container, volume, &missing, copied))
+}
+
+/// What is to be at the places of parts.
+pub(crate) fn wanted(parts: &[&PlannedPart], image: &Image<'_>) -> Result<Vec<Wanted>, Failure> {
     let mut wanted = Vec::new();
-    for planned in &missing {
+    for planned in parts {
         let usable = planned.copy || !image.is_shifted();
         let from = if usable { image.directory(planned.part.path.as_str())? } else { None };
         wanted.push(Wanted { part: planned.part.clone(), from, copy: planned.copy });
     }
-    let top = Top::of(context, volume)?;
-    let copied = changing.fill(top.as_fd(), &wanted, watch).map_err(|error| failed(volume, error))?;
-    let shown = |planned: &&&PlannedPart| VolumeId {
-        tenant: volume.id.tenant.clone(),
-        name: planned.part.name.clone(),
-    };
+    Ok(wanted)
+}
+
+/// What the journal is told of parts that were filled.
+pub(crate) fn populated(
+    container: Option<&ContainerId>,
+    volume: &Volume,
+    parts: &[&PlannedPart],
+    copied: Copied,
+) -> Vec<VolumeRecord> {
     // What was copied was copied at once; it is told with the first.
-    let told = missing.iter().enumerate().map(|(index, planned)| {
+    let told = parts.iter().enumerate().map(|(index, planned)| {
         let copied = if index == 0 { copied } else { Copied::default() };
-        record(container, volume, &shown(planned), copied)
+        record(container, volume, &shown(volume, &planned.part), copied)
     });
-    Ok(told.collect())
+    told.collect()
 }
 
 /// Whoever changes the volume already is waited for: it may be somebody who fills it.
@@ -202,20 +215,6 @@ pub(crate) fn is_filling(holder: &ContainerId) -> bool {
     matches!(holder.command(), Some((Command::Populate | Command::Reset, _)))
 }
 
-/// Throws away what a pod has, where its policy wants it to begin anew from another image, and records that image where
-/// the pod follows it.
-pub(crate) fn renew(context: &Context, claimed: &Claimed, watch: &Watch<'_>) -> Result<(), Failure> {
-    for wish in claimed.storages.iter().filter(|wish| wish.renew) {
-        let found = context.store.pod_storage(&claimed.tenant, &wish.pod).map_err(Failure::new)?;
-        if let Some(volume) = found {
-            reset(context, &volume, None, watch)?;
-            let mut changing = context.store.change("reset", &volume).map_err(Failure::new)?;
-            changing.set_image(Some(claimed.pod.image.clone())).map_err(Failure::new)?;
-        }
-    }
-    Ok(())
-}
-
 /// Puts a pod's storage back to the image, all of it or the members named.
 pub(crate) fn reset(
     context: &Context,
@@ -250,4 +249,9 @@ pub(crate) fn reset(
         .map(|name| VolumeRecord::Reset { volume: name, uuid: volume.uuid.clone() })
         .collect();
     context.append_volumes(&records)
+}
+
+/// A part of a storage, as people call it.
+fn shown(storage: &Volume, part: &Part) -> VolumeId {
+    VolumeId { tenant: storage.id.tenant.clone(), name: part.name.clone() }
 }

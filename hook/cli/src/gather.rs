@@ -1,6 +1,6 @@
 //! The first half of the way: from a container's wishes to a plan.
 //!
-//! Plugins are asked here, outside of any lock, with the holders as they stand; [`crate::execute`] looks again
+//! Plugins are asked here, outside of any lock, with the holders as they stand; [`crate::acquire`] looks again
 //! under the lock and comes back if they changed.
 
 use crate::context::Context;
@@ -47,6 +47,7 @@ use volhook_core::options::Given;
 use volhook_core::plan;
 use volhook_core::plan::Decided;
 use volhook_core::plan::Facts;
+use volhook_core::plan::Met;
 use volhook_core::plan::Plan;
 use volhook_core::plan::Stage;
 use volhook_core::resolved::Resolved;
@@ -73,7 +74,6 @@ pub(crate) struct Subject {
 
 /// What is claimed, settled against the spec, and where everything is.
 pub(crate) struct Claimed {
-    pub(crate) tenant: Tenant,
     pub(crate) claims: Vec<Claim>,
     /// What is to hold the pod's volumes.
     pub(crate) storages: Vec<StorageWish>,
@@ -83,6 +83,10 @@ pub(crate) struct Claimed {
     pub(crate) remarks: Vec<String>,
     pub(crate) stepped_back: Vec<SteppedBack>,
     pub(crate) resolved: BTreeMap<String, Result<Resolved, String>>,
+    /// When that was.
+    pub(crate) now: Timestamp,
+    /// The uuid of a storage that begins anew: the same, however often a plan is made.
+    pub(crate) fresh: String,
 }
 
 /// A plan, and what the world looked like when plugins were asked.
@@ -137,8 +141,8 @@ pub(crate) fn claim(
     let resolved = resolve(rootfs, targets, &subject.mounts);
     timings.lap("resolve");
     let (claims, stepped_back) = claims::settle(explicit, by_policy, &subject.mounts, &resolved)?;
-    let tenant = subject.tenant.clone();
-    Ok(Claimed { tenant, claims, storages, pod, remarks, stepped_back, resolved })
+    let (now, fresh) = (Timestamp::now(), uuid::Uuid::new_v4().to_string());
+    Ok(Claimed { claims, storages, pod, remarks, stepped_back, resolved, now, fresh })
 }
 
 /// Where `targets`, and what `mounts` mount, really are, by path as written.
@@ -220,18 +224,18 @@ pub(crate) fn propose(
 ) -> Result<Proposal, Failure> {
     // Before any volume is looked up.
     let mark = context.ledger.journal()?.volumes_mark().map_err(Failure::new)?;
-    let mut volumes: BTreeMap<VolumeId, (Volume, bool)> = BTreeMap::new();
+    let mut volumes = known_storages(context, subject, claimed)?;
     let mut decided = Vec::new();
     for claim in &claimed.claims {
         let before: Vec<Volume> =
-            volumes.values().filter(|(_, new)| *new).map(|(volume, _)| volume.clone()).collect();
-        let (volume, new) = match &claim.storage {
+            volumes.values().filter(|known| known.new).map(|known| known.volume.clone()).collect();
+        let found = match &claim.storage {
             Some(name) => {
                 let pod = claim.member.as_ref().map(|member| &member.pod);
                 let is_it = |volume: &Volume| {
                     volume.storage.is_some() && volume.pod.as_ref().map(|member| &member.pod) == pod
                 };
-                match volumes.values().find(|(volume, _)| is_it(volume)).cloned() {
+                match volumes.values().find(|known| is_it(&known.volume)).cloned() {
                     Some(known) => known,
                     None => wanted_storage(context, subject, claimed, name, &before)?,
                 }
@@ -246,13 +250,19 @@ pub(crate) fn propose(
         };
         timings.lap("volumes");
         // Of a storage that is looked up for several of its parts the latest record counts: it may have got one meanwhile.
-        volumes.insert(volume.id.clone(), (volume.clone(), new));
+        // What becomes of one that meets another image was found out before all.
+        let known = match volumes.get(&found.volume.id) {
+            Some(known) if known.met.is_some() => known.clone(),
+            _ => found,
+        };
+        volumes.insert(known.volume.id.clone(), known.clone());
+        let Known { volume, new, met } = known;
         plan::same_driver(claim, &volume)?;
         let most = grants::most_access(context, &volume)?;
         let attachment = plan::bounded(ask_driver(context, subject, claim, &volume, table)?, &volume, most);
         timings.lap("plugins");
         let has_source = !new && has_source(claimed, claim, &volume, image)?;
-        decided.push(Decided { claim: claim.clone(), volume, new, has_source, attachment });
+        decided.push(Decided { claim: claim.clone(), volume, new, met, has_source, attachment });
     }
     let answers = decided.iter().map(|one| one.attachment.clone()).collect();
     let facts = Facts {
@@ -267,11 +277,11 @@ pub(crate) fn propose(
         table,
         stepped_back: &claimed.stepped_back,
         remarks: &claimed.remarks,
-        now: Timestamp::now(),
+        now: claimed.now,
     };
     let plan = plan::plan(&facts, decided)?;
-    let (new, found): (Vec<_>, Vec<_>) = volumes.into_values().partition(|(_, new)| *new);
-    let by_id = |(volume, _): (Volume, bool)| (volume.id.clone(), volume);
+    let (new, found): (Vec<_>, Vec<_>) = volumes.into_values().partition(|known| known.new);
+    let by_id = |known: Known| (known.volume.id.clone(), known.volume);
     let mut volumes: BTreeMap<VolumeId, Volume> = found.into_iter().map(by_id).collect();
     check(&plan, &volumes, &context.config()?.grants, table)?;
     volumes.extend(new.into_iter().map(by_id));
@@ -280,16 +290,60 @@ pub(crate) fn propose(
     Ok(Proposal { plan, volumes, seen, answers, mark })
 }
 
+/// A volume of a plan that is made.
+#[derive(Clone)]
+struct Known {
+    /// As it will be.
+    volume: Volume,
+    /// Whether it has to be made.
+    new: bool,
+    /// What becomes of it, if it is a pod's storage that meets another image.
+    met: Option<Met>,
+}
+
+impl Known {
+    fn there(volume: Volume) -> Self {
+        Self { volume, new: false, met: None }
+    }
+}
+
+/// The storages that there are already, for whoever claims a part of one by its name.
+fn known_storages(
+    context: &Context,
+    subject: &Subject,
+    claimed: &Claimed,
+) -> Result<BTreeMap<VolumeId, Known>, Failure> {
+    let mut known = BTreeMap::new();
+    let is_claimed =
+        |wish: &&StorageWish| claimed.claims.iter().any(|claim| claim.storage.as_ref() == Some(&wish.volume));
+    if claimed.claims.iter().all(|claim| claim.storage.is_some()) {
+        return Ok(known);
+    }
+    for wish in claimed.storages.iter().filter(is_claimed) {
+        let found = context.store.pod_storage(&subject.tenant, &wish.pod).map_err(Failure::new)?;
+        if let Some(volume) = found {
+            known.insert(volume.id.clone(), met(claimed, wish, volume));
+        }
+    }
+    Ok(known)
+}
+
+/// A storage that is there, as it meets the container's image.
+fn met(claimed: &Claimed, wish: &StorageWish, volume: Volume) -> Known {
+    let (volume, met) = plan::meet(volume, &claimed.pod.image, wish.renew, &claimed.fresh, claimed.now);
+    Known { volume, new: false, met }
+}
+
 /// The volume of a claim that lies in no storage that was claimed with it: a volume of its own, or a part of some pod's
-/// storage. `true`: it has to be made.
+/// storage.
 fn wanted_volume(
     context: &Context,
     claim: &Claim,
     id: &VolumeId,
     before: &[Volume],
-) -> Result<(Volume, bool), Failure> {
+) -> Result<Known, Failure> {
     match context.store.find(id) {
-        Ok(Some(volume)) => Ok((volume, false)),
+        Ok(Some(volume)) => Ok(Known::there(volume)),
         Ok(None) => {
             let wanted = Wanted {
                 id,
@@ -299,10 +353,10 @@ fn wanted_volume(
                 member: claim.member.as_ref(),
                 before,
             };
-            Ok((new_volume(context, &wanted)?, true))
+            Ok(Known { volume: new_volume(context, &wanted)?, new: true, met: None })
         }
         Err(StoreError::IsPart { .. }) => match context.store.find_part(id).map_err(Failure::new)? {
-            Some((storage, _)) => Ok((storage, false)),
+            Some((storage, _)) => Ok(Known::there(storage)),
             None => Err(Failure::new(format!("volume {id:?} was removed just now")).about(id.clone())),
         },
         Err(error) => Err(Failure::new(error).about(id.clone())),
@@ -315,10 +369,11 @@ fn wanted_storage(
     claimed: &Claimed,
     name: &VolumeName,
     before: &[Volume],
-) -> Result<(Volume, bool), Failure> {
+) -> Result<Known, Failure> {
     let wish = claimed.storages.iter().find(|wish| wish.volume == *name);
     let wish = wish.ok_or_else(|| Failure::internal(format!("nobody wants the storage {name:?}")))?;
-    storage::wanted(context, &subject.tenant, wish, &claimed.pod.image, before)
+    let (volume, new) = storage::wanted(context, &subject.tenant, wish, &claimed.pod.image, before)?;
+    Ok(if new { Known { volume, new, met: None } } else { met(claimed, wish, volume) })
 }
 
 /// Whether the image has something for a volume that is due to get it (copy-up).

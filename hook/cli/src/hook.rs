@@ -1,5 +1,7 @@
 //! The hook stages that a runtime calls with the container's state on standard input.
 
+use crate::acquire;
+use crate::acquire::acquire;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::execute;
@@ -11,6 +13,7 @@ use crate::image::Image;
 use crate::report;
 use crate::storage;
 use crate::timings::Timings;
+use crate::undo::undone;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -24,6 +27,7 @@ use volhook_core::claims;
 use volhook_core::claims::Wishes;
 use volhook_core::decision::Access;
 use volhook_core::lease::Grant;
+use volhook_core::lease::Holder;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeasedVolume;
 use volhook_core::lease::ReleaseReason;
@@ -124,67 +128,94 @@ fn live(context: &Context, state: &State, timings: &mut Timings) -> Result<(), F
     let claimed = gather::claim(context, &subject, &rootfs, &image, timings)
         .map_err(|failure| storage::offer(context, &subject, &image, failure))?;
     if claimed.claims.is_empty() {
-        return execute::note_stepped_back(context, &subject, &claimed);
+        return acquire::note_stepped_back(context, &subject, &claimed);
     }
-    let acquired = execute::acquire(context, &subject, &claimed, &image, Some(&holder), timings);
-    let Some(proposal) = acquired.map_err(|failure| failure.asked(&claimed.claims))? else {
-        return Ok(());
-    };
-    // Mounts come last: nothing that fails before them leaves a volume in a container without a lease.
-    let record = Record::new(proposal.plan, Some(holder), spec.into_document());
-    let mounted = context.ledger.attempts().write(&record).map_err(Failure::from).and_then(|()| {
-        timings.lap("record");
-        failpoint::reached("recorded");
-        execute::mount(context, &record.plan, &proposal.volumes, &process, &root_path, timings)
-    });
-    mounted.map_err(|failure| undone(context, &subject.attempt, failure))
+    let document = spec.into_document();
+    let started =
+        acquire(context, &subject, &claimed, &image, Some(&holder), timings, |proposal, timings| {
+            // Mounts come last: nothing that fails before them leaves a volume in a container without a lease.
+            let record = Record::new(proposal.plan.clone(), Some(holder.clone()), document);
+            context.ledger.attempts().write(&record)?;
+            timings.lap("record");
+            failpoint::reached("recorded")?;
+            execute::mount(context, &record.plan, &proposal.volumes, &process, &root_path, timings)
+        });
+    started.map(|_| ())
 }
 
 /// The createRuntime entry that the spec stage wrote: the pending grant is tied to the container's process,
 /// and what the spec could not express is injected.
 fn bound(context: &Context, state: &State, attempt: &str, timings: &mut Timings) -> Result<(), Failure> {
-    let record = context.ledger.attempts().read(attempt)?;
-    let spec = read_spec(Path::new(state.bundle()?))?;
+    match tie(context, state, attempt, timings) {
+        Ok(None) => Ok(()),
+        Ok(Some((process, holder))) => mount_bound(context, state, attempt, (&process, holder), timings)
+            .map_err(|failure| undone(context, attempt, None, failure)),
+        // Nobody comes for them any more.
+        Err(failure) if is_pending(context, attempt) => Err(undone(context, attempt, None, failure)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Whether an attempt has leases that are no process's yet.
+fn is_pending(context: &Context, attempt: &str) -> bool {
+    let interest = Interest { attempts: &[attempt], ..Interest::default() };
+    let table = context.grants_about(&interest);
+    table.is_ok_and(|table| table.grant(attempt).is_some_and(|grant| grant.holder.is_none()))
+}
+
+/// Ties the leases of an attempt to the container's process. `None`: they are already.
+fn tie(
+    context: &Context,
+    state: &State,
+    attempt: &str,
+    timings: &mut Timings,
+) -> Result<Option<(Process, Holder)>, Failure> {
     let process = container_process(state)?;
     let holder = process::holder(context.ledger.host()?, &process)
         .map_err(|error| Failure::context("cannot identify the container's process", error))?;
     timings.lap("process");
     let interest = Interest { attempts: &[attempt], ..Interest::default() };
+    let container = state.id()?;
     let mut locked = context.lock(context.deadline)?;
     match locked.about(&interest).map_err(Failure::new)?.grant(attempt) {
-        None => {
-            return Err(Failure::new(format!(
-                "the leases of attempt {attempt} were given up before the container came"
-            ))
-            .hint("start the container again; its spec has to be planned anew"));
+        None => Err(Failure::new(format!(
+            "the leases of attempt {attempt} were given up before the container came"
+        ))
+        .hint("start the container again; its spec has to be planned anew")),
+        Some(grant) if grant.holder.as_ref() == Some(&holder) => Ok(None),
+        Some(grant) if grant.holder.is_some() => Err(Failure::new(format!(
+            "the spec of attempt {attempt} is already used by container {:?}",
+            grant.container
+        ))
+        .hint("every start needs its spec planned anew")),
+        Some(_) => {
+            let attempt = attempt.to_owned();
+            let tied = LeaseRecord::Bound { attempt, container, holder: holder.clone() };
+            locked.append(Timestamp::now(), &[tied]).map_err(Failure::new)?;
+            timings.lap("journal");
+            Ok(Some((process, holder)))
         }
-        Some(grant) if grant.holder.is_some() => {
-            return if grant.holder.as_ref() == Some(&holder) {
-                Ok(())
-            } else {
-                Err(Failure::new(format!(
-                    "the spec of attempt {attempt} is already used by container {:?}",
-                    grant.container
-                ))
-                .hint("every start needs its spec planned anew"))
-            };
-        }
-        Some(_) => {}
     }
-    let tied =
-        LeaseRecord::Bound { attempt: attempt.to_owned(), container: state.id()?, holder: holder.clone() };
-    locked.append(Timestamp::now(), &[tied]).map_err(Failure::new)?;
-    drop(locked);
-    timings.lap("journal");
-    failpoint::reached("bound");
-    let root_path = Path::new(state.bundle()?).join(spec.root_path()?);
-    let result = find_volumes(context, &record.plan).and_then(|volumes| {
-        let plan = seen_in_container(context, &spec, record.plan, &volumes, &process, &root_path)?;
-        let record = Record::new(plan, Some(holder), record.spec);
-        context.ledger.attempts().write(&record)?;
-        execute::mount(context, &record.plan, &volumes, &process, &root_path, timings)
-    });
-    result.map_err(|failure| undone(context, attempt, failure))
+}
+
+/// What is left to do of the plan of an attempt once its leases are the container's.
+fn mount_bound(
+    context: &Context,
+    state: &State,
+    attempt: &str,
+    (process, holder): (&Process, Holder),
+    timings: &mut Timings,
+) -> Result<(), Failure> {
+    failpoint::reached("bound")?;
+    let bundle = Path::new(state.bundle()?);
+    let record = context.ledger.attempts().read(attempt)?;
+    let spec = read_spec(bundle)?;
+    let root_path = bundle.join(spec.root_path()?);
+    let volumes = find_volumes(context, &record.plan)?;
+    let plan = seen_in_container(context, &spec, record.plan, &volumes, process, &root_path)?;
+    let record = Record::new(plan, Some(holder), record.spec);
+    context.ledger.attempts().write(&record)?;
+    execute::mount(context, &record.plan, &volumes, process, &root_path, timings)
 }
 
 /// The plan of the spec stage with what only the container's mounts show.
@@ -232,22 +263,6 @@ fn find_volumes(context: &Context, plan: &Plan) -> Result<BTreeMap<VolumeId, Vol
         Ok((volume.id.clone(), volume))
     };
     plan.leases.iter().map(find).collect()
-}
-
-/// Gives the attempt's leases back after a failure, which is then told with what went wrong meanwhile.
-pub(crate) fn undone(context: &Context, attempt: &str, failure: Failure) -> Failure {
-    let interest = Interest { attempts: &[attempt], ..Interest::default() };
-    let released = context.grants_about(&interest).and_then(|table| match table.grant(attempt) {
-        None => Ok(()),
-        Some(grant) => context
-            .ledger
-            .release(grant, ReleaseReason::Undone, failure.cause_line(), &context.work())
-            .map_err(Failure::from),
-    });
-    match released.and_then(|()| context.ledger.attempts().remove(attempt).map_err(Failure::from)) {
-        Ok(()) => failure,
-        Err(second) => failure.hint(format!("and giving its leases back failed: {}", second.cause_line())),
-    }
 }
 
 /// The wishes of a container, with its spec; `None` when it has none and starts untouched.
@@ -337,13 +352,13 @@ fn give_back(context: &Context, container: &ContainerId, attempt: Option<&str>) 
         let result = evidence.and_then(|evidence| match evidence {
             None => Ok(()),
             Some(evidence) => {
-                failpoint::reached("judged");
+                failpoint::reached("judged")?;
                 context
                     .ledger
                     .release(grant, ReleaseReason::Poststop, evidence, &context.work())
                     .map_err(Failure::from)
                     .and_then(|()| {
-                        failpoint::reached("released");
+                        failpoint::reached("released")?;
                         context.ledger.attempts().remove(&grant.attempt).map_err(Failure::from)
                     })
             }

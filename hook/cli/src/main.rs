@@ -1,9 +1,10 @@
 //! volhook: an OCI hook that gives containers volumes.
 //!
 //! This crate is the flow and the edge: it gathers facts, lets `volhook-core` decide, and carries the decision
-//! out through the journal, the volume store and the kernel. [`hook`] has the stages, [`gather`] and
-//! [`execute`] the two halves of the way, [`commands`] what people type.
+//! out through the journal, the volume store and the kernel. [`hook`] has the stages, [`gather`], [`acquire`] and
+//! [`execute`] the parts of the way, [`undo`] the way back, [`commands`] what people type.
 
+mod acquire;
 mod args;
 mod commands;
 mod context;
@@ -20,11 +21,13 @@ mod hook;
 mod image;
 mod output;
 mod progress;
+mod renew;
 mod report;
 mod spec_stage;
 mod storage;
 mod template;
 mod timings;
+mod undo;
 mod wrapper;
 
 use std::process::ExitCode;

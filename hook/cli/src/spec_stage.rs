@@ -1,17 +1,18 @@
 //! The spec stage: the container's spec is rewritten before a runtime reads it.
 
+use crate::acquire;
+use crate::acquire::acquire;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::execute;
 use crate::failpoint;
 use crate::gather;
 use crate::gather::Subject;
 use crate::hook::read_limited;
-use crate::hook::undone;
 use crate::image::Image;
 use crate::report;
 use crate::storage;
 use crate::timings::Timings;
+use crate::undo::undone;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -69,7 +70,12 @@ pub(crate) fn precreate(context: &Context) -> ExitCode {
         let text = rewritten.map_or(bytes, |spec| spec.document().to_string().into_bytes());
         let mut out = std::io::stdout().lock();
         out.write_all(&text).and_then(|()| out.flush()).map_err(|error| {
-            undone(context, &attempt, Failure::context("cannot write the spec to standard output", error))
+            undone(
+                context,
+                &attempt,
+                None,
+                Failure::context("cannot write the spec to standard output", error),
+            )
         })
     })();
     timings.finish("precreate");
@@ -151,29 +157,22 @@ pub(crate) fn rewritten(
     let claimed = gather::claim(context, &subject, &rootfs, &image, timings)
         .map_err(|failure| storage::offer(context, &subject, &image, failure))?;
     if claimed.claims.is_empty() {
-        execute::note_stepped_back(context, &subject, &claimed)?;
+        acquire::note_stepped_back(context, &subject, &claimed)?;
         return Ok(stripped.then_some(spec));
     }
-    let acquired = execute::acquire(context, &subject, &claimed, &image, None, timings);
-    let Some(proposal) = acquired.map_err(|failure| failure.asked(&claimed.claims))? else {
-        return Err(Failure::internal("a container that has no process yet holds leases already"));
-    };
-    let plan = proposal.plan;
-    let applied = (|| {
+    let planned = acquire(context, &subject, &claimed, &image, None, timings, |proposal, timings| {
         let entry = |stage| hook_entry(context, stage, Some(&subject.attempt), ENTRY_TIMEOUT_SECONDS);
         let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
         let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
+        let plan = proposal.plan.clone();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
-        context
-            .ledger
-            .attempts()
-            .write(&Record::new(plan, None, spec.document().clone()))
-            .map_err(Failure::from)
-    })();
-    timings.lap("record");
-    failpoint::reached("recorded");
-    match applied {
-        Ok(()) => Ok(Some(spec)),
-        Err(failure) => Err(undone(context, &subject.attempt, failure)),
+        context.ledger.attempts().write(&Record::new(plan, None, spec.document().clone()))?;
+        timings.lap("record");
+        failpoint::reached("recorded")?;
+        Ok(spec)
+    })?;
+    match planned {
+        Some(spec) => Ok(Some(spec)),
+        None => Err(Failure::internal("a container that has no process yet holds leases already")),
     }
 }

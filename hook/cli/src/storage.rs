@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::error::Failure;
 use crate::gather;
-use crate::gather::Claimed;
+use crate::gather::Proposal;
 use crate::gather::Subject;
 use crate::gather::Wanted;
 use crate::image::Image;
@@ -17,10 +17,12 @@ use volhook_core::decision::ImageState;
 use volhook_core::decision::PodState;
 use volhook_core::decision::Population;
 use volhook_core::image::ImageIdentity;
+use volhook_core::lease::LeaseTable;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Pod;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
+use volhook_core::plan::Plan;
 use volhook_core::volume::CopyUp;
 use volhook_core::volume::FILES;
 use volhook_core::volume::Offer;
@@ -88,14 +90,26 @@ pub(crate) fn offer(context: &Context, subject: &Subject, image: &Image<'_>, ref
     }
 }
 
-/// Records that a pod has followed its image to another one.
-pub(crate) fn follow(context: &Context, claimed: &Claimed) -> Result<(), Failure> {
-    let changed = claimed.pod.state.is_some_and(|state| state.image == ImageState::Changed);
-    let kept = claimed.storages.iter().filter(|wish| changed && !wish.renew);
-    for wish in kept {
-        let found = context.store.pod_storage(&claimed.tenant, &wish.pod).map_err(Failure::new)?;
-        if let Some(volume) = found {
-            bring_to(context, &volume, &claimed.pod.image)?;
+/// Has the pod's storages follow their image as the plan says.
+pub(crate) fn follow(context: &Context, proposal: &Proposal) -> Result<(), Failure> {
+    for planned in &proposal.plan.follow {
+        let volume = proposal.volumes.get(&planned.storage).ok_or_else(|| {
+            Failure::internal(format!("volume {:?} of the plan was not looked up", planned.storage))
+        })?;
+        bring_to(context, volume, &planned.to)?;
+    }
+    Ok(())
+}
+
+/// Takes that back, unless others than the plan's container have the storage by now. `table` says who has it.
+pub(crate) fn unfollow(context: &Context, plan: &Plan, table: &LeaseTable) -> Result<(), Failure> {
+    for planned in &plan.follow {
+        let id = &planned.storage;
+        let is_alone = table.holders(id).all(|(grant, _)| grant.attempt == plan.attempt);
+        let Some(volume) = context.store.find(id).map_err(Failure::new)? else { continue };
+        let has_followed = volume.uuid == planned.uuid && of(&volume)?.image.as_ref() == Some(&planned.to);
+        if is_alone && has_followed {
+            bring_to(context, &volume, &planned.from)?;
         }
     }
     Ok(())

@@ -6,10 +6,10 @@
 use crate::context::Context;
 use crate::error::Failure;
 use crate::hook::read_spec_file;
-use crate::hook::undone;
 use crate::report;
 use crate::spec_stage;
 use crate::timings::Timings;
+use crate::undo::undone;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::fs;
@@ -129,7 +129,7 @@ pub(crate) fn run(context: &Context, named: Option<String>, args: &[OsString]) -
         Err(failure) => failure,
     };
     let failure = match attempt {
-        Some(attempt) => undone(context, &attempt, failure),
+        Some(attempt) => undone(context, &attempt, None, failure),
         None => failure,
     };
     report::refusal(context, container.as_ref(), &failure);
@@ -185,7 +185,7 @@ fn edit_bundle(context: &Context, call: Call) -> Result<Option<String>, Failure>
     let attempt = spec_stage::new_attempt();
     let rewritten = spec_stage::rewritten(context, spec, id, attempt.clone(), &call.bundle, &mut timings)?;
     if let Some(spec) = &rewritten {
-        write_spec(&call.bundle, spec).map_err(|failure| undone(context, &attempt, failure))?;
+        write_spec(&call.bundle, spec).map_err(|failure| undone(context, &attempt, None, failure))?;
     }
     timings.finish("runtime");
     Ok(rewritten.map(|_| attempt))

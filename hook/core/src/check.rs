@@ -9,12 +9,14 @@ pub use finding::Finding;
 
 use crate::decision::Access;
 use crate::decision::Backing;
+use crate::decision::ImageState;
 use crate::decision::Population;
 use crate::decision::Sharing;
 use crate::grants::Grants;
 use crate::lease::LeaseTable;
 use crate::lease::LeasedVolume;
 use crate::names::ContainerId;
+use crate::names::Pod;
 use crate::names::VolumeId;
 use crate::names::VolumeName;
 use crate::plan::Apply;
@@ -44,7 +46,8 @@ fn in_one_line(findings: &[Finding]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// Checks `plan` against the invariants: `volumes` are those of the plan that exist, as they were found; `grants` is what
+/// Checks `plan` against the invariants: `volumes` are those of the plan that exist, as they were found, or as they will be
+/// where they begin anew; `grants` is what
 /// the operator allows of the host; `table` is who holds what, without leases that are provably dead.
 ///
 /// What a user, a plugin or an operator can bring about is refused before there is a plan; so nothing is found that is
@@ -60,6 +63,7 @@ pub fn check(
 ) -> Result<(), Unsafe> {
     let mut known: BTreeMap<&VolumeId, &Volume> = plan.create.iter().map(|new| (&new.id, new)).collect();
     known.extend(volumes);
+    known.extend(plan.renew.iter().map(|renewal| (&renewal.volume.id, &renewal.volume)));
     let mut look = Look {
         plan,
         volumes,
@@ -74,6 +78,7 @@ pub fn check(
     look.at_new_volumes();
     look.at_filling();
     look.at_new_parts();
+    look.at_image_changes(table);
     look.at_mounts();
     look.at_notes();
     match look.findings {
@@ -247,6 +252,62 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// A pod begins anew, or its storage follows, only for a container of its own that has another image.
+    fn at_image_changes(&mut self, table: &LeaseTable) {
+        let plan = self.plan;
+        let mut changed = BTreeSet::new();
+        for renewal in &plan.renew {
+            let (volume, fresh) = (|| renewal.storage.clone(), &renewal.volume);
+            self.at_image_change(&mut changed, &renewal.storage, &fresh.uuid, &renewal.pod);
+            if renewal.from.beside(&renewal.to) != ImageState::Changed {
+                self.find(Finding::SameImage { volume: volume() });
+            }
+            if renewal.uuid == fresh.uuid {
+                self.find(Finding::NotAnew { volume: volume() });
+            }
+            let image = fresh.storage.as_ref().and_then(|storage| storage.image.as_ref());
+            let is_the_pods = fresh.pod.as_ref().is_some_and(|member| member.pod == renewal.pod);
+            if fresh.id != renewal.storage
+                || image != Some(&renewal.to)
+                || !is_the_pods
+                || plan.create.iter().any(|new| new.id == renewal.storage)
+                || renewal.parts.iter().any(|planned| planned.storage != renewal.storage)
+            {
+                self.find(Finding::AnewAsAnother { volume: volume() });
+            }
+            for grant in table.grants().filter(|grant| grant.attempt != plan.attempt) {
+                if grant.leases.iter().any(|held| held.volume == renewal.storage) {
+                    let holder = grant.container.clone();
+                    self.find(Finding::AnewWhileHeld { volume: volume(), holder });
+                }
+            }
+        }
+        for follow in &plan.follow {
+            self.at_image_change(&mut changed, &follow.storage, &follow.uuid, &follow.pod);
+            if follow.from.beside(&follow.to) != ImageState::Changed {
+                self.find(Finding::SameImage { volume: follow.storage.clone() });
+            }
+        }
+    }
+
+    fn at_image_change(
+        &mut self,
+        changed: &mut BTreeSet<&'a VolumeId>,
+        storage: &'a VolumeId,
+        uuid: &str,
+        pod: &Pod,
+    ) {
+        if !changed.insert(storage) {
+            self.find(Finding::ChangedTwice { volume: storage.clone() });
+        }
+        if self.leases.get(storage).is_none_or(|lease| lease.uuid != uuid) {
+            self.find(Finding::ChangedForNobody { volume: storage.clone() });
+        }
+        if self.plan.pod.as_ref() != Some(pod) {
+            self.find(Finding::ChangedForAnother { volume: storage.clone(), pod: pod.clone() });
+        }
+    }
+
     fn at_mounts(&mut self) {
         let plan = self.plan;
         let mut places: BTreeSet<Vec<&str>> = BTreeSet::new();
@@ -328,7 +389,8 @@ impl<'a> Look<'a> {
         {
             self.find(Finding::OtherPod { volume: found.id.clone(), pod: member.pod.clone() });
         }
-        let new = self.plan.parts.iter().filter(|planned| planned.storage == found.id);
+        let renewed = self.plan.renew.iter().flat_map(|renewal| &renewal.parts);
+        let new = self.plan.parts.iter().chain(renewed).filter(|planned| planned.storage == found.id);
         let all = storage.parts.iter().chain(new.map(|planned| &planned.part));
         let mut named = all.filter(|known| known.name == *part).peekable();
         if named.peek().is_none() {

@@ -16,6 +16,7 @@ use crate::decision::HostPath;
 use crate::decision::Image;
 use crate::decision::MountFlags;
 use crate::decision::Tmpfs;
+use crate::image::ImageIdentity;
 use crate::lease::Grant;
 use crate::lease::LeaseRecord;
 use crate::names::AbsolutePath;
@@ -25,6 +26,7 @@ use crate::names::Target;
 use crate::names::Tenant;
 use crate::plan::Decided;
 use crate::plan::Facts;
+use crate::plan::Met;
 use crate::plan::Note;
 use crate::plan::PlannedCopyUp;
 use crate::plan::PlannedPart;
@@ -80,6 +82,16 @@ fn storage(name: &str, pod: &str, population: Population, parts: Vec<Part>) -> V
     let storage = Some(PodStorage { population, parts, image: None, offered: None });
     let pod = Some(member(pod, "storage"));
     Volume { storage, pod, copy_up: CopyUp::Over, ..volume(name, directory()) }
+}
+
+fn image_called(name: &str) -> ImageIdentity {
+    ImageIdentity { name: Some(name.into()), ..ImageIdentity::default() }
+}
+
+fn with_image(storage: &Volume, image: &str) -> Volume {
+    let mut volume = storage.clone();
+    volume.storage.as_mut().unwrap().image = Some(image_called(image));
+    volume
 }
 
 /// The part of a storage that belongs to the folder `path`.
@@ -164,11 +176,21 @@ impl World {
         let said = Volume { sharing: Some(Sharing::Exclusive), ..volume("image", image()) };
         let copies = storage("copies", "q", Population::Copy, vec![part("copies", "/etc")]);
         let overlay = storage("overlay", "p", Population::Overlay, vec![part("overlay", "/home")]);
+        let met = |volume: &Volume| match volume.id.name.as_str() {
+            "anew" => {
+                Some(Met::Renew(Box::new(Volume { uuid: "uuid of old".into(), ..with_image(volume, "old") })))
+            }
+            "kept" => Some(Met::Follow(image_called("new"))),
+            _ => None,
+        };
+        let anew = with_image(&storage("anew", "p", Population::Empty, vec![]), "new");
+        let kept = with_image(&storage("kept", "p", Population::Empty, vec![part("kept", "/opt")]), "old");
         let decided = |claim, volume: &Volume, sharing| Decided {
             attachment: bounded(attachment(ReadWrite, sharing), volume, ReadWrite),
             claim,
             volume: volume.clone(),
             new: volume.id == id("new"),
+            met: met(volume),
             has_source: volume.id == id("dir"),
         };
         let all = vec![
@@ -185,6 +207,8 @@ impl World {
             decided(claim("copies-etc", "/q/etc", ReadWrite), &copies, Sharing::Shared),
             decided(claim_of_policy("copies", "/var", ReadWrite), &copies, Sharing::Shared),
             decided(claim_of_policy("overlay", "/home", ReadWrite), &overlay, Sharing::Shared),
+            decided(claim_of_policy("anew", "/srv", ReadWrite), &anew, Sharing::Shared),
+            decided(claim_of_policy("kept", "/opt", ReadWrite), &kept, Sharing::Shared),
         ];
         let mut resolved: BTreeMap<String, Result<Resolved, String>> = BTreeMap::new();
         for one in &all {
@@ -331,6 +355,22 @@ mutations! {
         |w| w.storage("copies").population = Population::Empty;
     NoStorage(r#"volume "dir" is no storage, and part "x" is wanted of it"#):
         |w| w.mount("/dir").part = Some(VolumeName::new("x").unwrap());
+    ChangedTwice(r#"storage "anew" begins anew or follows its image twice"#): |w| {
+        let again = w.plan.renew[0].clone();
+        w.plan.renew.push(again);
+    };
+    ChangedForNobody(r#"storage "kept" begins anew or follows its image for nobody"#):
+        |w| w.plan.follow[0].uuid = "another".into();
+    ChangedForAnother(r#"storage "kept" begins anew or follows its image in pod "x", which is not the container's"#):
+        |w| w.plan.follow[0].pod = Pod::new("x").unwrap();
+    SameImage(r#"storage "anew" begins anew or follows its image, and that is the same"#):
+        |w| w.plan.renew[0].from = w.plan.renew[0].to.clone();
+    NotAnew(r#"storage "anew" begins anew as itself"#):
+        |w| w.plan.renew[0].uuid = w.plan.renew[0].volume.uuid.clone();
+    AnewAsAnother(r#"storage "anew" begins anew as another one"#):
+        |w| w.plan.renew[0].volume.storage.as_mut().unwrap().image = None;
+    AnewWhileHeld(r#"storage "anew" begins anew while "c1" holds it"#):
+        |w| w.hold("anew", Access::ReadOnly, Sharing::Shared);
     NotLeased(r#"volume "image" is mounted without a lease"#):
         |w| w.plan.leases.retain(|lease| lease.volume != id("image"));
     MoreThanLeased(r#"volume "image" is mounted on "/image" with more access than leased"#):
@@ -359,8 +399,8 @@ mutations! {
         |w| w.mount("/q/etc").subpath = Some((SubPath::new("files/etc2").unwrap(), EntryKind::Directory));
     OtherLayer(r#"volume "overlay" is mounted on "/home" as what it is not: changes to an image, or content"#):
         |w| w.mount("/home").layer = Layer::Content;
-    OtherPod(r#"storage "overlay" lies over the image of pod "p", which is not the container's"#):
-        |w| w.plan.pod = None;
+    OtherPod(r#"storage "overlay" lies over the image of pod "x", which is not the container's"#):
+        |w| w.volume("overlay").pod = Some(member("x", "storage"));
     OtherTenantsNote(r#"a note is about volume "other/dir", which is another tenant's"#): |w| {
         let volume = VolumeId { tenant: Tenant::new("other").unwrap(), ..id("dir") };
         w.plan.notes.push(Note { volume, text: String::new() });

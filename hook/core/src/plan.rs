@@ -6,9 +6,15 @@
 
 mod error;
 mod parts;
+mod renewal;
 
 pub use error::PlanError;
 pub use error::whom;
+pub use renewal::Met;
+pub use renewal::PlannedFollow;
+pub use renewal::PlannedRenewal;
+pub use renewal::begun_anew;
+pub use renewal::meet;
 
 use crate::claims::Claim;
 use crate::claims::Origin;
@@ -161,7 +167,8 @@ pub struct Note {
     pub text: String,
 }
 
-/// What will be done for one container, in this order: create, fill, lease, mount.
+/// What will be done for one container, in this order: create, fill, build what begins anew, lease, put that in its place,
+/// follow, mount. What fails on the way is undone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Identifies this attempt to start the container.
@@ -182,6 +189,12 @@ pub struct Plan {
     /// Volumes to fill from the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copy_up: Vec<PlannedCopyUp>,
+    /// Storages of the pod that go to the trash, and what takes their places.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renew: Vec<PlannedRenewal>,
+    /// Storages of the pod that belong to another image from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub follow: Vec<PlannedFollow>,
     /// Leases to take, one for each volume.
     pub leases: Vec<LeasedVolume>,
     /// Mounts, parents before what is nested in them.
@@ -243,6 +256,8 @@ pub struct Decided {
     pub volume: Volume,
     /// Whether it has to be created.
     pub new: bool,
+    /// What becomes of it, where it is a pod's storage that meets another image. `volume` is as it will be.
+    pub met: Option<Met>,
     /// Whether the image has something at its place that it may still be given.
     pub has_source: bool,
     /// What the driver granted.
@@ -365,6 +380,8 @@ pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError>
         create: Vec::new(),
         parts: Vec::new(),
         copy_up: Vec::new(),
+        renew: Vec::new(),
+        follow: Vec::new(),
         leases: Vec::new(),
         mounts: Vec::new(),
         notes: notes(facts, &decided),
@@ -375,6 +392,7 @@ pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError>
         let access = narrower(one.claim.access, one.attachment.access);
         let mut mount = plan_mount(facts, &spec_mounts, &one, access)?;
         add_lease(&mut plan.leases, &one, access);
+        renewal::plan_met(facts, &one, &mut plan)?;
         let part = match &one.volume.storage {
             Some(storage) => {
                 mount.covers = parts::covers(&mount, &spec_mounts);
@@ -404,6 +422,7 @@ pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError>
     }
     sort(&mut plan.mounts);
     parts::made_with_their_storage(&mut plan);
+    renewal::made_with_their_renewal(&mut plan);
     Ok(plan)
 }
 

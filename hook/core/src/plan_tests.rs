@@ -120,7 +120,7 @@ fn decide(claim: Claim, sharing: Sharing) -> Decided {
     );
     let attachment =
         Attachment { access: Access::ReadWrite, sharing, flags: MountFlags::default(), notes: vec![] };
-    Decided { claim, volume, new: true, has_source: false, attachment }
+    Decided { claim, volume, new: true, met: None, has_source: false, attachment }
 }
 
 fn held(volume: &str, access: Access, sharing: Sharing) -> LeaseTable {

@@ -63,7 +63,7 @@ fn decided(claims: Vec<Claim>) -> Vec<Decided> {
                 "u".into(),
                 jiff::Timestamp::UNIX_EPOCH,
             );
-            Decided { claim, volume, new: true, has_source: false, attachment }
+            Decided { claim, volume, new: true, met: None, has_source: false, attachment }
         })
         .collect()
 }

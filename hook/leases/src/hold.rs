@@ -3,6 +3,7 @@
 
 use crate::error::Error;
 use crate::ground::Ground;
+use crate::judge::Over;
 use crate::ledger::Ledger;
 use crate::patience;
 use crate::work::Work;
@@ -89,6 +90,9 @@ impl<'a> Need<'a> {
     }
 }
 
+/// Why a hold ends.
+const DONE: &str = "it is done";
+
 /// Leases of a command on the volumes that it works on. They end when it is done, and if it dies.
 pub struct Hold<'a> {
     ledger: &'a Ledger,
@@ -173,6 +177,12 @@ impl<'a> Hold<'a> {
         self.grant.leases.iter().all(|lease| lease.sharing == Sharing::Exclusive)
     }
 
+    /// Its end, for somebody who records that together with something else, and then [keeps](Self::keep) it.
+    #[must_use]
+    pub fn over(&self) -> Over {
+        Over::new(&self.grant, ReleaseReason::Done, DONE.to_owned())
+    }
+
     /// Leaves the leases to what was mounted: they last as long as that.
     pub fn keep(self) {
         std::mem::forget(self);
@@ -181,7 +191,7 @@ impl<'a> Hold<'a> {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        let evidence = "it is done".to_owned();
+        let evidence = DONE.to_owned();
         if let Err(error) = self.ledger.release(&self.grant, ReleaseReason::Done, evidence, &self.work) {
             // Whoever needs the volume next finds this process dead.
             self.work.watcher.told(&Remark::NotGivenBack { cause: error.line() });

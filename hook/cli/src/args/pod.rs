@@ -28,7 +28,8 @@ pub(super) enum Pod {
         #[arg(long, default_value = "default")]
         tenant: String,
     },
-    /// Make a pod's volumes ahead of its first start, however long that takes. What is there already stays as it is.
+    /// Make a pod's volumes ahead of its first start, however long that takes. What is there already stays as it is; a pod
+    /// that would begin anew from this image is refused.
     Prepare {
         /// The pod.
         pod: String,

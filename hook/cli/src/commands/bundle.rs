@@ -16,8 +16,11 @@ use crate::wrapper::write_spec;
 use serde_json::json;
 use std::path::Path;
 use volhook_core::claims;
+use volhook_core::decision::Population;
 use volhook_core::names::ContainerId;
 use volhook_core::plan::Plan;
+use volhook_core::plan::PlannedFollow;
+use volhook_core::plan::PlannedRenewal;
 use volhook_core::plan::Stage;
 use volhook_core::rewrite;
 use volhook_core::spec::VOLHOOK_TYPE;
@@ -98,8 +101,54 @@ fn print_plan(plan: &Plan) -> Result<(), Failure> {
         });
         print_table(&["volume", "driver", "volume is", "access", "target", "subpath"], rows.collect())?;
     }
+    changes(plan).iter().try_for_each(|line| out(&format!("{line}\n")))?;
     for note in &plan.notes {
         out(&format!("note: volume {:?}: {}\n", note.volume, note.text))?;
     }
     Ok(())
+}
+
+/// What is done to volumes before they are mounted, a line each.
+fn changes(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for volume in &plan.create {
+        if let (Some(storage), Some(member)) = (&volume.storage, &volume.pod) {
+            let pod = member.pod.as_str();
+            lines.push(format!(
+                "pod {pod} is made, as volume {:?}: {}",
+                volume.id,
+                populated(storage.population)
+            ));
+        }
+    }
+    for PlannedRenewal { pod, storage, from, to, volume, .. } in &plan.renew {
+        let (from, to) = (from.describe(), to.describe());
+        let population = volume.storage.as_ref().map_or(Population::Overlay, |storage| storage.population);
+        lines.push(format!(
+            "pod {pod}'s files go to the trash, with volume {storage:?}: its image changed from {from} to {to}"
+        ));
+        lines.push(format!("pod {pod} begins anew: {}", populated(population)));
+    }
+    for PlannedFollow { pod, from, to, .. } in &plan.follow {
+        lines.push(format!("pod {pod} follows its image from {} to {}", from.describe(), to.describe()));
+    }
+    let parts = plan.parts.iter().chain(plan.renew.iter().flat_map(|renewal| &renewal.parts));
+    lines.extend(parts.map(|planned| {
+        let (name, path) = (planned.part.name.as_str(), &planned.part.path);
+        let how = if planned.copy { "is filled with what the image has in" } else { "is made, empty, for" };
+        format!("volume {name:?} {how} {path}")
+    }));
+    lines.extend(plan.copy_up.iter().map(|filled| {
+        format!("volume {:?} is filled with what the image has in {}", filled.volume, filled.from)
+    }));
+    lines
+}
+
+/// How the volumes of a pod come by what the image has.
+fn populated(population: Population) -> &'static str {
+    match population {
+        Population::Overlay => "the image is seen through its changes",
+        Population::Copy => "the image's files are copied",
+        Population::Empty => "it is empty, whatever the image has",
+    }
 }

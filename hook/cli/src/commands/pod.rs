@@ -1,11 +1,12 @@
 //! `volhook pod`: the personal machines whose files the volumes of a pod keep.
 
+use crate::acquire;
+use crate::acquire::Making;
 use crate::commands::filesystem;
 use crate::commands::listing;
 use crate::commands::removal;
 use crate::context::Context;
 use crate::error::Failure;
-use crate::execute;
 use crate::fill;
 use crate::gather;
 use crate::gather::Subject;
@@ -36,6 +37,8 @@ use volhook_core::image::ImageIdentity;
 use volhook_core::names::ContainerId;
 use volhook_core::names::Pod;
 use volhook_core::names::Tenant;
+use volhook_core::plan::Plan;
+use volhook_core::plan::PlannedRenewal;
 use volhook_core::plan::Stage;
 use volhook_core::size;
 use volhook_core::volume::Volume;
@@ -221,20 +224,32 @@ pub(crate) fn prepare(context: &Context, asked: &Preparation<'_>) -> Result<(), 
     let progress = Progress::begin(None)?;
     progress.watch(|watch| {
         let claimed = gather::claim(context, &subject, &rootfs, &image, &mut timings)?;
-        fill::renew(context, &claimed, watch)?;
         loop {
-            let volumes = execute::leased_volumes(&subject, &claimed);
+            let volumes = acquire::leased_volumes(&subject, &claimed);
             let table = context.grants_about(&Interest { volumes: &volumes, ..Interest::default() })?;
             let (dead, _) = context.dead(table.grants());
             let living = judge::after(&table, dead.iter().map(|over| &over.record));
             let proposal = gather::propose(context, &subject, &claimed, &image, &living, &mut timings)?;
-            let making = execute::Making { context, container: None, image: &image, watch };
+            refuse_renewal(&proposal.plan)?;
+            let making = Making { context, container: None, image: &image, watch };
             if !making.make(&proposal, context.long_deadline(), &mut timings)? {
-                return storage::follow(context, &claimed);
+                return storage::follow(context, &proposal);
             }
         }
     })?;
     out(&format!("{pod}\n"))
+}
+
+/// What a pod has is thrown away for a container that its user has started, or when it is asked for; never ahead of that.
+fn refuse_renewal(plan: &Plan) -> Result<(), Failure> {
+    let Some(PlannedRenewal { pod, storage, from, .. }) = plan.renew.first() else { return Ok(()) };
+    let from = from.describe();
+    let reason = format!(
+        "pod {pod:?} was made from {from}, and begins anew from another image (on-image-change=reset)"
+    );
+    Err(Failure::new(reason)
+        .hint(format!("`volhook pod reset {pod}` does that now: its files go to the trash; prepare it then"))
+        .about(storage.clone()))
 }
 
 /// `volhook pod resize POD SIZE`.

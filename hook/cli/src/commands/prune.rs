@@ -169,7 +169,8 @@ mod tests {
     }
 
     fn append(context: &Context, time: Timestamp, record: LeaseRecord) {
-        let mut locked = context.ledger.journal().unwrap().lock(Instant::now() + Duration::from_secs(10)).unwrap();
+        let mut locked =
+            context.ledger.journal().unwrap().lock(Instant::now() + Duration::from_secs(10)).unwrap();
         locked.append(time, &[record]).unwrap();
     }
 

@@ -15,12 +15,14 @@ use jiff::SignedDuration;
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
+use volhook_api::Kind;
 use volhook_core::decision::Backing;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Tenant;
 use volhook_core::volume::Volume;
 use volhook_mounts::source;
 use volhook_volumes::Discarded;
+use volhook_volumes::StoreError;
 
 /// What `volhook volume rm` is told.
 pub(crate) struct Removal<'a> {
@@ -190,10 +192,28 @@ pub(crate) fn restore(context: &Context, tenant: &str, name: &str) -> Result<(),
     let mut locked = context
         .lock(context.deadline)
         .map_err(|failure| failure.during(format!("cannot restore volume {:?}", discarded.volume.id)))?;
-    let volume = context.store.restore(discarded).map_err(Failure::new)?;
+    let volume = context.store.restore(discarded).map_err(|error| not_restored(discarded, error))?;
     let restored = VolumeRecord::Restored { volume: volume.id.clone(), uuid: volume.uuid };
     locked.append_volumes(Timestamp::now(), &[restored]).map_err(Failure::new)?;
     out(&format!("{}\n", volume.id))
+}
+
+/// Why a volume stays in the trash, with what can be done about it.
+fn not_restored(discarded: &Discarded, error: StoreError) -> Failure {
+    let Volume { id, uuid, pod, .. } = &discarded.volume;
+    let is_taken = matches!(error, StoreError::NameTaken { .. });
+    let failure = Failure::new(error).about(id.clone());
+    let make_way = match pod {
+        Some(member) => format!("volhook pod rm {}", member.pod),
+        None => format!("volhook volume rm {}", id.name),
+    };
+    if is_taken {
+        failure.hint(format!(
+            "`{make_way}` moves what is there to the trash; then `volhook trash restore {uuid}`"
+        ))
+    } else {
+        failure
+    }
 }
 
 /// `volhook trash empty`: what is in the trash is deleted for good.

@@ -194,6 +194,54 @@ pub enum Finding {
         /// The part.
         part: VolumeName,
     },
+    /// Two things would become of one storage that meets another image.
+    #[error("storage {volume:?} begins anew or follows its image twice")]
+    ChangedTwice {
+        /// The storage.
+        volume: VolumeId,
+    },
+    /// A storage would begin anew or follow an image that the container does not lease.
+    #[error("storage {volume:?} begins anew or follows its image for nobody")]
+    ChangedForNobody {
+        /// The storage.
+        volume: VolumeId,
+    },
+    /// A container's image would decide about another pod.
+    #[error(
+        "storage {volume:?} begins anew or follows its image in pod {pod:?}, which is not the container's"
+    )]
+    ChangedForAnother {
+        /// The storage.
+        volume: VolumeId,
+        /// The pod.
+        pod: Pod,
+    },
+    /// The image is the one that the storage belongs to.
+    #[error("storage {volume:?} begins anew or follows its image, and that is the same")]
+    SameImage {
+        /// The storage.
+        volume: VolumeId,
+    },
+    /// What would go to the trash is what takes its place.
+    #[error("storage {volume:?} begins anew as itself")]
+    NotAnew {
+        /// The storage.
+        volume: VolumeId,
+    },
+    /// What takes a storage's place is not the same storage of the same pod, empty, for the container's image.
+    #[error("storage {volume:?} begins anew as another one")]
+    AnewAsAnother {
+        /// The storage.
+        volume: VolumeId,
+    },
+    /// What somebody sees would go to the trash.
+    #[error("storage {volume:?} begins anew while {:?} holds it", holder.as_str())]
+    AnewWhileHeld {
+        /// The storage.
+        volume: VolumeId,
+        /// The holder.
+        holder: ContainerId,
+    },
     /// A volume is mounted without a lease on it.
     #[error("volume {volume:?} is mounted without a lease")]
     NotLeased {

@@ -131,7 +131,14 @@ impl Wish {
             CopyUp::Due => !new && is_wanted,
             CopyUp::Begun => true,
         };
-        Decided { claim, volume: volume.clone(), new, has_source, attachment: bounded(granted, volume, most) }
+        Decided {
+            claim,
+            volume: volume.clone(),
+            new,
+            met: None,
+            has_source,
+            attachment: bounded(granted, volume, most),
+        }
     }
 }
 

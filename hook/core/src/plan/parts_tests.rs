@@ -17,6 +17,7 @@ use crate::decision::Population;
 use crate::decision::Sharing;
 use crate::decision::StorageClaim;
 use crate::grants::Grants;
+use crate::image::ImageIdentity;
 use crate::lease::Grant;
 use crate::lease::LeaseRecord;
 use crate::lease::LeaseTable;
@@ -30,10 +31,12 @@ use crate::plan::Apply;
 use crate::plan::Decided;
 use crate::plan::Facts;
 use crate::plan::Layer;
+use crate::plan::Met;
 use crate::plan::Plan;
 use crate::plan::PlanError;
 use crate::plan::Stage;
 use crate::plan::bounded;
+use crate::plan::meet;
 use crate::plan::new_volume;
 use crate::plan::plan;
 use crate::resolved::Resolved;
@@ -108,6 +111,7 @@ struct Case {
     table: LeaseTable,
     stage: Stage,
     user_namespace: bool,
+    met: Option<Met>,
 }
 
 impl Case {
@@ -125,6 +129,7 @@ impl Case {
             table: LeaseTable::default(),
             stage: Stage::Live,
             user_namespace: false,
+            met: None,
         }
     }
 
@@ -140,6 +145,7 @@ impl Case {
             claim,
             volume: self.storage.clone(),
             new: self.new,
+            met: self.met.clone(),
             has_source: false,
             attachment: attachment.clone(),
         });
@@ -305,4 +311,86 @@ fn nothing_is_copied_for_other_users() {
     assert!(error.hint().unwrap().contains("population=overlay"));
     assert!(plan(Population::Copy, vec![part("/etc", "/etc")]).is_ok());
     assert!(plan(Population::Overlay, vec![]).is_ok() && plan(Population::Empty, vec![]).is_ok());
+}
+
+fn image(name: &str) -> ImageIdentity {
+    ImageIdentity { name: Some(name.into()), ..ImageIdentity::default() }
+}
+
+/// A case of a storage of `debian:12` that meets an image.
+fn meeting(population: Population, now: &str, renew: bool) -> Case {
+    let mut old = storage(population, vec![part("/etc", "/etc"), part("/opt", "/opt")]);
+    if let Some(storage) = &mut old.storage {
+        storage.image = Some(image("debian:12"));
+    }
+    old.limit = Some(7);
+    let (volume, met) = meet(old, &image(now), renew, "fresh", Timestamp::UNIX_EPOCH);
+    Case { met, ..Case::new(volume, &["/etc", "/var"]) }
+}
+
+#[test]
+fn a_pod_that_begins_anew_has_its_parts_planned_as_if_it_were_new() {
+    for population in [Population::Overlay, Population::Copy, Population::Empty] {
+        let plan = meeting(population, "debian:13", true).plan().unwrap();
+        let [renewal] = &plan.renew[..] else { panic!("{:?}", plan.renew) };
+        assert_eq!((renewal.uuid.as_str(), renewal.volume.uuid.as_str()), ("u", "fresh"));
+        assert_eq!(
+            (renewal.from.describe(), renewal.to.describe()),
+            ("debian:12".into(), "debian:13".into())
+        );
+        let fresh = renewal.volume.storage.as_ref().unwrap();
+        let wanted = [part("/etc", "/etc"), part("/var", "/var")];
+        let planned: Vec<Part> = renewal.parts.iter().map(|planned| planned.part.clone()).collect();
+        if population == Population::Overlay {
+            assert_eq!((&fresh.parts[..], &planned[..]), (&wanted[..], &[][..]));
+        } else {
+            assert_eq!((&fresh.parts[..], &planned[..]), (&[][..], &wanted[..]));
+            assert_eq!(renewal.parts[0].copy, population == Population::Copy);
+        }
+        // It is otherwise as it was.
+        assert_eq!((fresh.population, renewal.volume.limit), (population, Some(7)));
+        assert!(plan.create.is_empty() && plan.parts.is_empty() && plan.follow.is_empty());
+        // Until it has its mounts, it is alone with what it can take back.
+        assert_eq!(plan.leases[0].uuid, "fresh");
+        assert_eq!(plan.first_leases()[0].sharing, Sharing::Exclusive);
+    }
+}
+
+#[test]
+fn a_pod_begins_anew_from_another_image_only() {
+    let plan = meeting(Population::Overlay, "debian:12", true).plan().unwrap();
+    assert!(plan.renew.is_empty() && plan.follow.is_empty());
+    let plan = meeting(Population::Overlay, "debian:13", false).plan().unwrap();
+    assert!(plan.renew.is_empty());
+    assert_eq!((plan.follow[0].uuid.as_str(), plan.follow[0].to.describe()), ("u", "debian:13".into()));
+    // Nothing is known of the image that it was made from.
+    let unknown = storage(Population::Overlay, vec![]);
+    assert_eq!(meet(unknown, &image("debian:13"), true, "fresh", Timestamp::UNIX_EPOCH).1, None);
+}
+
+#[test]
+fn a_pod_that_somebody_has_does_not_begin_anew() {
+    let mut case = meeting(Population::Copy, "debian:13", true);
+    let mut leases = meeting(Population::Copy, "debian:12", false).plan().unwrap().leases;
+    leases[0].sharing = Sharing::Shared;
+    case.table.apply(&LeaseRecord::Granted(Grant {
+        attempt: "a0".into(),
+        container: ContainerId::new("c0").unwrap(),
+        holder: None,
+        leases,
+        since: Timestamp::UNIX_EPOCH,
+    }));
+    assert!(matches!(case.plan().unwrap_err(), PlanError::Busy { .. }));
+}
+
+/// Records in the run directory may be of the volhook before.
+#[test]
+fn a_plan_that_knows_nothing_of_images_is_read() {
+    let plan = meeting(Population::Overlay, "debian:12", true).plan().unwrap();
+    let text = serde_json::to_string(&plan).unwrap();
+    assert!(!text.contains("\"renew\"") && !text.contains("\"follow\""));
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    let plan = meeting(Population::Copy, "debian:13", true).plan().unwrap();
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
 }

@@ -1,0 +1,357 @@
+//! The middle of the way: volumes are created and filled, what begins anew is built, and the leases taken, in the order of
+//! the plan. What fails once they are taken is undone here, and nowhere else.
+
+use crate::context::Context;
+use crate::error::Failure;
+use crate::failpoint;
+use crate::fill;
+use crate::gather;
+use crate::gather::Claimed;
+use crate::gather::Proposal;
+use crate::gather::Subject;
+use crate::image::Image;
+use crate::renew;
+use crate::renew::Renewals;
+use crate::storage;
+use crate::timings::Timings;
+use crate::undo;
+use jiff::Timestamp;
+use std::thread;
+use std::time::Instant;
+use volhook_core::check::check;
+use volhook_core::decision::ImageState;
+use volhook_core::decision::Sharing;
+use volhook_core::lease::Grant;
+use volhook_core::lease::Holder;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::LeaseTable;
+use volhook_core::lease::ReleaseReason;
+use volhook_core::lease::VolumeRecord;
+use volhook_core::names::ContainerId;
+use volhook_core::names::VolumeId;
+use volhook_core::plan;
+use volhook_core::plan::Plan;
+use volhook_core::plan::PlanError;
+use volhook_journal::Interest;
+use volhook_leases::judge;
+use volhook_leases::judge::Over;
+use volhook_leases::patience;
+use volhook_volumes::Created;
+use volhook_volumes::Watch;
+
+/// How often drivers are asked again because holders changed while they were deciding.
+const ASK_AGAIN: usize = 3;
+
+/// Proposes, creates what is missing, takes the leases, and does `rest` under them. Afterwards the plan holds until it is
+/// released; if anything fails, all of it is given back. `None` when this very process holds leases already: it was called
+/// at both live stages.
+///
+/// `holder` is the container's process at the live stage; at the spec stage the grant stays pending.
+pub(crate) fn acquire<T>(
+    context: &Context,
+    subject: &Subject,
+    claimed: &Claimed,
+    image: &Image<'_>,
+    holder: Option<&Holder>,
+    timings: &mut Timings,
+    rest: impl FnOnce(&Proposal, &mut Timings) -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    let asked = |failure: Failure| failure.asked(&claimed.claims);
+    let watch = Watch { deadline: context.deadline, cancelled: &|| false, progress: &|_| {} };
+    let making = Making { context, container: Some(&subject.container), image, watch: &watch };
+    let taken = taken(subject, claimed, holder, &making, timings)
+        .map_err(|failure| asked(undo::undone(context, &subject.attempt, None, failure)))?;
+    let Some((proposal, renewals)) = taken else { return Ok(None) };
+    let done = failpoint::reached("granted")
+        .and_then(|()| renewals.replace())
+        .and_then(|()| storage::follow(context, &proposal))
+        .and_then(|()| failpoint::reached("settled"))
+        .and_then(|()| {
+            timings.lap("pod");
+            rest(&proposal, timings)
+        });
+    done.map(Some).map_err(|failure| undo::undone(context, &subject.attempt, Some(&proposal.plan), failure))
+}
+
+/// The plan, as soon as its leases are taken, with what is to be put in the place of others.
+fn taken<'a>(
+    subject: &Subject,
+    claimed: &Claimed,
+    holder: Option<&Holder>,
+    making: &Making<'a>,
+    timings: &mut Timings,
+) -> Result<Option<(Proposal, Renewals<'a>)>, Failure> {
+    let context = making.context;
+    let mut renewals = Renewals::new(making);
+    let volumes = leased_volumes(subject, claimed);
+    let interest = Interest { volumes: &volumes, container: Some(&subject.container), attempts: &[] };
+    let patience = Instant::now() + patience::DYING;
+    let mut asked = 0;
+    let mut earlier_answers = None;
+    loop {
+        let table = context.grants_about(&interest)?;
+        if holder.is_some()
+            && table.of_container(&subject.container).any(|grant| grant.holder.as_ref() == holder)
+        {
+            return Ok(None);
+        }
+        let (mut over, dying) = over(context, subject, &volumes, &table);
+        // They end when the leases are taken.
+        over.extend(renewals.holds());
+        timings.lap("journal");
+        let living = judge::after(&table, over.iter().map(|over| &over.record));
+        let proposal = match gather::propose(context, subject, claimed, making.image, &living, timings) {
+            Err(failure) if is_worth_waiting(&failure, dying, claimed, patience.min(context.deadline)) => {
+                thread::sleep(patience::PAUSE);
+                continue;
+            }
+            Err(failure) if is_being_filled(&failure) && Instant::now() < context.deadline => {
+                thread::sleep(patience::PAUSE);
+                continue;
+            }
+            other => other?,
+        };
+        if making.make(&proposal, context.deadline, timings)? || renewals.build(&proposal.plan, timings)? {
+            continue;
+        }
+        let unchanged = earlier_answers.as_ref() == Some(&proposal.answers);
+        if take(context, subject, holder, &proposal, &over, asked >= ASK_AGAIN && unchanged)? {
+            renewals.handed_over();
+            timings.lap("journal");
+            return Ok(Some((proposal, renewals)));
+        }
+        asked += 1;
+        if asked > ASK_AGAIN && !unchanged {
+            return Err(Failure::new("the holders of a claimed volume keep changing")
+                .hint("start the container again once the others have started"));
+        }
+        earlier_answers = Some(proposal.answers);
+    }
+}
+
+/// The grants that are over: of the dead, and of earlier attempts of this container. `true`: somebody is dying.
+fn over(context: &Context, subject: &Subject, volumes: &[VolumeId], table: &LeaseTable) -> (Vec<Over>, bool) {
+    // Shared holders are in nobody's way; only others are worth a look at the kernel.
+    let matters = |grant: &&Grant| {
+        !supersedes(subject, grant)
+            && grant.leases.iter().any(|l| l.sharing != Sharing::Shared && volumes.contains(&l.volume))
+    };
+    let (dead, dying) = context.dead(table.grants().filter(matters));
+    let superseded = table.grants().filter(|grant| supersedes(subject, grant)).map(|grant| {
+        let evidence = format!("attempt {} took its place", subject.attempt);
+        Over::new(grant, ReleaseReason::Superseded, evidence)
+    });
+    (dead.into_iter().chain(superseded).collect(), dying)
+}
+
+/// Records why a container whose claims all stepped back gets nothing.
+pub(crate) fn note_stepped_back(
+    context: &Context,
+    subject: &Subject,
+    claimed: &Claimed,
+) -> Result<(), Failure> {
+    if claimed.stepped_back.is_empty() {
+        return Ok(());
+    }
+    let notes: Vec<LeaseRecord> = claimed
+        .stepped_back
+        .iter()
+        .map(|back| {
+            let volume = VolumeId { tenant: subject.tenant.clone(), name: back.volume.clone() };
+            let text = format!("not mounted on {}: {}", back.target, back.reason);
+            LeaseRecord::Note { container: subject.container.clone(), volume: Some(volume), text }
+        })
+        .collect();
+    let mut locked = context.lock(context.deadline)?;
+    locked.append(Timestamp::now(), &notes).map_err(Failure::new)
+}
+
+/// Whether who holds a claimed volume may let go of it until `patience` is over: he is dying, or it is a pod that another
+/// of its containers is making anew from this image.
+fn is_worth_waiting(failure: &Failure, dying: bool, claimed: &Claimed, patience: Instant) -> bool {
+    let is_busy = matches!(failure.cause.downcast_ref::<PlanError>(), Some(PlanError::Busy { .. }));
+    let meets_another = claimed.pod.state.is_some_and(|state| state.image == ImageState::Changed);
+    is_busy && (dying || meets_another) && Instant::now() < patience
+}
+
+/// Whether what is in the way is somebody who fills the volume, who is done soon.
+fn is_being_filled(failure: &Failure) -> bool {
+    match failure.cause.downcast_ref::<PlanError>() {
+        Some(PlanError::Busy { container, .. }) => fill::is_filling(container),
+        _ => false,
+    }
+}
+
+/// Whether `grant` is an earlier attempt of this very container that never got as far as a process.
+fn supersedes(subject: &Subject, grant: &Grant) -> bool {
+    grant.holder.is_none() && grant.container == subject.container
+}
+
+/// The volumes on which a container with these claims takes leases.
+pub(crate) fn leased_volumes(subject: &Subject, claimed: &Claimed) -> Vec<VolumeId> {
+    let named = claimed.claims.iter().map(|claim| claim.storage.as_ref().unwrap_or(&claim.volume));
+    let mut volumes: Vec<VolumeId> =
+        named.map(|name| VolumeId { tenant: subject.tenant.clone(), name: name.clone() }).collect();
+    volumes.dedup();
+    volumes
+}
+
+/// What makes the volumes of a plan.
+pub(crate) struct Making<'a> {
+    pub(crate) context: &'a Context,
+    /// For whom.
+    pub(crate) container: Option<&'a ContainerId>,
+    pub(crate) image: &'a Image<'a>,
+    pub(crate) watch: &'a Watch<'a>,
+}
+
+impl Making<'_> {
+    /// Does the next of what has to be done before the leases can be taken. `false`: nothing was to be done.
+    pub(crate) fn make(
+        &self,
+        proposal: &Proposal,
+        deadline: Instant,
+        timings: &mut Timings,
+    ) -> Result<bool, Failure> {
+        let plan = &proposal.plan;
+        if !plan.create.is_empty() {
+            self.create(plan, deadline, timings)?;
+            return Ok(true);
+        }
+        if plan.copy_up.is_empty() && plan.parts.is_empty() {
+            return Ok(false);
+        }
+        if Instant::now() >= deadline {
+            let reason = "the volumes of the container could not be filled from its image in time";
+            return Err(Failure::new(reason));
+        }
+        fill::fill(self.context, self.container, plan, &proposal.volumes, self.image, self.watch)?;
+        timings.lap("fill");
+        Ok(true)
+    }
+
+    /// Creates the plan's new volumes and records them. Whoever else creates the same volume at the same time may
+    /// win; the next proposal finds the winner's.
+    fn create(&self, plan: &Plan, deadline: Instant, timings: &mut Timings) -> Result<(), Failure> {
+        let context = self.context;
+        let mut records = Vec::new();
+        for volume in &plan.create {
+            let created = context.store.create(volume, deadline).map_err(|error| {
+                Failure::context(format!("cannot create volume {:?}", volume.id), error)
+                    .about(volume.id.clone())
+            })?;
+            if let Created::New(volume) = created {
+                records.push(VolumeRecord::Created {
+                    volume: volume.id,
+                    uuid: volume.uuid,
+                    driver: volume.driver,
+                    container: self.container.cloned(),
+                });
+            }
+        }
+        timings.lap("volumes");
+        failpoint::reached("volumes-created")?;
+        if !records.is_empty() {
+            context.append_volumes(&records)?;
+            // A start that creates volumes waits for the disk anyway, and comes by often enough. A container's start does not
+            // depend on it.
+            if let Err(failure) = context.trim_history() {
+                eprintln!("volhook: {}", failure.cause_line());
+            }
+        }
+        timings.lap("journal");
+        Ok(())
+    }
+}
+
+/// Takes the leases if the volumes are held by the same attempts as when the drivers were asked, or if
+/// `whatever_holders` says that asking again is of no use. Returns whether they were taken; a failure may come after
+/// they were.
+fn take(
+    context: &Context,
+    subject: &Subject,
+    holder: Option<&Holder>,
+    proposal: &Proposal,
+    over: &[Over],
+    whatever_holders: bool,
+) -> Result<bool, Failure> {
+    let mut locked = context.lock(context.deadline)?;
+    let attempts: Vec<&str> = over.iter().map(Over::attempt).collect();
+    let volumes: Vec<VolumeId> = proposal.volumes.keys().cloned().collect();
+    let interest = Interest { volumes: &volumes, container: None, attempts: &attempts };
+    let table = locked.about(&interest).map_err(Failure::new)?;
+    // A grant that changed since it was judged has to be judged again.
+    if over.iter().any(|over| table.grant(over.attempt()).is_some() && !over.stands_in(&table)) {
+        return Ok(false);
+    }
+    let over: Vec<&Over> = over.iter().filter(|over| over.stands_in(&table)).collect();
+    let living = judge::after(&table, over.iter().map(|over| &over.record));
+    if gather::holders(&living, proposal.volumes.keys()) != proposal.seen && !whatever_holders {
+        return Ok(false);
+    }
+    refuse_conflicts(context, proposal, &living)?;
+    // Volumes are removed under this lock.
+    if context.ledger.journal()?.volumes_mark().map_err(Failure::new)? != proposal.mark
+        && !still_there(context, proposal)?
+    {
+        return Ok(false);
+    }
+    failpoint::reached("locked")?;
+    let now = Timestamp::now();
+    locked.append(now, &records(subject, holder, &proposal.plan, &over, now)).map_err(Failure::new)?;
+    failpoint::reached("granted-locked")?;
+    drop(locked);
+    for over in over {
+        // What stays of an attempt that is over is nobody's but `gc`'s.
+        let _ = context.ledger.attempts().remove(over.attempt()).map_err(Failure::from);
+    }
+    Ok(true)
+}
+
+/// What the journal is told when a plan's leases are taken.
+fn records(
+    subject: &Subject,
+    holder: Option<&Holder>,
+    plan: &Plan,
+    over: &[&Over],
+    now: Timestamp,
+) -> Vec<LeaseRecord> {
+    let note = |note: &plan::Note| LeaseRecord::Note {
+        container: subject.container.clone(),
+        volume: Some(note.volume.clone()),
+        text: note.text.clone(),
+    };
+    let grant = LeaseRecord::Granted(Grant {
+        attempt: subject.attempt.clone(),
+        container: subject.container.clone(),
+        holder: holder.cloned(),
+        leases: plan.first_leases(),
+        since: now,
+    });
+    let released = over.iter().map(|over| over.record.clone());
+    released.chain(plan.notes.iter().map(note)).chain([plan.record(), grant]).collect()
+}
+
+/// Whether the plan's volumes are those that were found when it was made.
+fn still_there(context: &Context, proposal: &Proposal) -> Result<bool, Failure> {
+    for (id, volume) in &proposal.volumes {
+        let found = context.store.find(id).map_err(Failure::new)?;
+        let uuid = renew::uuid_now(&proposal.plan, volume);
+        if found.is_none_or(|found| found.uuid != uuid) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn refuse_conflicts(context: &Context, proposal: &Proposal, table: &LeaseTable) -> Result<(), Failure> {
+    let plan = &proposal.plan;
+    for lease in &plan.leases {
+        if let Some((grant, held)) = plan::conflicts(lease, table).next() {
+            return Err(plan::busy(plan, grant, held).into());
+        }
+    }
+    // Nothing is to be created any more: all volumes of the proposal are there.
+    check(plan, &proposal.volumes, &context.config()?.grants, table)?;
+    Ok(())
+}
