@@ -38,6 +38,7 @@ on_both_runtimes!(
     privileged_a_pod_begins_anew_and_what_it_had_is_in_the_trash,
     privileged_a_start_that_cannot_follow_leaves_no_lease,
     privileged_a_pod_is_not_thrown_away_ahead_of_its_start,
+    privileged_what_a_pod_had_that_was_reset_can_be_had_back,
     privileged_a_pod_whose_renewal_fails_is_as_it_was,
     privileged_a_planned_spec_that_fails_later_is_undone,
     privileged_two_containers_that_come_together_begin_anew_once,
@@ -216,6 +217,26 @@ fn privileged_a_pod_is_not_thrown_away_ahead_of_its_start(kind: RuntimeKind) -> 
         assert_eq!(trashed(&volhook)?, Vec::<String>::new());
         bundle.set_shell("cat /etc/mine")?;
         assert_eq!(runtime.run(&bundle, "c2")?.success(), "mine\n", "{policy}");
+    }
+    Ok(())
+}
+
+fn privileged_what_a_pod_had_that_was_reset_can_be_had_back(kind: RuntimeKind) -> Result<()> {
+    let runtime = Runtime::new(kind)?;
+    for policy in RESET {
+        let volhook = Volhook::new()?;
+        let bundle = with_script(&volhook, policy, "echo mine > /etc/mine")?;
+        runtime.run(&bundle, "c1")?.success();
+        let said = volhook.run(&["pod", "reset", "p1", "--force"])?;
+        assert_eq!((said.code(), said.stdout.as_str()), (Some(0), "p1\n"));
+        let old = trashed(&volhook)?.pop().context("it is in the trash")?;
+        assert_contains(&said.stderr, &format!("volhook trash restore {old}"));
+        bundle.set_shell("cat /etc/mine 2> /dev/null || echo gone")?;
+        assert_eq!(runtime.run(&bundle, "c2")?.success(), "gone\n", "{policy}");
+        volhook.run(&["pod", "rm", "--force", "p1"])?.success();
+        volhook.run(&["trash", "restore", &old])?.success();
+        assert_eq!(runtime.run(&bundle, "c3")?.success(), "mine\n", "{policy}");
+        assert_eq!(leases(&volhook)?, []);
     }
     Ok(())
 }

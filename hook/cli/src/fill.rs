@@ -33,7 +33,6 @@ use volhook_volumes::Changing;
 use volhook_volumes::Copied;
 use volhook_volumes::CopyError;
 use volhook_volumes::Filled;
-use volhook_volumes::Reset;
 use volhook_volumes::StoreError;
 use volhook_volumes::Wanted;
 use volhook_volumes::Watch;
@@ -215,38 +214,26 @@ pub(crate) fn is_filling(holder: &ContainerId) -> bool {
     matches!(holder.command(), Some((Command::Populate | Command::Reset, _)))
 }
 
-/// Puts a pod's storage back to the image, all of it or the members named.
+/// Puts members of a pod's storage back to the image: what they hold is deleted.
 pub(crate) fn reset(
     context: &Context,
     volume: &Volume,
-    members: Option<&[String]>,
+    members: &[String],
     watch: &Watch<'_>,
 ) -> Result<(), Failure> {
     let hold = Hold::take(&context.ledger, Command::Reset, &[Need::alone(volume)], &context.work())?;
     let mut changing = context.store.change("reset", volume).map_err(Failure::new)?;
     let top = Top::of(context, volume)?;
-    match members {
-        None => drop(changing.reset(top.as_fd(), Reset::All, watch.deadline).map_err(Failure::new)?),
-        Some(members) => {
-            for member in members {
-                changing.reset(top.as_fd(), Reset::Member(member), watch.deadline).map_err(Failure::new)?;
-            }
-        }
+    for member in members {
+        changing.reset(top.as_fd(), member, watch.deadline).map_err(Failure::new)?;
     }
     drop(top);
     volhook_leases::await_free(&context.ledger, volume);
     drop(hold);
-    let names: Vec<VolumeId> = match members {
-        None => vec![volume.id.clone()],
-        Some(members) => {
-            let storage = storage::of(volume)?;
-            let parts = members.iter().filter_map(|member| storage.member(member));
-            parts.map(|part| VolumeId { tenant: volume.id.tenant.clone(), name: part.name.clone() }).collect()
-        }
-    };
-    let records: Vec<VolumeRecord> = names
-        .into_iter()
-        .map(|name| VolumeRecord::Reset { volume: name, uuid: volume.uuid.clone() })
+    let storage = storage::of(volume)?;
+    let parts = members.iter().filter_map(|member| storage.member(member));
+    let records: Vec<VolumeRecord> = parts
+        .map(|part| VolumeRecord::Reset { volume: shown(volume, part), uuid: volume.uuid.clone() })
         .collect();
     context.append_volumes(&records)
 }

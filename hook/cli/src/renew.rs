@@ -14,10 +14,12 @@ use jiff::Timestamp;
 use std::time::Duration;
 use std::time::Instant;
 use volhook_core::decision::Sharing;
+use volhook_core::image::ImageIdentity;
 use volhook_core::lease::Grant;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Command;
 use volhook_core::names::ContainerId;
+use volhook_core::plan;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedRenewal;
 use volhook_core::volume::Volume;
@@ -174,4 +176,21 @@ pub(crate) fn take_back(context: &Context, plan: &Plan, grant: &Grant) -> Result
         }
     }
     Ok(())
+}
+
+/// Has a pod's storage begin anew from `image`. What it had goes to the trash.
+pub(crate) fn begin_anew(
+    context: &Context,
+    old: &Volume,
+    image: Option<ImageIdentity>,
+    watch: &Watch<'_>,
+) -> Result<Discarded, Failure> {
+    let hold = Hold::take(&context.ledger, Command::Reset, &[Need::alone(old)], &context.work())?;
+    let uuid = uuid::Uuid::new_v4().to_string();
+    let fresh = plan::begun_anew(old, image, &uuid, Timestamp::now());
+    let renewal = renewal(context, &fresh, watch.deadline)?;
+    let discarded = replace(renewal, &old.uuid)?;
+    context.append_volumes(&told(&old.uuid, &fresh, None))?;
+    drop(hold);
+    Ok(discarded)
 }

@@ -117,7 +117,6 @@ pub use list::OtherKind;
 pub use populate::Wanted;
 pub use program::find_program;
 pub use renew::Renewal;
-pub use reset::Reset;
 pub use scratch::Scratch;
 pub use sizes::Size;
 pub use storage::lay_out;

@@ -1,4 +1,4 @@
-//! Throwing away what the volumes in a pod's storage hold, and what killed ones left in its top directory.
+//! Throwing away what single volumes in a pod's storage hold, and what killed ones left in its top directory.
 //!
 //! What is thrown away is moved into a folder `reset-<uuid>` and deleted there. The sidecar forgets the part first: killed
 //! before the move, the part is still there, whole, and is taken as it is.
@@ -15,7 +15,6 @@ use crate::populate::ON_THE_WAY;
 use crate::remove;
 use crate::storage;
 use crate::storage::UPPER;
-use crate::storage::WORK;
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
 use rustix::fs::RenameFlags;
@@ -46,45 +45,28 @@ const OF: &str = "of";
 /// Says to overlayfs that nothing below is seen in this directory (`Documentation/filesystems/overlayfs.rst`).
 pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
 
-/// What of a storage is thrown away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reset<'a> {
-    /// The part that is this member of the pod. Parts below it stay.
-    Member(&'a str),
-    /// Everything.
-    All,
-}
-
 impl Changing<'_> {
-    /// Throws away what a part holds, or all parts, and forgets them: they are filled anew when they are wanted next. `top`
-    /// is the storage's top directory: that of its directory, or the root of its mounted image. Nobody may use the
-    /// storage meanwhile. Returns how many bytes of the disk that gives back.
+    /// Throws away what the part holds that is this member of the pod, and forgets it: it is filled anew when it is wanted
+    /// next. Parts below it stay. `top` is the storage's top directory: that of its directory, or the root of its mounted
+    /// image. Nobody may use the storage meanwhile. Returns how many bytes of the disk that gives back.
     ///
     /// When this returns, the part is gone also after a power cut. What cannot be deleted until `deadline` is left to the
     /// next one to fill or reset.
     ///
     /// # Errors
     /// [`StoreError::Impossible`] where there is no such part, [`StoreError::Change`].
-    pub fn reset(
-        &mut self,
-        top: BorrowedFd<'_>,
-        what: Reset<'_>,
-        deadline: Instant,
-    ) -> Result<u64, StoreError> {
+    pub fn reset(&mut self, top: BorrowedFd<'_>, member: &str, deadline: Instant) -> Result<u64, StoreError> {
         let storage = self.storage()?.clone();
         self.finish_leftovers(top)?;
-        let (gone, kept): (Vec<Part>, Vec<Part>) = match what {
-            Reset::All => (storage.parts.clone(), Vec::new()),
-            Reset::Member(member) => storage.parts.iter().cloned().partition(|part| part.member == member),
-        };
-        if let (Reset::Member(member), true) = (what, gone.is_empty()) {
+        let Some(gone) = storage.member(member).cloned() else {
             return Err(self.impossible(format!("no {member:?} lies in it")));
-        }
-        let reset = Resetting::begin(self, top, &storage, &kept, &gone, what)?;
+        };
+        let kept: Vec<Part> = storage.parts.iter().filter(|part| **part != gone).cloned().collect();
+        let reset = Resetting::begin(self, top, &storage, &kept, &gone)?;
         self.reached("reset.begun")?;
-        self.forget_parts(PodStorage { parts: kept, ..storage.clone() }, &gone)?;
+        self.forget_part(PodStorage { parts: kept, ..storage.clone() }, &gone)?;
         self.reached("reset.forgotten")?;
-        reset.move_away(self, what, &gone)?;
+        reset.move_away(self, &gone)?;
         self.reached("reset.moved")?;
         storage::lay_out(top, storage.population).map_err(self.failed("make the folders of", ""))?;
         rustix::fs::fsync(self.readable(top)?).map_err(|errno| self.failed("sync", "")(errno.into()))?;
@@ -97,14 +79,12 @@ impl Changing<'_> {
         failpoint::reached(step).map_err(|errno| self.failed("sync", "")(errno.into()))
     }
 
-    /// Takes parts out of the sidecar, and their names back.
-    fn forget_parts(&mut self, storage: PodStorage, gone: &[Part]) -> Result<(), StoreError> {
+    /// Takes a part out of the sidecar, and its name back.
+    fn forget_part(&mut self, storage: PodStorage, gone: &Part) -> Result<(), StoreError> {
         let names = self.names()?;
         self.write_storage(storage)?;
-        for part in gone {
-            // What stays names nobody.
-            let _ = self.store.release_part(&names, part);
-        }
+        // What stays names nobody.
+        let _ = self.store.release_part(&names, gone);
         Ok(())
     }
 
@@ -170,8 +150,7 @@ impl<'a> Resetting<'a> {
         top: BorrowedFd<'a>,
         storage: &PodStorage,
         kept: &[Part],
-        gone: &[Part],
-        what: Reset<'_>,
+        gone: &Part,
     ) -> Result<Self, StoreError> {
         let name = format!("{RESETTING}{}", Uuid::new_v4());
         let failed = |step| {
@@ -180,12 +159,9 @@ impl<'a> Resetting<'a> {
         };
         rustix::fs::mkdirat(top, &*name, files::PRIVATE).map_err(failed("make"))?;
         let folder = files::folder_below(top, Path::new(&name)).map_err(failed("open"))?;
-        let below = match (what, gone) {
-            (Reset::Member(_), [part]) => parts_below(kept, &part.path),
-            _ => Vec::new(),
-        };
-        if let ([part], false) = (gone, below.is_empty()) {
-            rustix::fs::symlinkat(part.path.as_str(), &folder, OF)
+        let below = parts_below(kept, &gone.path);
+        if !below.is_empty() {
+            rustix::fs::symlinkat(gone.path.as_str(), &folder, OF)
                 .and_then(|()| rustix::fs::fsync(&folder))
                 .and_then(|()| rustix::fs::fsync(files::folder_on_same_mount(top, c".")?))
                 .map_err(failed("note what is reset in"))?;
@@ -215,30 +191,11 @@ impl<'a> Resetting<'a> {
         move |errno| failed(io::Error::from(errno))
     }
 
-    fn move_away(&self, changing: &Changing<'_>, what: Reset<'_>, gone: &[Part]) -> Result<(), StoreError> {
-        match (what, gone) {
-            (Reset::Member(_), [part]) if self.below.is_empty() => self.move_part(changing, &part.path),
-            (Reset::Member(_), [part]) => self.move_entries(changing, &part.path),
-            _ => {
-                // What overlayfs works in first: it can be made anew at any time.
-                let tops: &[&str] = match self.population {
-                    Population::Overlay => &[WORK, UPPER],
-                    Population::Copy | Population::Empty => &[FILES],
-                };
-                for name in tops {
-                    match rustix::fs::renameat_with(
-                        self.top,
-                        *name,
-                        &self.folder,
-                        *name,
-                        RenameFlags::NOREPLACE,
-                    ) {
-                        Ok(()) | Err(Errno::NOENT) => {}
-                        Err(errno) => return Err(self.failed(changing, "move away", name)(errno)),
-                    }
-                }
-                Ok(())
-            }
+    fn move_away(&self, changing: &Changing<'_>, gone: &Part) -> Result<(), StoreError> {
+        if self.below.is_empty() {
+            self.move_part(changing, &gone.path)
+        } else {
+            self.move_entries(changing, &gone.path)
         }
     }
 

@@ -53,11 +53,12 @@ pub(super) enum Pod {
         #[arg(long, default_value = "default")]
         tenant: String,
     },
-    /// Put a pod back to its image: what it has changed is thrown away.
+    /// Put a pod back to its image: what it has changed goes to the trash, or, of single volumes, is deleted.
     Reset {
         /// The pod.
         pod: String,
-        /// Only these of its volumes, by their names or by what they are in the pod, such as `etc`.
+        /// Only these of its volumes, by their names or by what they are in the pod, such as `etc`. What was changed in them
+        /// cannot be taken back.
         #[arg(long = "volume", value_name = "NAME")]
         volumes: Vec<String>,
         /// The tenant whose pod it is.

@@ -19,6 +19,7 @@ use crate::output::print_json;
 use crate::output::print_table;
 use crate::output::warn;
 use crate::progress::Progress;
+use crate::renew;
 use crate::spec_stage;
 use crate::storage;
 use crate::storage::Top;
@@ -284,23 +285,30 @@ pub(crate) fn reset(context: &Context, asked: &Resetting<'_>) -> Result<(), Fail
         })?;
         members.push(part.member.clone());
     }
-    if !asked.force {
-        let what = if members.is_empty() { "all volumes".to_owned() } else { members.join(", ") };
-        eprintln!("{what} of pod {pod} go back to the image; what was changed in them cannot be taken back");
-        if !confirm("Throw the changes away?")? {
-            return Err(Failure::new("nothing was changed"));
-        }
-    }
-    let members = (!members.is_empty()).then_some(members.as_slice());
     let progress = Progress::begin(None)?;
-    progress.watch(|watch| fill::reset(context, &volume, members, watch))?;
-    if members.is_none() {
-        // The next container says which image it begins anew from.
-        let mut changing = context.store.change("reset", &volume).map_err(Failure::new)?;
-        let offered = storage::of(changing.volume())?.offered.clone();
-        if let Some(offered) = offered {
-            changing.set_image(Some(offered.image)).map_err(Failure::new)?;
+    if members.is_empty() {
+        if !asked.force {
+            eprintln!("pod {pod} goes back to the image; all that was changed in it goes to the trash");
+            if !confirm("Begin anew?")? {
+                return Err(Failure::new("nothing was changed"));
+            }
         }
+        // The next container says which image it begins anew from, unless one was refused.
+        let image = storage.offered.as_ref().map_or(storage.image.as_ref(), |offered| Some(&offered.image));
+        let discarded = progress.watch(|watch| renew::begin_anew(context, &volume, image.cloned(), watch))?;
+        let uuid = &discarded.volume.uuid;
+        eprintln!("What it had is in the trash: `volhook pod rm {pod}`, then `volhook trash restore {uuid}`");
+    } else {
+        if !asked.force {
+            let what = members.join(", ");
+            eprintln!(
+                "{what} of pod {pod} go back to the image; what was changed in them cannot be taken back"
+            );
+            if !confirm("Throw the changes away?")? {
+                return Err(Failure::new("nothing was changed"));
+            }
+        }
+        progress.watch(|watch| fill::reset(context, &volume, &members, watch))?;
     }
     out(&format!("{pod}\n"))
 }

@@ -42,7 +42,6 @@ use volhook_core::names::Tenant;
 use volhook_core::volume::Volume;
 use volhook_volumes::Copied;
 use volhook_volumes::CopyError;
-use volhook_volumes::Reset;
 use volhook_volumes::Store;
 use volhook_volumes::StoreError;
 use volhook_volumes::Wanted;
@@ -91,9 +90,20 @@ impl Scene {
         fill(&self.store, &self.volume, wanted, &patient())
     }
 
-    fn reset(&self, what: Reset<'_>) -> Result<u64, StoreError> {
+    fn reset(&self, member: &str) -> Result<u64, StoreError> {
         let mut changing = self.store.change("reset", &self.volume)?;
-        changing.reset(folder(&self.top()).as_fd(), what, patient().deadline)
+        changing.reset(folder(&self.top()).as_fd(), member, patient().deadline)
+    }
+
+    /// Throws away all that is in it.
+    fn clear(&self) {
+        for part in self.store.find(&self.volume.id).unwrap().unwrap().storage.unwrap().parts {
+            self.reset(&part.member).unwrap();
+        }
+        for name in self.tops() {
+            std::fs::remove_dir_all(self.top().join(name)).unwrap();
+        }
+        std::fs::create_dir(self.top().join("files")).unwrap();
     }
 
     /// The paths of the parts that the sidecar tells of.
@@ -265,7 +275,7 @@ fn what_is_copied_is_each_parts_own_choice() {
         let content = |path: &str| list(&scene.part(path)).len() - 1;
         let found = (content("/usr/local/bin"), content("/usr/local"), scene.part("/usr/bin").exists());
         assert_eq!(scene.recorded().len(), 3);
-        scene.reset(Reset::All).unwrap();
+        scene.clear();
         assert_eq!(tree(&scene.top()), ["files"]);
         found
     };
@@ -405,7 +415,7 @@ fn names_of_255_bytes_paths_beyond_any_limit_and_odd_bytes_are_copied() {
         level = rustix::fs::openat(&level, "d", rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty())
             .unwrap();
     }
-    scene.reset(Reset::Member("etc")).unwrap();
+    scene.reset("etc").unwrap();
     assert_eq!(tree(&scene.top()), ["files"]);
 }
 
@@ -443,7 +453,7 @@ fn files_that_vanish_and_change_while_they_are_copied_stop_nobody() {
         for _ in 0..30 {
             scene.fill(&wanted(&scene.image, &["/var"])).unwrap();
             assert_eq!(std::fs::read(scene.part("/var/lib/file4")).unwrap(), vec![4; 2800]);
-            scene.reset(Reset::Member("var")).unwrap();
+            scene.reset("var").unwrap();
         }
         done.store(true, Ordering::Relaxed);
     });
@@ -547,7 +557,7 @@ fn killed_while_filling_each_part_is_whole_or_absent_and_the_next_completes_it()
     scene.assert_whole(&PATHS);
     let (mut half, mut complete) = (0, 0);
     for step in 0..100 {
-        scene.reset(Reset::All).unwrap();
+        scene.clear();
         if step < 2 * STEPS.len() {
             let status = start_filling(name, &scene, Some(STEPS[step % STEPS.len()])).wait().unwrap();
             assert!(!status.success(), "{} was not reached", STEPS[step % STEPS.len()]);
@@ -599,6 +609,6 @@ fn killed_between_a_part_and_what_is_above_it_nothing_is_lost() {
         std::fs::remove_file(scene.part("/usr/local/own")).unwrap();
         run(Command::new("touch").arg("-r").arg(scene.image.join("usr/local")).arg(scene.part("/usr/local")));
         scene.assert_whole(&PATHS);
-        scene.reset(Reset::All).unwrap();
+        scene.clear();
     }
 }

@@ -27,7 +27,6 @@ use volhook_core::decision::Population;
 use volhook_core::names::Tenant;
 use volhook_core::volume::Volume;
 use volhook_volumes::Changes;
-use volhook_volumes::Reset;
 use volhook_volumes::Store;
 use volhook_volumes::StoreError;
 use volhook_volumes::changes;
@@ -51,9 +50,9 @@ fn fill(store: &Store, volume: &Volume, image: &Path) {
     changing.fill(top.as_fd(), &wanted(image, &PATHS), &patient()).unwrap();
 }
 
-fn reset(store: &Store, volume: &Volume, what: Reset<'_>) -> Result<u64, StoreError> {
+fn reset(store: &Store, volume: &Volume, member: &str) -> Result<u64, StoreError> {
     let top = folder(&store.directory_path(&volume.id));
-    store.change("reset", volume)?.reset(top.as_fd(), what, patient().deadline)
+    store.change("reset", volume)?.reset(top.as_fd(), member, patient().deadline)
 }
 
 fn recorded(store: &Store, volume: &Volume) -> Vec<String> {
@@ -68,12 +67,12 @@ fn a_part_that_is_reset_is_filled_anew_and_the_others_stay() {
     for name in ["etc/own", "usr/own", "usr/local/own", "var/own"] {
         std::fs::write(files.join(name), vec![1; 100_000]).unwrap();
     }
-    let bytes = reset(&store, &volume, Reset::Member("etc")).unwrap();
+    let bytes = reset(&store, &volume, "etc").unwrap();
     assert!(bytes >= 100_000, "{bytes}");
     assert_eq!(recorded(&store, &volume), ["/usr", "/usr/local", "/var"]);
     assert_eq!(store.find(&id("vol-alice-etc")).unwrap(), None);
     assert!(!files.join("etc").exists());
-    reset(&store, &volume, Reset::Member("usr")).unwrap();
+    reset(&store, &volume, "usr").unwrap();
     assert_eq!(recorded(&store, &volume), ["/usr/local", "/var"]);
     assert_eq!(std::fs::read_dir(files.join("usr")).unwrap().count(), 1);
     fill(&store, &volume, &image);
@@ -84,10 +83,11 @@ fn a_part_that_is_reset_is_filled_anew_and_the_others_stay() {
     std::fs::remove_file(files.join("usr/local/own")).unwrap();
     run(Command::new("touch").arg("-r").arg(image.join("usr/local")).arg(files.join("usr/local")));
     assert_alike(&image.join("usr"), &files.join("usr"));
-    let error = reset(&store, &volume, Reset::Member("srv")).unwrap_err();
+    let error = reset(&store, &volume, "srv").unwrap_err();
     assert_eq!(error.to_string(), "cannot reset volume \"pod-alice\": no \"srv\" lies in it");
-    reset(&store, &volume, Reset::All).unwrap();
-    assert_eq!(tree(&store.directory_path(&volume.id)), ["files"]);
+    for member in ["usr-local", "var", "usr", "etc"] {
+        reset(&store, &volume, member).unwrap();
+    }
     assert_eq!(recorded(&store, &volume), Vec::<String>::new());
     assert_eq!(store.list().unwrap().others, []);
 }
@@ -214,14 +214,14 @@ fn privileged_a_part_of_an_overlay_is_the_images_again() {
     };
     change();
     assert_eq!(there(), [true, true, true, false, false]);
-    reset(&store, &volume, Reset::Member("usr")).unwrap();
+    reset(&store, &volume, "usr").unwrap();
     assert_eq!(there(), [true, false, true, true, false]);
     let add = |path| {
         let mut changing = store.change("fill", &volume).unwrap();
         changing.add_parts(vec![part("alice", path)]).unwrap();
     };
     add("/usr");
-    reset(&store, &volume, Reset::Member("usr-local")).unwrap();
+    reset(&store, &volume, "usr-local").unwrap();
     assert_eq!(there(), [true, false, false, true, true]);
     add("/usr/local");
     // All of /usr made anew in the container: nothing of the image's is seen in it.
@@ -230,11 +230,11 @@ fn privileged_a_part_of_an_overlay_is_the_images_again() {
         std::fs::create_dir_all(merged.join("usr/local")).unwrap();
         std::fs::write(merged.join("usr/local/own"), "own").unwrap();
     });
-    reset(&store, &volume, Reset::Member("usr")).unwrap();
+    reset(&store, &volume, "usr").unwrap();
     assert_eq!(there(), [true, false, true, true, false]);
     in_overlay(&store, &volume, &image, |merged| assert_eq!(tree(&merged.join("usr/local")), ["own"]));
-    reset(&store, &volume, Reset::All).unwrap();
-    assert_eq!(there(), [false, false, false, true, true]);
+    reset(&store, &volume, "usr-local").unwrap();
+    assert_eq!(there(), [true, false, false, true, true]);
 }
 
 #[test]
@@ -246,13 +246,13 @@ fn odd_things_in_the_place_of_a_part_are_never_followed() {
     std::fs::write(away.join("local/secret"), "secret").unwrap();
     std::fs::remove_dir_all(files.join("usr")).unwrap();
     std::os::unix::fs::symlink(&away, files.join("usr")).unwrap();
-    reset(&store, &volume, Reset::Member("usr-local")).unwrap();
-    reset(&store, &volume, Reset::Member("usr")).unwrap();
+    reset(&store, &volume, "usr-local").unwrap();
+    reset(&store, &volume, "usr").unwrap();
     assert!(!files.join("usr").is_symlink());
     assert_eq!(tree(&away), ["local", "local/secret"]);
     let planted = store.directory_path(&volume.id).join("reset-00000000-0000-4000-8000-000000000000");
     std::os::unix::fs::symlink(&away, &planted).unwrap();
-    reset(&store, &volume, Reset::Member("etc")).unwrap();
+    reset(&store, &volume, "etc").unwrap();
     assert_eq!(tree(&away), ["local", "local/secret"]);
 }
 
@@ -262,7 +262,7 @@ fn killed_while_resetting_a_part_is_whole_or_gone_and_the_others_stay() {
     if let Some(root) = std::env::var_os(ROOT) {
         let store = Store::new(Path::new(&root));
         let volume = store.pod_storage(&Tenant::default(), &pod("alice")).unwrap().unwrap();
-        reset(&store, &volume, Reset::Member("usr")).unwrap();
+        reset(&store, &volume, "usr").unwrap();
         return;
     }
     let (top, store, volume, image) = filled();
@@ -292,7 +292,7 @@ fn killed_while_resetting_a_part_is_whole_or_gone_and_the_others_stay() {
             let names = std::fs::read_dir(store.directory_path(&volume.id)).unwrap().count();
             assert_eq!(names, 1, "{:?}", tree(&top.path().join("state")));
         } else {
-            reset(&store, &volume, Reset::Member("usr")).unwrap();
+            reset(&store, &volume, "usr").unwrap();
             fill(&store, &volume, &image);
         }
         std::fs::remove_file(files.join("usr/local/own")).unwrap();
