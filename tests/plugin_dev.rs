@@ -68,7 +68,18 @@ fn a_new_driver_passes_its_tests_and_is_fit_to_be_installed() -> Result<()> {
     let words: Vec<&str> = checked.stdout.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
     assert_eq!(
         words,
-        ["imports", "kind", "size", "description", "decisions", "determinism", "fuel", "memory", "cold"],
+        [
+            "imports",
+            "kind",
+            "size",
+            "description",
+            "decisions",
+            "determinism",
+            "fuel",
+            "memory",
+            "time",
+            "cold"
+        ],
         "{checked}"
     );
     assert!(checked.success().lines().all(|line| line.starts_with("ok ")));

@@ -23,6 +23,16 @@ pub enum Remark {
         /// Why.
         cause: String,
     },
+    /// Something that is kept for people could not be written down.
+    NotRecorded {
+        /// What, and why.
+        cause: String,
+    },
+    /// History that nobody wants any more could not be removed.
+    HistoryStays {
+        /// Why.
+        cause: String,
+    },
     /// What a command held could not be given back; whoever needs it next finds the command dead.
     NotGivenBack {
         /// Why.
@@ -33,9 +43,11 @@ pub enum Remark {
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Damaged { cause } | Self::NotJudged { cause } | Self::NotGivenBack { cause } => {
-                f.write_str(cause)
-            }
+            Self::Damaged { cause }
+            | Self::NotJudged { cause }
+            | Self::NotRecorded { cause }
+            | Self::HistoryStays { cause }
+            | Self::NotGivenBack { cause } => f.write_str(cause),
             Self::Rebuilt { kept, copy } => {
                 write!(f, "rebuilt it with {kept} records; the damaged file is kept as {}", copy.display())
             }

@@ -13,12 +13,11 @@ use crate::commands::prune::Pruning;
 use crate::commands::removal::Removal;
 use crate::commands::shell::Shell;
 use crate::commands::volume::Asked;
-use crate::context::Context;
-use crate::context::Paths;
-use crate::error::Failure;
 use crate::hook;
 use crate::output::complain;
-use crate::spec_stage;
+use crate::places::engine_at;
+use crate::places::engine_from_environment;
+use crate::watch::Watch;
 use crate::wrapper;
 use clap::Args;
 use clap::CommandFactory as _;
@@ -33,6 +32,10 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use volhook_engine::Context;
+use volhook_engine::Engine;
+use volhook_engine::Failure;
+use volhook_engine::start::spec;
 
 /// Gives containers volumes: an OCI runtime hook with sandboxed drivers and an on-disk lease journal.
 #[derive(Parser)]
@@ -183,7 +186,7 @@ enum Bundle {
         #[arg(long, default_value = "prestart")]
         stage: LiveStage,
         /// Seconds after which the runtime gives up on a hook.
-        #[arg(long, default_value_t = spec_stage::ENTRY_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        #[arg(long, default_value_t = spec::ENTRY_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=3600))]
         timeout: u32,
     },
 }
@@ -478,17 +481,21 @@ struct Output {
 pub(crate) fn run() -> ExitCode {
     let mut args = std::env::args_os();
     if let Some(runtime) = args.next().as_deref().and_then(wrapper::runtime_of_name) {
-        let context = Context::new(paths_from_environment());
-        return wrapper::run(&context, Some(runtime), &args.collect::<Vec<_>>());
+        return wrapper::run(
+            &engine_from_environment(),
+            &Watch::begin(),
+            Some(runtime),
+            &args.collect::<Vec<_>>(),
+        );
     }
     if let Some((stage, attempt)) = plain_hook_call(&std::env::args_os().collect::<Vec<_>>()) {
-        return be_hook(&Context::new(paths_from_environment()), stage, attempt.as_deref());
+        return be_hook(&engine_from_environment(), &Watch::begin(), stage, attempt.as_deref());
     }
     if let Some(code) = commands::harness::helper(&std::env::args_os().collect::<Vec<_>>()) {
         return code;
     }
     let (own, of_runtime) = split_at_runtime(std::env::args_os().collect());
-    if commands::shell::answered(&own, Cli::command, || Context::new(paths_from_environment())) {
+    if commands::shell::answered(&own, Cli::command, engine_from_environment) {
         return ExitCode::SUCCESS;
     }
     let cli = match parse(own) {
@@ -496,10 +503,11 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return misused(&error),
     };
     let Places { root, run_dir, config } = cli.places;
-    let context = Context::new(Paths { root, run_dir, config });
+    let (engine, watch) = (engine_at(root, run_dir, config), Watch::begin());
+    let context = Context::new(&engine, watch.work());
     let result = match cli.command {
-        Command::Hook { stage, attempt } => return be_hook(&context, stage, attempt.as_deref()),
-        Command::Runtime => return wrapper::run(&context, None, &of_runtime),
+        Command::Hook { stage, attempt } => return be_hook(&engine, &watch, stage, attempt.as_deref()),
+        Command::Runtime => return wrapper::run(&engine, &watch, None, &of_runtime),
         Command::Plan { bundle, id, output } => {
             commands::bundle::plan(&context, &bundle, id.as_deref(), output.json)
         }
@@ -596,7 +604,8 @@ fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
     if !(has("create") && (has("--help") || has("-h"))) {
         return Cli::try_parse_from(args);
     }
-    let options = commands::driver::options(&Context::new(paths_from_environment()));
+    let (engine, watch) = (engine_from_environment(), Watch::begin());
+    let options = commands::driver::options(&Context::new(&engine, watch.work()));
     let with_options = |create: clap::Command| create.after_help(options);
     let command = Cli::command();
     let command = command.mut_subcommand("volume", |volume| volume.mut_subcommand("create", with_options));
@@ -615,12 +624,12 @@ fn plain_hook_call(args: &[OsString]) -> Option<(Stage, Option<String>)> {
     Some((Stage::from_str(stage, false).ok()?, attempt))
 }
 
-fn be_hook(context: &Context, stage: Stage, attempt: Option<&str>) -> ExitCode {
+fn be_hook(engine: &Engine, watch: &Watch, stage: Stage, attempt: Option<&str>) -> ExitCode {
     match stage {
-        Stage::Precreate => spec_stage::precreate(context),
-        Stage::Prestart => hook::start(context, "prestart", attempt),
-        Stage::CreateRuntime => hook::start(context, "createRuntime", attempt),
-        Stage::Poststop => hook::stop(context, attempt),
+        Stage::Precreate => hook::precreate(engine, watch),
+        Stage::Prestart => hook::start(engine, watch, "prestart", attempt),
+        Stage::CreateRuntime => hook::start(engine, watch, "createRuntime", attempt),
+        Stage::Poststop => hook::stop(engine, watch, attempt),
     }
 }
 
@@ -651,16 +660,6 @@ fn misused(error: &clap::Error) -> ExitCode {
 fn report(failure: &Failure, verbose: bool) -> ExitCode {
     complain(failure, verbose);
     ExitCode::from(failure.kind.exit_code())
-}
-
-/// The paths for a call whose command line is the real runtime's.
-fn paths_from_environment() -> Paths {
-    let path = |name, default| std::env::var_os(name).map_or_else(|| PathBuf::from(default), PathBuf::from);
-    Paths {
-        root: path("VOLHOOK_ROOT", "/var/lib/volhook"),
-        run_dir: path("VOLHOOK_RUN_DIR", "/run/volhook"),
-        config: path("VOLHOOK_CONFIG", "/etc/volhook/config.toml"),
-    }
 }
 
 #[cfg(test)]

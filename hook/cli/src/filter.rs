@@ -1,7 +1,7 @@
 //! `--filter KEY=VALUE` of the volume commands, in docker's words.
 
-use crate::error::Failure;
 use volhook_core::volume::Volume;
+use volhook_engine::Failure;
 
 const KEYS: &str =
     "driver=NAME, label=KEY or label=KEY=VALUE, dangling=true or dangling=false, name=PART, pod=NAME";

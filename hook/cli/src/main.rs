@@ -1,33 +1,17 @@
 //! volhook: an OCI hook that gives containers volumes.
 //!
-//! This crate is the flow and the edge: it gathers facts, lets `volhook-core` decide, and carries the decision
-//! out through the journal, the volume store and the kernel. [`hook`] has the stages, [`gather`], [`acquire`] and
-//! [`execute`] the parts of the way, [`undo`] the way back, [`commands`] what people type.
+//! This crate is a face: it parses what it is told, calls [`volhook_engine`], and prints. [`hook`] is what runtimes call,
+//! [`wrapper`] what stands in for one, [`commands`] what people type.
 
-mod acquire;
 mod args;
 mod commands;
-mod context;
-mod decisions;
-mod error;
-mod execute;
-mod failpoint;
-mod fill;
 mod filter;
-mod gather;
-mod grants;
-mod guard;
 mod hook;
-mod image;
 mod output;
+mod places;
 mod progress;
-mod renew;
-mod report;
-mod spec_stage;
-mod storage;
 mod template;
-mod timings;
-mod undo;
+mod watch;
 mod wrapper;
 
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! How commands print: data goes to standard output, everything else to standard error.
 
-use crate::error::Failure;
 use anstream::AutoStream;
 use anstream::ColorChoice;
 use anstyle::AnsiColor;
@@ -17,9 +16,8 @@ use serde_json::Value;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
 use terminal_size::Width;
-use volhook_api::Remark;
 use volhook_core::decision::Pairs;
-use volhook_leases::Watcher;
+use volhook_engine::Failure;
 
 /// Writes to standard output; a reader that has gone away is no error.
 pub(crate) fn out(text: &str) -> Result<(), Failure> {
@@ -157,21 +155,6 @@ pub(crate) fn print_table<C: Into<Shown>>(header: &[&str], rows: Vec<Vec<C>>) ->
         }
     }
     out(&format!("{}\n", table.trim_fmt()))
-}
-
-/// Says on standard error what is worth telling of work that goes on.
-pub(crate) struct Stderr;
-
-impl Watcher for Stderr {
-    fn told(&self, remark: &Remark) {
-        match remark {
-            Remark::NotGivenBack { .. } => warn(&remark.to_string()),
-            _ => {
-                // A closed standard error is no reason to fail.
-                let _ = writeln!(std::io::stderr(), "volhook: {remark}");
-            }
-        }
-    }
 }
 
 /// Says on standard error what does not keep the command from its work.

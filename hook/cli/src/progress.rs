@@ -1,6 +1,5 @@
 //! Work that takes its time: how far it is, on a terminal, and stopping it with Ctrl-C.
 
-use crate::error::Failure;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 use signal_hook::consts::SIGINT;
@@ -18,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 use volhook_api::Kind;
+use volhook_engine::Failure;
 use volhook_volumes::Copied;
 use volhook_volumes::Watch;
 

@@ -1,6 +1,6 @@
 //! `--format TEMPLATE`: text with `{{.Field}}` in it, as docker's users write it.
 
-use crate::error::Failure;
+use volhook_engine::Failure;
 
 /// A parsed template.
 #[derive(Debug)]

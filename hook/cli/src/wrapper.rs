@@ -3,13 +3,8 @@
 //! `create`, `run` and `restore` get their volumes; everything else passes through untouched. Installed under
 //! the name `volhook-runc` or `volhook-crun`, the program is this wrapper for that runtime.
 
-use crate::context::Context;
-use crate::error::Failure;
-use crate::hook::read_spec_file;
-use crate::report;
-use crate::spec_stage;
-use crate::timings::Timings;
-use crate::undo::undone;
+use crate::hook;
+use crate::watch::Watch;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::fs;
@@ -24,6 +19,12 @@ use std::process::Command;
 use std::process::ExitCode;
 use volhook_core::names::ContainerId;
 use volhook_core::spec::Spec;
+use volhook_engine::Context;
+use volhook_engine::Engine;
+use volhook_engine::Failure;
+use volhook_engine::bundle::read_spec_file;
+use volhook_engine::start::spec;
+use volhook_engine::start::undo::undone;
 
 /// Where a runtime is looked for when PATH is not set, as engines often leave it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -114,12 +115,14 @@ fn starting_call(args: &[OsString]) -> Option<Call> {
 }
 
 /// Runs the wrapper: does not return unless something failed.
-pub(crate) fn run(context: &Context, named: Option<String>, args: &[OsString]) -> ExitCode {
+pub(crate) fn run(engine: &Engine, watch: &Watch, named: Option<String>, args: &[OsString]) -> ExitCode {
+    let context = &Context::new(engine, watch.work());
     let mut attempt = None;
     let container = starting_call(args).and_then(|call| ContainerId::new(call.id).ok());
     let result = runtime(context, named).and_then(|runtime| {
         if let Some(call) = starting_call(args) {
             attempt = edit_bundle(context, call)?;
+            watch.finish("runtime");
         }
         let error = Command::new(&runtime).args(args).exec();
         Err(Failure::context(format!("cannot run the OCI runtime {}", runtime.display()), error))
@@ -132,12 +135,11 @@ pub(crate) fn run(context: &Context, named: Option<String>, args: &[OsString]) -
         Some(attempt) => undone(context, &attempt, None, failure),
         None => failure,
     };
-    report::refusal(context, container.as_ref(), &failure);
-    ExitCode::from(failure.kind.exit_code())
+    hook::ended(engine, watch, container.as_ref(), Err(failure))
 }
 
 /// The real runtime: from the environment, the name of the call, the configuration, or what the host has.
-fn runtime(context: &Context, named: Option<String>) -> Result<PathBuf, Failure> {
+fn runtime(context: &Context<'_>, named: Option<String>) -> Result<PathBuf, Failure> {
     let from_env = std::env::var("VOLHOOK_RUNTIME").ok().filter(|name| !name.is_empty());
     // With an unreadable configuration a container without claims must start all the same.
     let configured = || context.config().ok().and_then(|config| config.runtime.clone());
@@ -164,14 +166,13 @@ fn runtime(context: &Context, named: Option<String>) -> Result<PathBuf, Failure>
 }
 
 /// Gives the bundle's spec its volumes. Returns the attempt when there are leases to give back on failure.
-fn edit_bundle(context: &Context, call: Call) -> Result<Option<String>, Failure> {
-    let mut timings = Timings::start();
+fn edit_bundle(context: &Context<'_>, call: Call) -> Result<Option<String>, Failure> {
     let file = call
         .other_spec
         .as_ref()
         .map_or_else(|| call.bundle.join("config.json"), |other| call.bundle.join(other));
     let spec = read_spec_file(&file)?;
-    if !spec_stage::could_claim(context, &spec)? {
+    if !spec::could_claim(context, &spec)? {
         return Ok(None);
     }
     if let Some(other) = call.other_spec {
@@ -182,12 +183,11 @@ fn edit_bundle(context: &Context, call: Call) -> Result<Option<String>, Failure>
         .hint("name the spec config.json"));
     }
     let id = ContainerId::new(call.id)?;
-    let attempt = spec_stage::new_attempt();
-    let rewritten = spec_stage::rewritten(context, spec, id, attempt.clone(), &call.bundle, &mut timings)?;
+    let attempt = spec::new_attempt();
+    let rewritten = spec::rewritten(context, spec, id, attempt.clone(), &call.bundle)?;
     if let Some(spec) = &rewritten {
         write_spec(&call.bundle, spec).map_err(|failure| undone(context, &attempt, None, failure))?;
     }
-    timings.finish("runtime");
     Ok(rewritten.map(|_| attempt))
 }
 

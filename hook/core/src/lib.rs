@@ -22,6 +22,7 @@ pub mod resolved;
 pub mod rewrite;
 pub mod size;
 pub mod spec;
+pub mod stage;
 pub mod state;
 pub mod unused;
 pub mod volume;

@@ -46,6 +46,8 @@ use crate::resolved::Resolved;
 use crate::spec::SpecMount;
 use crate::spec::VOLHOOK_TYPE;
 use crate::spec::mount_above;
+use crate::stage::Apply;
+use crate::stage::Stage;
 use crate::volume::CopyUp;
 use crate::volume::Part;
 use crate::volume::PodMember;
@@ -56,26 +58,6 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// When the plan is applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// Before the runtime has read `config.json`.
-    Spec,
-    /// The runtime has made its mounts and not yet pivoted.
-    Live,
-}
-
-/// How a mount comes into the container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Apply {
-    /// As an entry of the spec's `mounts`.
-    Spec,
-    /// Into the container's mount namespace, by a hook.
-    Inject,
-}
 
 /// What of a volume is mounted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,6 @@
 
 use crate::decision::Access;
 use crate::names::VolumeId;
-use crate::plan::Apply;
 use crate::plan::Plan;
 use crate::plan::PlannedMount;
 use crate::plan::spec_position;
@@ -15,6 +14,7 @@ use crate::spec::Spec;
 use crate::spec::SpecError;
 use crate::spec::SpecMount;
 use crate::spec::VOLHOOK_TYPE;
+use crate::stage::Apply;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Map;

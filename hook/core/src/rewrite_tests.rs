@@ -16,9 +16,9 @@ use crate::names::Tenant;
 use crate::names::is_below_or_at;
 use crate::plan::Decided;
 use crate::plan::Facts;
-use crate::plan::Stage;
 use crate::plan::new_volume;
 use crate::plan::plan;
+use crate::stage::Stage;
 use proptest::prelude::*;
 
 const PREFIX: &str = "dev.volhook";

@@ -58,7 +58,7 @@ mod copy_up;
 mod create;
 mod empty;
 mod error;
-mod failpoint;
+pub mod failpoint;
 mod files;
 mod identity;
 mod image;

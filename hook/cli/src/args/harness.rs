@@ -3,11 +3,11 @@
 use crate::args::Output;
 use crate::commands;
 use crate::commands::harness::Running;
-use crate::context::Context;
-use crate::error::Failure;
 use clap::Subcommand;
 use clap::ValueEnum;
 use std::path::PathBuf;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 
 #[derive(Subcommand)]
 pub(super) enum Harness {
@@ -56,7 +56,7 @@ pub(super) enum Behaviour {
     Youki,
 }
 
-pub(super) fn run(_: &Context, command: Harness) -> Result<(), Failure> {
+pub(super) fn run(_: &Context<'_>, command: Harness) -> Result<(), Failure> {
     match command {
         Harness::Run { files, runtime, behaviour, variables, keep, jobs, limit, output } => {
             commands::harness::run(&Running {

@@ -4,10 +4,10 @@ use crate::args::Output;
 use crate::args::plugin_dev;
 use crate::args::plugin_dev::PluginDev;
 use crate::commands;
-use crate::context::Context;
-use crate::error::Failure;
 use clap::Subcommand;
 use std::path::PathBuf;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 
 #[derive(Subcommand)]
 pub(super) enum Plugin {
@@ -56,7 +56,7 @@ pub(super) enum Plugin {
 }
 
 /// Does what a command line says.
-pub(super) fn run(context: &Context, command: &Plugin) -> Result<(), Failure> {
+pub(super) fn run(context: &Context<'_>, command: &Plugin) -> Result<(), Failure> {
     match command {
         Plugin::Ls { output } => commands::plugin::ls(context, output.json),
         Plugin::Inspect { name, output } => commands::plugin::inspect(context, name, output.json),

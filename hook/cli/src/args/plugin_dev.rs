@@ -3,12 +3,12 @@
 use crate::args::Output;
 use crate::commands::plugin_dev as commands;
 use crate::commands::plugin_dev::Replaying;
-use crate::context::Context;
-use crate::error::Failure;
 use clap::Subcommand;
 use clap::ValueEnum;
 use std::path::PathBuf;
 use volhook_core::decision::PluginKind;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 use volhook_plugin_dev::Asked;
 use volhook_plugin_dev::LanguageName;
 use volhook_plugin_dev::NewProject;
@@ -143,7 +143,7 @@ pub(super) enum Place {
 }
 
 /// Does what a command line says.
-pub(super) fn run(context: &Context, command: &PluginDev) -> Result<(), Failure> {
+pub(super) fn run(context: &Context<'_>, command: &PluginDev) -> Result<(), Failure> {
     match command {
         PluginDev::New { name, kind, lang, path } => commands::new(NewProject {
             name: name.clone(),

@@ -4,10 +4,10 @@ use crate::args::Output;
 use crate::commands;
 use crate::commands::pod::Preparation;
 use crate::commands::pod::Resetting;
-use crate::context::Context;
-use crate::error::Failure;
 use clap::Subcommand;
 use std::path::PathBuf;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 
 #[derive(Subcommand)]
 pub(super) enum Pod {
@@ -95,7 +95,7 @@ pub(super) enum Pod {
 }
 
 /// Does what a command line says.
-pub(super) fn run(context: &Context, command: &Pod) -> Result<(), Failure> {
+pub(super) fn run(context: &Context<'_>, command: &Pod) -> Result<(), Failure> {
     match command {
         Pod::Ls { quiet, output } => commands::pod::ls(context, *quiet, output.json),
         Pod::Inspect { pods, tenant } => commands::pod::inspect(context, tenant, pods),

@@ -1,10 +1,5 @@
 //! `volhook volume adopt` and `rename`: volumes that exist get a name, or another one.
 
-use crate::context::Context;
-use crate::error::Failure;
-use crate::gather;
-use crate::gather::Wanted;
-use crate::guard;
 use crate::output::out;
 use crate::output::pairs;
 use jiff::Timestamp;
@@ -16,6 +11,11 @@ use volhook_core::names::Command;
 use volhook_core::names::VolumeName;
 use volhook_core::size;
 use volhook_core::volume::Volume;
+use volhook_engine::Context;
+use volhook_engine::Failure;
+use volhook_engine::ask;
+use volhook_engine::ask::Wanted;
+use volhook_engine::named;
 use volhook_leases::Hold;
 use volhook_leases::Need;
 use volhook_volumes::Adoptable;
@@ -34,12 +34,12 @@ pub(crate) struct Adoption<'a> {
 }
 
 /// `volhook volume adopt PATH NAME`: a directory or image that exists becomes a volume, as it is.
-pub(crate) fn adopt(context: &Context, adoption: &Adoption<'_>) -> Result<(), Failure> {
-    let id = guard::volume_id(adoption.tenant, adoption.name)?;
+pub(crate) fn adopt(context: &Context<'_>, adoption: &Adoption<'_>) -> Result<(), Failure> {
+    let id = named::volume_id(adoption.tenant, adoption.name)?;
     let labels = pairs("--label", adoption.labels)?;
     let path = std::path::absolute(adoption.path)
         .map_err(|error| Failure::context(format!("cannot find {}", adoption.path.display()), error))?;
-    if context.paths.root.starts_with(&path) || path.starts_with(&context.paths.root) {
+    if context.places.root.starts_with(&path) || path.starts_with(&context.places.root) {
         return Err(Failure::new(format!("{} belongs to volhook's own root", path.display())));
     }
     let found = Adoptable::look(&path).map_err(Failure::new)?;
@@ -53,7 +53,7 @@ pub(crate) fn adopt(context: &Context, adoption: &Adoption<'_>) -> Result<(), Fa
     let options = if stays { vec![("path".to_owned(), path.display().to_string())] } else { Vec::new() };
     let (driver, options, labels) = (Some(driver), &options, &labels);
     let wanted = Wanted { id: &id, driver, options, labels, member: None, before: &[] };
-    let volume = gather::new_volume(context, &wanted)?;
+    let volume = ask::new_volume(context, &wanted)?;
     let volume = if stays { volume } else { as_found(volume, found.backing())? };
     // Under the lock, so that no container starts on the volume before its content is there.
     let mut locked = context.lock(context.deadline)?;
@@ -103,8 +103,8 @@ fn as_found(asked: Volume, backing: &Backing) -> Result<Volume, Failure> {
 }
 
 /// `volhook volume rename OLD NEW`.
-pub(crate) fn rename(context: &Context, tenant: &str, old: &str, new: &str) -> Result<(), Failure> {
-    let volume = guard::existing(context, &guard::volume_id(tenant, old)?)?;
+pub(crate) fn rename(context: &Context<'_>, tenant: &str, old: &str, new: &str) -> Result<(), Failure> {
+    let volume = named::existing(context, &named::volume_id(tenant, old)?)?;
     let to = VolumeName::new(new).map_err(Failure::usage)?;
     if let Some(member) = &volume.pod {
         return Err(Failure::new(format!("volume {:?} belongs to pod {:?}", volume.id, member.pod))

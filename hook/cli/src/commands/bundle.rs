@@ -1,17 +1,9 @@
 //! `volhook bundle` and `volhook plan`: OCI bundles, prepared and looked at.
 
-use crate::context::Context;
-use crate::error::Failure;
-use crate::gather;
-use crate::gather::Subject;
-use crate::hook::read_spec;
-use crate::image::Image;
 use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
-use crate::spec_stage;
-use crate::timings::Timings;
 use crate::wrapper::write_spec;
 use serde_json::json;
 use std::path::Path;
@@ -21,16 +13,29 @@ use volhook_core::names::ContainerId;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedFollow;
 use volhook_core::plan::PlannedRenewal;
-use volhook_core::plan::Stage;
 use volhook_core::rewrite;
 use volhook_core::spec::VOLHOOK_TYPE;
+use volhook_core::stage::Stage;
+use volhook_engine::Context;
+use volhook_engine::Failure;
+use volhook_engine::bundle::read_spec;
+use volhook_engine::image::Image;
+use volhook_engine::start::claim;
+use volhook_engine::start::propose;
+use volhook_engine::start::spec;
+use volhook_engine::start::subject::Subject;
 use volhook_leases::judge;
 use volhook_mounts::rootfs::Rootfs;
 
 /// `volhook bundle install BUNDLE`.
-pub(crate) fn install(context: &Context, bundle: &Path, stage: &str, timeout: u32) -> Result<(), Failure> {
+pub(crate) fn install(
+    context: &Context<'_>,
+    bundle: &Path,
+    stage: &str,
+    timeout: u32,
+) -> Result<(), Failure> {
     let mut spec = read_spec(bundle)?;
-    let entry = |stage| spec_stage::hook_entry(context, stage, None, timeout);
+    let entry = |stage| spec::hook_entry(context, stage, None, timeout);
     let hooks = [(stage, entry(stage)?), ("poststop", entry("poststop")?)];
     // A spec that was planned for the spec stage would have its volumes twice.
     let prefix = &context.config()?.annotation_prefix;
@@ -45,7 +50,12 @@ pub(crate) fn install(context: &Context, bundle: &Path, stage: &str, timeout: u3
 }
 
 /// `volhook plan BUNDLE`.
-pub(crate) fn plan(context: &Context, bundle: &Path, id: Option<&str>, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn plan(
+    context: &Context<'_>,
+    bundle: &Path,
+    id: Option<&str>,
+    as_json: bool,
+) -> Result<(), Failure> {
     let mut spec = read_spec(bundle)?;
     let config = context.config()?;
     rewrite::strip(&mut spec, &config.annotation_prefix, &|source| context.is_volume_source(source))?;
@@ -54,7 +64,7 @@ pub(crate) fn plan(context: &Context, bundle: &Path, id: Option<&str>, as_json: 
     // A mount of our type can only have been meant for the spec stage.
     let stage = if mounts.iter().any(|m| m.kind == VOLHOOK_TYPE) { Stage::Spec } else { Stage::Live };
     let subject = Subject {
-        attempt: spec_stage::new_attempt(),
+        attempt: spec::new_attempt(),
         stage,
         container: ContainerId::new(id.unwrap_or("planned")).map_err(Failure::usage)?,
         tenant: claims::tenant(&annotations, config.tenant_annotation.as_deref())?,
@@ -66,13 +76,12 @@ pub(crate) fn plan(context: &Context, bundle: &Path, id: Option<&str>, as_json: 
     let rootfs = Rootfs::on_host(&root_path).map_err(|error| {
         Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
     })?;
-    let mut timings = Timings::start();
     let image = Image::new(&root_path, &rootfs, &annotations).for_users(subject.user_namespace);
-    let claimed = gather::claim(context, &subject, &rootfs, &image, &mut timings)?;
+    let claimed = claim::claim(context, &subject, &rootfs, &image)?;
     let table = context.grants()?;
     let (dead, _) = context.dead(table.grants());
     let living = judge::after(&table, dead.iter().map(|over| &over.record));
-    let proposal = gather::propose(context, &subject, &claimed, &image, &living, &mut timings)?;
+    let proposal = propose::propose(context, &subject, &claimed, &image, &living)?;
     if as_json { print_json(&json!(proposal.plan)) } else { print_plan(&proposal.plan) }
 }
 

@@ -1,10 +1,5 @@
 //! `volhook volume clone`: a volume made as a copy of another.
 
-use crate::context::Context;
-use crate::error::Failure;
-use crate::gather;
-use crate::gather::Wanted;
-use crate::guard;
 use crate::output::out;
 use crate::output::pairs;
 use crate::progress::Progress;
@@ -15,6 +10,11 @@ use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Command;
 use volhook_core::names::VolumeId;
 use volhook_core::volume::Volume;
+use volhook_engine::Context;
+use volhook_engine::Failure;
+use volhook_engine::ask;
+use volhook_engine::ask::Wanted;
+use volhook_engine::named;
 use volhook_journal::Interest;
 use volhook_leases::Hold;
 use volhook_leases::Need;
@@ -23,15 +23,15 @@ use volhook_volumes::Created;
 
 /// `volhook volume clone NAME NEW`: prints the new volume's name.
 pub(crate) fn clone(
-    context: &Context,
+    context: &Context<'_>,
     tenant: &str,
     name: &str,
     new: &str,
     labels: &[String],
 ) -> Result<(), Failure> {
-    let id = guard::volume_id(tenant, new)?;
+    let id = named::volume_id(tenant, new)?;
     let labels = pairs("--label", labels)?;
-    let original = guard::existing(context, &guard::volume_id(tenant, name)?)?;
+    let original = named::existing(context, &named::volume_id(tenant, name)?)?;
     if context.store.find(&id).map_err(Failure::new)?.is_some() {
         return Err(taken(&id));
     }
@@ -44,7 +44,7 @@ pub(crate) fn clone(
         member: None,
         before: &[],
     };
-    let uuid = gather::new_volume(context, &wanted)?.uuid;
+    let uuid = ask::new_volume(context, &wanted)?.uuid;
     let hold = Hold::take(
         &context.ledger,
         Command::Clone,
@@ -96,7 +96,7 @@ fn taken(id: &VolumeId) -> Failure {
 }
 
 /// Who may write to a volume at this time.
-fn writers(context: &Context, volume: &Volume) -> Result<Vec<String>, Failure> {
+fn writers(context: &Context<'_>, volume: &Volume) -> Result<Vec<String>, Failure> {
     let volumes = [volume.id.clone()];
     let table = context.grants_about(&Interest { volumes: &volumes, ..Interest::default() })?;
     let writing = table.holders(&volume.id).filter(|(_, lease)| lease.access == Access::ReadWrite);

@@ -1,11 +1,6 @@
 //! `volhook volume cp`: files into a volume and out of it, by the rules of `docker cp`.
 
-use crate::context::Context;
-use crate::error::Failure;
-use crate::grants;
-use crate::guard;
 use crate::progress::Progress;
-use crate::storage;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -21,6 +16,11 @@ use volhook_core::names::Command;
 use volhook_core::names::SubPath;
 use volhook_core::names::VolumeId;
 use volhook_core::volume::Volume;
+use volhook_engine::Context;
+use volhook_engine::Failure;
+use volhook_engine::host_grants;
+use volhook_engine::named;
+use volhook_engine::start::storage;
 use volhook_leases::Hold;
 use volhook_leases::Need;
 use volhook_mounts::device;
@@ -80,19 +80,19 @@ impl Side {
 struct Open<'a> {
     inside: Option<Inside>,
     volume: &'a Volume,
-    context: &'a Context,
+    context: &'a Context<'a>,
     _hold: Hold<'a>,
 }
 
 impl<'a> Open<'a> {
     /// Opens `volume`, or of a pod's storage only what is at `place` in it.
     fn new(
-        context: &'a Context,
+        context: &'a Context<'a>,
         volume: &'a Volume,
         place: Option<&SubPath>,
         access: Access,
     ) -> Result<Self, Failure> {
-        if access == Access::ReadWrite && grants::most_access(context, volume)? == Access::ReadOnly {
+        if access == Access::ReadWrite && host_grants::most_access(context, volume)? == Access::ReadOnly {
             let reason = format!("volume {:?} is granted for reading only", volume.id);
             return Err(Failure::new(reason).about(volume.id.clone()));
         }
@@ -121,7 +121,7 @@ impl Drop for Open<'_> {
 }
 
 /// A mount of the volume that is attached nowhere; of a directory without what is mounted below it on the host.
-fn mount(context: &Context, volume: &Volume, is_exclusive: bool) -> Result<Detached, Failure> {
+fn mount(context: &Context<'_>, volume: &Volume, is_exclusive: bool) -> Result<Detached, Failure> {
     let failed = |error| Failure::context(format!("cannot open volume {:?}", volume.id), error);
     match &volume.backing {
         Backing::Directory(_) => {
@@ -129,7 +129,7 @@ fn mount(context: &Context, volume: &Volume, is_exclusive: bool) -> Result<Detac
             source::clone_directory(directory.as_fd()).map_err(failed)
         }
         Backing::HostPath(host) => {
-            let directory = grants::open_host_path(context, volume, host)?;
+            let directory = host_grants::open_host_path(context, volume, host)?;
             source::clone_directory(directory.as_fd()).map_err(failed)
         }
         Backing::Image(image) => {
@@ -137,9 +137,9 @@ fn mount(context: &Context, volume: &Volume, is_exclusive: bool) -> Result<Detac
             source::mount_image(&context.store.image_path(volume), image, sharing).map_err(failed)
         }
         Backing::Device(device) => {
-            grants::most_access(context, volume)?;
+            host_grants::most_access(context, volume)?;
             device::mount_device(Path::new(device.path.as_str()), device.filesystem)
-                .map_err(|error| grants::unusable(volume, error))
+                .map_err(|error| host_grants::unusable(volume, error))
         }
         Backing::Tmpfs(_) => {
             let reason = format!("volume {:?} is memory: each container has an empty one", volume.id);
@@ -149,9 +149,9 @@ fn mount(context: &Context, volume: &Volume, is_exclusive: bool) -> Result<Detac
 }
 
 /// The volume of that name, or the storage of a pod and where in it the pod's volume is.
-fn meant(context: &Context, id: &VolumeId) -> Result<(Volume, Option<SubPath>), Failure> {
+fn meant(context: &Context<'_>, id: &VolumeId) -> Result<(Volume, Option<SubPath>), Failure> {
     let Some((storage, part)) = context.store.find_part(id).map_err(Failure::new)? else {
-        return Ok((guard::existing(context, id)?, None));
+        return Ok((named::existing(context, id)?, None));
     };
     let population = storage::of(&storage)?.population;
     if population == Population::Overlay {
@@ -164,7 +164,7 @@ fn meant(context: &Context, id: &VolumeId) -> Result<(Volume, Option<SubPath>), 
 }
 
 /// `volhook volume cp FROM TO`.
-pub(crate) fn cp(context: &Context, copying: &Copying<'_>) -> Result<(), Failure> {
+pub(crate) fn cp(context: &Context<'_>, copying: &Copying<'_>) -> Result<(), Failure> {
     let (from, to) = (Side::parse(copying.from), Side::parse(copying.to));
     let (name, access) = match (&from, &to) {
         (Side::Volume(..), Side::Volume(..)) => {
@@ -180,7 +180,7 @@ pub(crate) fn cp(context: &Context, copying: &Copying<'_>) -> Result<(), Failure
             Failure::usage("a tar stream is nothing for a terminal").hint("send it to a file or a command")
         );
     }
-    let (volume, place) = meant(context, &guard::volume_id(copying.tenant, name)?)?;
+    let (volume, place) = meant(context, &named::volume_id(copying.tenant, name)?)?;
     let progress = Progress::begin(None)?;
     let open = Open::new(context, &volume, place.as_ref(), access)?;
     let rights = match (copying.archive, access) {

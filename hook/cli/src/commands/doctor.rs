@@ -6,8 +6,6 @@ mod host;
 mod places;
 mod state;
 
-use crate::context::Context;
-use crate::error::Failure;
 use crate::output::Tone;
 use crate::output::out_styled;
 use crate::output::print_json;
@@ -16,6 +14,8 @@ use serde_json::json;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 
 /// What a check comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -110,7 +110,7 @@ impl Files {
 }
 
 /// `volhook doctor`.
-pub(crate) fn doctor(context: &Context, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn doctor(context: &Context<'_>, as_json: bool) -> Result<(), Failure> {
     let files = Files(PathBuf::from("/"));
     let (rights, of_rights) = host::rights(&files);
     let mut findings = host::kernel(&files, &rights);

@@ -1,7 +1,5 @@
 //! `volhook driver`: which drivers there are, and which options each takes.
 
-use crate::context::Context;
-use crate::error::Failure;
 use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
@@ -12,10 +10,12 @@ use volhook_core::decision::OptionInfo;
 use volhook_core::decision::OptionKind;
 use volhook_core::decision::PluginInfo;
 use volhook_core::decision::PluginKind;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 use volhook_plugin_host::PluginEntry;
 
 /// `volhook driver ls`.
-pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn ls(context: &Context<'_>, as_json: bool) -> Result<(), Failure> {
     let mut described = Vec::new();
     for problem in context.plugins().unusable().map_err(Failure::new)? {
         eprintln!("Warning: {}", Failure::new(problem).cause_line());
@@ -41,7 +41,7 @@ pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
 }
 
 /// `volhook driver inspect NAME`.
-pub(crate) fn inspect(context: &Context, name: &str, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn inspect(context: &Context<'_>, name: &str, as_json: bool) -> Result<(), Failure> {
     let info = describe(context, name)?;
     if as_json {
         let entries = context.plugins().list().map_err(Failure::new)?;
@@ -61,7 +61,7 @@ pub(crate) fn inspect(context: &Context, name: &str, as_json: bool) -> Result<()
 }
 
 /// The options of all drivers, for help. A driver that cannot be asked is left out: help is not the place to say so.
-pub(crate) fn options(context: &Context) -> String {
+pub(crate) fn options(context: &Context<'_>) -> String {
     let drivers = context.plugins().list().unwrap_or_default().into_iter();
     let drivers = drivers.filter(|entry| entry.kind == PluginKind::Driver);
     let infos = drivers.filter_map(|entry| describe(context, &entry.name).ok());
@@ -74,7 +74,7 @@ pub(crate) fn options(context: &Context) -> String {
     text.collect::<Vec<_>>().join("\n")
 }
 
-fn describe(context: &Context, name: &str) -> Result<PluginInfo, Failure> {
+fn describe(context: &Context<'_>, name: &str) -> Result<PluginInfo, Failure> {
     let driver = context.plugins().driver(name).map_err(Failure::new)?;
     driver.describe().map_err(Failure::new)
 }

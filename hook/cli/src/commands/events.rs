@@ -1,7 +1,5 @@
 //! `volhook events`: what happened, one line for each volume that it is about.
 
-use crate::context::Context;
-use crate::error::Failure;
 use crate::output::Shown;
 use crate::output::Tone;
 use crate::output::dash;
@@ -17,13 +15,15 @@ use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
-use volhook_core::plan::Stage;
 use volhook_core::size;
+use volhook_core::stage::Stage;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 use volhook_journal::Event;
 use volhook_journal::EventRecord;
 
 /// `volhook events`.
-pub(crate) fn events(context: &Context, follow: bool, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn events(context: &Context<'_>, follow: bool, as_json: bool) -> Result<(), Failure> {
     let journal = context.ledger.journal()?;
     if !follow {
         let lines: Vec<Line> = journal.events().map_err(Failure::new)?.iter().flat_map(lines).collect();

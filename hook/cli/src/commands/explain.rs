@@ -2,8 +2,6 @@
 
 use crate::commands::events::Line;
 use crate::commands::events::lines;
-use crate::context::Context;
-use crate::error::Failure;
 use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
@@ -17,13 +15,15 @@ use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::PlannedVolume;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::ContainerId;
-use volhook_core::plan::Apply;
+use volhook_core::stage::Apply;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 use volhook_journal::Event;
 use volhook_journal::EventRecord;
 use volhook_leases::judge;
 
 /// Prints what was asked, planned, granted, mounted, refused and given back, and what is held now.
-pub(crate) fn explain(context: &Context, id: &str, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn explain(context: &Context<'_>, id: &str, as_json: bool) -> Result<(), Failure> {
     let container = ContainerId::recorded(id).map_err(Failure::usage)?;
     let events = context.ledger.journal()?.events().map_err(Failure::new)?;
     let attempts = attempts_of(&events, &container);
@@ -63,7 +63,7 @@ pub(crate) fn explain(context: &Context, id: &str, as_json: bool) -> Result<(), 
     Ok(())
 }
 
-fn standing(context: &Context, grant: &Grant) -> Value {
+fn standing(context: &Context<'_>, grant: &Grant) -> Value {
     let (state, evidence) = judge::standing(&context.ledger, grant);
     json!({
         "attempt": grant.attempt,

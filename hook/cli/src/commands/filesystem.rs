@@ -1,8 +1,5 @@
 //! `volhook volume fsck` and `resize`: the filesystems in images.
 
-use crate::context::Context;
-use crate::error::Failure;
-use crate::guard;
 use crate::output::out;
 use crate::progress;
 use jiff::Timestamp;
@@ -11,6 +8,9 @@ use volhook_core::decision::Backing;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Command;
 use volhook_core::size;
+use volhook_engine::Context;
+use volhook_engine::Failure;
+use volhook_engine::named;
 use volhook_journal::Interest;
 use volhook_leases::Hold;
 use volhook_leases::Need;
@@ -24,8 +24,8 @@ const ONLINE: &str = "growing an ext4 filesystem while it is mounted needs CAP_S
                       stopped it grows without";
 
 /// `volhook volume fsck NAME`: whether an image's filesystem is sound; with `repair`, mends it.
-pub(crate) fn fsck(context: &Context, tenant: &str, name: &str, repair: bool) -> Result<(), Failure> {
-    let volume = guard::existing(context, &guard::volume_id(tenant, name)?)?;
+pub(crate) fn fsck(context: &Context<'_>, tenant: &str, name: &str, repair: bool) -> Result<(), Failure> {
+    let volume = named::existing(context, &named::volume_id(tenant, name)?)?;
     let _hold = Hold::take(&context.ledger, Command::Fsck, &[Need::alone(&volume)], &context.work())?;
     let changing = context.store.change("check", &volume).map_err(Failure::new)?;
     let id = &volume.id;
@@ -47,8 +47,8 @@ pub(crate) fn fsck(context: &Context, tenant: &str, name: &str, repair: bool) ->
 }
 
 /// `volhook volume resize NAME SIZE`: an image grows also while containers use it, and shrinks while nobody does.
-pub(crate) fn resize(context: &Context, tenant: &str, name: &str, wanted: &str) -> Result<(), Failure> {
-    let volume = guard::existing(context, &guard::volume_id(tenant, name)?)?;
+pub(crate) fn resize(context: &Context<'_>, tenant: &str, name: &str, wanted: &str) -> Result<(), Failure> {
+    let volume = named::existing(context, &named::volume_id(tenant, name)?)?;
     let size = size::parse(wanted).map_err(|error| {
         Failure::usage(error).during(format!("cannot resize volume {:?} to {wanted:?}", volume.id))
     })?;

@@ -1,6 +1,5 @@
 //! `volhook harness`: runs test scripts of OCI hooks and tells what became of them.
 
-use crate::error::Failure;
 use crate::output::Tone;
 use crate::output::out;
 use crate::output::out_styled;
@@ -12,6 +11,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use volhook_engine::Failure;
 use volhook_harness::behaviour::Behaviour;
 use volhook_harness::run::Failure as Mismatch;
 use volhook_harness::script::EXPECTATIONS;

@@ -1,7 +1,5 @@
 //! `volhook journal`: looking at the journal's files, and rebuilding what is damaged.
 
-use crate::context::Context;
-use crate::error::Failure;
 use crate::output::Shown;
 use crate::output::Tone;
 use crate::output::dash;
@@ -9,6 +7,8 @@ use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
 use serde_json::json;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 use volhook_journal::CheckpointState;
 use volhook_journal::Content;
 use volhook_journal::FileReport;
@@ -16,7 +16,7 @@ use volhook_journal::FileState;
 use volhook_leases::repair;
 
 /// `volhook journal check`: reads everything, changes nothing. It fails when anything is not as it was written.
-pub(crate) fn check(context: &Context, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn check(context: &Context<'_>, as_json: bool) -> Result<(), Failure> {
     let report = context.ledger.journal()?.check().map_err(Failure::new)?;
     if as_json {
         let mut document = json!(report);
@@ -89,7 +89,7 @@ fn row(file: &FileReport) -> Vec<Shown> {
 }
 
 /// `volhook journal rebuild`: what is damaged is begun anew with what is known.
-pub(crate) fn rebuild(context: &Context, dry_run: bool) -> Result<(), Failure> {
+pub(crate) fn rebuild(context: &Context<'_>, dry_run: bool) -> Result<(), Failure> {
     let journal = context.ledger.journal()?;
     if let Some(damage) = journal.salvage().map_err(Failure::new)? {
         out(&format!(

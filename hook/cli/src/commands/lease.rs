@@ -1,9 +1,6 @@
 //! `volhook lease` and `volhook gc`: who holds what, and giving back what is dead.
 
 use crate::commands::removal;
-use crate::context::Context;
-use crate::error::Failure;
-use crate::guard;
 use crate::output::Shown;
 use crate::output::Tone;
 use crate::output::confirm;
@@ -20,12 +17,15 @@ use volhook_core::lease::LeasedVolume;
 use volhook_core::lease::ReleaseReason;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
+use volhook_engine::Context;
+use volhook_engine::Failure;
+use volhook_engine::named;
 use volhook_journal::Interest;
 use volhook_leases::judge;
 use volhook_leases::judge::Over;
 
 /// `volhook lease ls`; with `wide`, and always as JSON, how each stands.
-pub(crate) fn ls(context: &Context, wide: bool, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn ls(context: &Context<'_>, wide: bool, as_json: bool) -> Result<(), Failure> {
     let table = context.grants()?;
     let mut leases: Vec<_> =
         table.grants().flat_map(|grant| grant.leases.iter().map(move |l| (l, grant))).collect();
@@ -86,13 +86,13 @@ pub(crate) fn ls(context: &Context, wide: bool, as_json: bool) -> Result<(), Fai
 
 /// `volhook lease break VOLUME CONTAINER`: gives back what nobody can prove to be dead.
 pub(crate) fn break_lease(
-    context: &Context,
+    context: &Context<'_>,
     tenant: &str,
     volume: &str,
     container: &str,
     force: bool,
 ) -> Result<(), Failure> {
-    let id = guard::volume_id(tenant, volume)?;
+    let id = named::volume_id(tenant, volume)?;
     let container = ContainerId::recorded(container).map_err(Failure::usage)?;
     let table = context.grants()?;
     let held: Vec<(&Grant, &LeasedVolume)> =
@@ -146,7 +146,7 @@ fn without(grant: &Grant, volume: &VolumeId, evidence: String) -> Vec<LeaseRecor
 }
 
 /// `volhook gc`: leases of the dead, and what else is left of them.
-pub(crate) fn gc(context: &Context, dry_run: bool) -> Result<(), Failure> {
+pub(crate) fn gc(context: &Context<'_>, dry_run: bool) -> Result<(), Failure> {
     let kept = context.ledger.attempts().list()?;
     let table = context.grants()?;
     let (dead, _) = context.dead(table.grants());

@@ -1,7 +1,5 @@
 //! `volhook volume ls` and `volhook df`: all volumes, and what everything takes.
 
-use crate::context::Context;
-use crate::error::Failure;
 use crate::filter::Filter;
 use crate::output::dash;
 use crate::output::object;
@@ -25,6 +23,8 @@ use volhook_core::size;
 use volhook_core::volume::Part;
 use volhook_core::volume::PodMember;
 use volhook_core::volume::Volume;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 use volhook_volumes::Size;
 
 /// What `--format` may name.
@@ -48,7 +48,7 @@ pub(crate) struct Listed<'a> {
 }
 
 /// `volhook volume ls`.
-pub(crate) fn ls(context: &Context, how: &Listed<'_>) -> Result<(), Failure> {
+pub(crate) fn ls(context: &Context<'_>, how: &Listed<'_>) -> Result<(), Failure> {
     let filter = Filter::parse(how.filter)?;
     let template = how.format.map(|text| Template::parse(text, &FIELDS)).transpose()?;
     let listing = context.store.list().map_err(Failure::new)?;
@@ -119,7 +119,7 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn field(&self, context: &Context, size: Option<Size>, now: Timestamp, name: &str) -> String {
+    fn field(&self, context: &Context<'_>, size: Option<Size>, now: Timestamp, name: &str) -> String {
         match (name, self.storage) {
             ("Size", Some(_)) => dash(None),
             ("Mountpoint", Some(storage)) => dash(place_of_part(context, storage, &self.volume)),
@@ -167,7 +167,7 @@ pub(crate) fn as_volume(storage: &Volume, part: &Part) -> Volume {
 }
 
 /// Where the files of a part are on the host; an overlay's are nowhere but in its containers.
-pub(crate) fn place_of_part(context: &Context, storage: &Volume, part: &Volume) -> Option<String> {
+pub(crate) fn place_of_part(context: &Context<'_>, storage: &Volume, part: &Volume) -> Option<String> {
     let of = storage.storage.as_ref()?;
     let known = of.member(&part.pod.as_ref()?.member)?;
     let is_there = matches!(storage.backing, Backing::Directory(_)) && of.population != Population::Overlay;
@@ -187,7 +187,7 @@ pub(crate) fn holders(table: &LeaseTable, volume: &Volume) -> Vec<String> {
 
 /// The sizes of `volumes`; what cannot be told is warned of.
 fn sizes(
-    context: &Context,
+    context: &Context<'_>,
     volumes: &[&Volume],
     now: Timestamp,
     age: SignedDuration,
@@ -206,7 +206,7 @@ fn sizes(
 
 /// A field of a volume for people.
 pub(crate) fn field(
-    context: &Context,
+    context: &Context<'_>,
     volume: &Volume,
     holders: &[String],
     size: Option<Size>,
@@ -253,7 +253,7 @@ struct Taken {
 }
 
 /// `volhook df`: what volumes, the trash and volhook's own files take.
-pub(crate) fn df(context: &Context, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn df(context: &Context<'_>, as_json: bool) -> Result<(), Failure> {
     let listing = context.store.list().map_err(Failure::new)?;
     let table = context.grants()?;
     let volumes: Vec<&Volume> = listing.volumes.iter().collect();
@@ -315,7 +315,7 @@ pub(crate) fn df(context: &Context, as_json: bool) -> Result<(), Failure> {
         "{} of {} are free on the filesystem of {}; volumes may grow to {} together",
         size::format(free),
         size::format(host),
-        context.paths.root.display(),
+        context.places.root.display(),
         size::format(promised)
     );
     Ok(())

@@ -1,8 +1,5 @@
 //! `volhook volume mount` and `umount`: an image on the host, for a look, under a lease.
 
-use crate::context::Context;
-use crate::error::Failure;
-use crate::guard;
 use crate::output::out;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -15,6 +12,9 @@ use volhook_core::lease::ReleaseReason;
 use volhook_core::names::Command;
 use volhook_core::names::Target;
 use volhook_core::volume::Volume;
+use volhook_engine::Context;
+use volhook_engine::Failure;
+use volhook_engine::named;
 use volhook_journal::Interest;
 use volhook_leases::Hold;
 use volhook_leases::Need;
@@ -24,13 +24,13 @@ use volhook_mounts::source::ImageUse;
 
 /// `volhook volume mount NAME [DIR]`: prints where.
 pub(crate) fn mount(
-    context: &Context,
+    context: &Context<'_>,
     tenant: &str,
     name: &str,
     directory: Option<&Path>,
     read_only: bool,
 ) -> Result<(), Failure> {
-    let volume = guard::existing(context, &guard::volume_id(tenant, name)?)?;
+    let volume = named::existing(context, &named::volume_id(tenant, name)?)?;
     let Backing::Image(image) = &volume.backing else {
         let failure = Failure::new(format!("volume {:?} is no image, there is nothing to mount", volume.id));
         return Err(match &volume.backing {
@@ -60,8 +60,8 @@ pub(crate) fn mount(
 }
 
 /// `volhook volume umount NAME`: everything that `mount` mounted of it.
-pub(crate) fn umount(context: &Context, tenant: &str, name: &str) -> Result<(), Failure> {
-    let volume = guard::existing(context, &guard::volume_id(tenant, name)?)?;
+pub(crate) fn umount(context: &Context<'_>, tenant: &str, name: &str) -> Result<(), Failure> {
+    let volume = named::existing(context, &named::volume_id(tenant, name)?)?;
     let volumes = [volume.id.clone()];
     let table = context.grants_about(&Interest { volumes: &volumes, ..Interest::default() })?;
     let is_mount =
@@ -78,7 +78,7 @@ pub(crate) fn umount(context: &Context, tenant: &str, name: &str) -> Result<(), 
                 Failure::context(format!("cannot unmount volume {:?}", volume.id), error)
                     .hint("something in that directory may be open, or the working directory of a shell")
             })?;
-            if directory.starts_with(&context.paths.run_dir) {
+            if directory.starts_with(&context.places.run_dir) {
                 // Only if it is empty.
                 let _ = std::fs::remove_dir(directory);
             }
@@ -90,9 +90,9 @@ pub(crate) fn umount(context: &Context, tenant: &str, name: &str) -> Result<(), 
 }
 
 /// Where volumes are mounted when nobody says where.
-fn own_directory(context: &Context, volume: &Volume) -> Result<PathBuf, Failure> {
+fn own_directory(context: &Context<'_>, volume: &Volume) -> Result<PathBuf, Failure> {
     let id = &volume.id;
-    let directory = context.paths.run_dir.join("mounts").join(id.tenant.as_str()).join(id.name.as_str());
+    let directory = context.places.run_dir.join("mounts").join(id.tenant.as_str()).join(id.name.as_str());
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -2,9 +2,6 @@
 
 use crate::commands::driver::option_documents;
 use crate::commands::removal::report_all;
-use crate::context::Context;
-use crate::error::Failure;
-use crate::hook::read_limited;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
@@ -21,13 +18,16 @@ use volhook_core::question::Decision;
 use volhook_core::question::Outcome;
 use volhook_core::question::Question;
 use volhook_core::size;
+use volhook_engine::Context;
+use volhook_engine::Failure;
+use volhook_engine::bundle::read_limited;
 use volhook_plugin_host::CompileError;
 use volhook_plugin_host::Inspected;
 use volhook_plugin_host::MAX_COMPONENT_BYTES;
 use volhook_plugin_host::PluginSource;
 
 /// `volhook plugin ls`.
-pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn ls(context: &Context<'_>, as_json: bool) -> Result<(), Failure> {
     let plugins = context.plugins().list().map_err(Failure::new)?;
     for problem in context.plugins().unusable().map_err(Failure::new)? {
         warn(&Failure::new(problem).cause_line());
@@ -66,7 +66,7 @@ fn origin(source: PluginSource) -> &'static str {
 }
 
 /// `volhook plugin inspect NAME`.
-pub(crate) fn inspect(context: &Context, name: &str, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn inspect(context: &Context<'_>, name: &str, as_json: bool) -> Result<(), Failure> {
     let entries = context.plugins().list().map_err(Failure::new)?;
     let builtin =
         entries.into_iter().find(|entry| entry.name == name && entry.source == PluginSource::Builtin);
@@ -109,7 +109,7 @@ pub(crate) fn inspect(context: &Context, name: &str, as_json: bool) -> Result<()
 }
 
 /// The last failure of a plugin, if it ever failed.
-fn last_failure(context: &Context, name: &str) -> Result<Option<Decision>, Failure> {
+fn last_failure(context: &Context<'_>, name: &str) -> Result<Option<Decision>, Failure> {
     let path = context.decisions().failure(name);
     let failed = |error| Failure::context(format!("cannot read {}", path.display()), error);
     match std::fs::read(&path) {
@@ -140,7 +140,7 @@ fn document(inspected: &Inspected, failure: Option<&Decision>) -> Value {
 }
 
 /// `volhook plugin install FILE`.
-pub(crate) fn install(context: &Context, file: &Path) -> Result<(), Failure> {
+pub(crate) fn install(context: &Context<'_>, file: &Path) -> Result<(), Failure> {
     let component = read_component(file)?;
     let limits = &context.config()?.limits;
     let entry = volhook_plugin_host::install(&folder(context), &component, limits, compile_in_child)
@@ -168,7 +168,7 @@ pub(crate) fn compile_in_child(component: &[u8]) -> Result<Vec<u8>, CompileError
 }
 
 /// `volhook plugin rollback NAME`.
-pub(crate) fn rollback(context: &Context, name: &str) -> Result<(), Failure> {
+pub(crate) fn rollback(context: &Context<'_>, name: &str) -> Result<(), Failure> {
     let limits = &context.config()?.limits;
     let entry = volhook_plugin_host::rollback(&folder(context), name, limits)
         .map_err(|error| Failure::context(format!("cannot roll plugin {name:?} back"), error))?;
@@ -176,7 +176,7 @@ pub(crate) fn rollback(context: &Context, name: &str) -> Result<(), Failure> {
 }
 
 /// `volhook plugin verify [NAME…]`.
-pub(crate) fn verify(context: &Context, names: &[String]) -> Result<(), Failure> {
+pub(crate) fn verify(context: &Context<'_>, names: &[String]) -> Result<(), Failure> {
     let names = match names {
         [] => volhook_plugin_host::installed_names(&folder(context)).map_err(Failure::new)?,
         names => names.to_vec(),
@@ -191,12 +191,12 @@ pub(crate) fn verify(context: &Context, names: &[String]) -> Result<(), Failure>
     report_all(failures)
 }
 
-fn verified(context: &Context, name: &str) -> Result<Inspected, Failure> {
+fn verified(context: &Context<'_>, name: &str) -> Result<Inspected, Failure> {
     volhook_plugin_host::verify(&folder(context), name, &context.config()?.limits).map_err(Failure::new)
 }
 
 /// `volhook plugin refresh`.
-pub(crate) fn refresh(context: &Context) -> Result<(), Failure> {
+pub(crate) fn refresh(context: &Context<'_>) -> Result<(), Failure> {
     let folder = folder(context);
     let mut failures = Vec::new();
     for name in volhook_plugin_host::installed_names(&folder).map_err(Failure::new)? {
@@ -211,7 +211,7 @@ pub(crate) fn refresh(context: &Context) -> Result<(), Failure> {
 }
 
 /// `volhook plugin rm NAME…`.
-pub(crate) fn rm(context: &Context, names: &[String]) -> Result<(), Failure> {
+pub(crate) fn rm(context: &Context<'_>, names: &[String]) -> Result<(), Failure> {
     let mut failures = Vec::new();
     for name in names {
         match remove(context, name) {
@@ -223,7 +223,7 @@ pub(crate) fn rm(context: &Context, names: &[String]) -> Result<(), Failure> {
 }
 
 /// Removes one plugin.
-fn remove(context: &Context, name: &str) -> Result<(), Failure> {
+fn remove(context: &Context<'_>, name: &str) -> Result<(), Failure> {
     let installed = volhook_plugin_host::installed_names(&folder(context)).map_err(Failure::new)?;
     if installed.iter().any(|installed| installed == name) {
         missed_by(context, name)?;
@@ -232,7 +232,7 @@ fn remove(context: &Context, name: &str) -> Result<(), Failure> {
 }
 
 /// Refuses to remove a plugin that volumes or the configuration need.
-fn missed_by(context: &Context, name: &str) -> Result<(), Failure> {
+fn missed_by(context: &Context<'_>, name: &str) -> Result<(), Failure> {
     let volumes = context.store.list().map_err(Failure::new)?.volumes;
     let discarded = context.store.trash().map_err(Failure::new)?.volumes;
     let of_driver = volumes
@@ -260,7 +260,7 @@ fn missed_by(context: &Context, name: &str) -> Result<(), Failure> {
     if let Some((setting, _)) = named.into_iter().chain(rules).find(|(_, plugin)| *plugin == name) {
         return Err(Failure::new(format!(
             "plugin {name:?} stays: the configuration {} names it in {setting}",
-            context.paths.config.display()
+            context.places.config.display()
         )));
     }
     Ok(())
@@ -269,8 +269,8 @@ fn missed_by(context: &Context, name: &str) -> Result<(), Failure> {
 /// Volumes that a message names.
 const NAMED: usize = 5;
 
-fn folder(context: &Context) -> PathBuf {
-    context.paths.root.join("plugins")
+fn folder(context: &Context<'_>) -> PathBuf {
+    context.places.root.join("plugins")
 }
 
 /// `volhook plugin compile`: what `install` runs in a child of its own, because a compiler that is fed hostile

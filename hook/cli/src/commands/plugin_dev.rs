@@ -1,8 +1,6 @@
 //! `volhook plugin` for those who write plugins; `volhook-plugin-dev` does the work.
 
 use crate::commands::plugin::compile_in_child;
-use crate::context::Context;
-use crate::error::Failure;
 use crate::output::out;
 use crate::output::out_styled;
 use crate::output::print_json;
@@ -19,6 +17,8 @@ use volhook_core::config::Limits;
 use volhook_core::decision::PluginKind;
 use volhook_core::question::Question;
 use volhook_core::size;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 use volhook_plugin_dev as dev;
 use volhook_plugin_dev::Asked;
 use volhook_plugin_dev::Bench;
@@ -38,17 +38,26 @@ pub(crate) struct Replaying<'a> {
     pub(crate) as_json: bool,
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        if let Some(output) = error.output() {
-            // Where standard error is gone nobody can be told.
-            let _ = write!(anstream::stderr(), "{output}");
-        }
-        let hints = error.hints();
-        let mut failure = if error.is_usage() { Self::usage(error) } else { Self::new(error) };
-        failure.hints.extend(hints);
-        failure
+/// What authors' commands fail with, as this program tells it.
+trait Told<T> {
+    fn told(self) -> Result<T, Failure>;
+}
+
+impl<T> Told<T> for Result<T, Error> {
+    fn told(self) -> Result<T, Failure> {
+        self.map_err(failure)
     }
+}
+
+fn failure(error: Error) -> Failure {
+    if let Some(output) = error.output() {
+        // Where standard error is gone nobody can be told.
+        let _ = write!(anstream::stderr(), "{output}");
+    }
+    let hints = error.hints();
+    let mut failure = if error.is_usage() { Failure::usage(error) } else { Failure::new(error) };
+    failure.hints.extend(hints);
+    failure
 }
 
 /// This program, which compiles and measures in processes of its own.
@@ -65,18 +74,18 @@ fn myself(program: &Path, words: &[&str]) -> Command {
 }
 
 /// The limits that the configuration sets. An author needs none, so one that cannot be read is as good as none.
-fn limits(context: &Context) -> Limits {
+fn limits(context: &Context<'_>) -> Limits {
     context.config().map(|config| config.limits.clone()).unwrap_or_default()
 }
 
-fn trial(context: &Context, subject: &Subject) -> Result<Trial, Failure> {
-    Ok(subject.trial(&limits(context), &compile_in_child)?)
+fn trial(context: &Context<'_>, subject: &Subject) -> Result<Trial, Failure> {
+    subject.trial(&limits(context), &compile_in_child).told()
 }
 
 /// `volhook plugin new NAME`.
 pub(crate) fn new(new: NewProject) -> Result<(), Failure> {
     let given = new.folder.clone().unwrap_or_else(|| PathBuf::from(&new.name));
-    let Project { name, kind, language, .. } = dev::create(new)?;
+    let Project { name, kind, language, .. } = dev::create(new).told()?;
     let folder = given.display();
     out(&format!(
         "{folder}: the {kind} {name}, in {language}\n\n  cd {folder}\n  volhook plugin test\n\nREADME.md there says the rest.\n"
@@ -85,16 +94,21 @@ pub(crate) fn new(new: NewProject) -> Result<(), Failure> {
 
 /// `volhook plugin build`.
 pub(crate) fn build(folder: &Path) -> Result<(), Failure> {
-    let built = dev::build(&Project::open(folder)?)?;
+    let built = dev::build(&Project::open(folder).told()?).told()?;
     let file = std::env::current_dir().ok().and_then(|here| built.file.strip_prefix(here).ok());
     let file = file.unwrap_or(&built.file);
     out(&format!("{}  {}, no imports\n", file.display(), size::format(built.component.len() as u64)))
 }
 
 /// `volhook plugin test`.
-pub(crate) fn test(context: &Context, folder: &Path, asked: Asked<'_>, as_json: bool) -> Result<(), Failure> {
-    let project = Project::open(folder)?;
-    let report = dev::test(&project, asked, &limits(context), &compile_in_child)?;
+pub(crate) fn test(
+    context: &Context<'_>,
+    folder: &Path,
+    asked: Asked<'_>,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let project = Project::open(folder).told()?;
+    let report = dev::test(&project, asked, &limits(context), &compile_in_child).told()?;
     if as_json {
         print_json(&report.json())?;
     } else {
@@ -117,9 +131,9 @@ pub(crate) fn test(context: &Context, folder: &Path, asked: Asked<'_>, as_json: 
 }
 
 /// `volhook plugin run FILE --fixture FILE`.
-pub(crate) fn run(context: &Context, file: &Path, fixture: &Path, as_json: bool) -> Result<(), Failure> {
-    let fixture = Fixture::read(fixture)?;
-    let subject = Subject::open(file)?;
+pub(crate) fn run(context: &Context<'_>, file: &Path, fixture: &Path, as_json: bool) -> Result<(), Failure> {
+    let fixture = Fixture::read(fixture).told()?;
+    let subject = Subject::open(file).told()?;
     let asked = trial(context, &subject)?.ask(&fixture.question).map_err(Failure::new)?;
     if as_json {
         print_json(&json!(asked.answer))?;
@@ -135,15 +149,15 @@ pub(crate) fn run(context: &Context, file: &Path, fixture: &Path, as_json: bool)
 
 /// `volhook plugin check FILE`.
 pub(crate) fn check(
-    context: &Context,
+    context: &Context<'_>,
     file: &Path,
     fixtures: Option<&Path>,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let subject = Subject::open(file)?;
+    let subject = Subject::open(file).told()?;
     let program = program()?;
     let cold = || myself(&program, &["plugin", "decide"]);
-    let checked = dev::check(&subject, fixtures, &limits(context), &compile_in_child, &cold)?;
+    let checked = dev::check(&subject, fixtures, &limits(context), &compile_in_child, &cold).told()?;
     if as_json {
         print_json(&checked.json())?;
     } else {
@@ -159,21 +173,21 @@ pub(crate) fn check(
 
 /// `volhook plugin bench FILE`.
 pub(crate) fn bench(
-    context: &Context,
+    context: &Context<'_>,
     file: &Path,
     fixtures: Option<&Path>,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let subject = Subject::open(file)?;
+    let subject = Subject::open(file).told()?;
     let program = program()?;
     let cold = || myself(&program, &["plugin", "decide"]);
-    let measured = dev::bench(&subject, &trial(context, &subject)?, fixtures, &cold)?;
+    let measured = dev::bench(&subject, &trial(context, &subject)?, fixtures, &cold).told()?;
     if as_json { print_json(&measured.json()) } else { print_table(&Bench::HEADER, measured.rows()) }
 }
 
 /// `volhook plugin replay FILE`.
-pub(crate) fn replay(context: &Context, replaying: &Replaying<'_>) -> Result<(), Failure> {
-    let subject = Subject::open(replaying.file)?;
+pub(crate) fn replay(context: &Context<'_>, replaying: &Replaying<'_>) -> Result<(), Failure> {
+    let subject = Subject::open(replaying.file).told()?;
     let trial = trial(context, &subject)?;
     let plugin = replaying.plugin.unwrap_or(&trial.entry().name);
     let files = match replaying.recorded {
@@ -182,7 +196,7 @@ pub(crate) fn replay(context: &Context, replaying: &Replaying<'_>) -> Result<(),
     };
     let replayed = dev::replay(&trial, plugin, &files).map_err(|error| {
         let nothing = matches!(error, Error::NothingRecorded { .. }) && replaying.recorded.is_none();
-        let failure = Failure::from(error);
+        let failure = failure(error);
         if nothing {
             failure
                 .hint("`record.decisions = true` in the configuration records what is decided from then on")
@@ -204,7 +218,7 @@ pub(crate) fn replay(context: &Context, replaying: &Replaying<'_>) -> Result<(),
 
 /// `volhook plugin native`.
 pub(crate) fn native(project: &Path) -> Result<(), Failure> {
-    let command = dev::native(&Project::open(project)?)?;
+    let command = dev::native(&Project::open(project).told()?).told()?;
     let quoted = |text: &OsStr| format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"));
     let words = [command.get_program()].into_iter().chain(command.get_args()).map(quoted);
     let words = words.collect::<Vec<_>>().join(" ");
@@ -216,7 +230,7 @@ pub(crate) fn native(project: &Path) -> Result<(), Failure> {
 
 /// `volhook plugin decide`: what `check` and `bench` run in fresh processes.
 pub(crate) fn decide(
-    context: &Context,
+    context: &Context<'_>,
     folder: &Path,
     kind: PluginKind,
     name: &str,

@@ -1,16 +1,8 @@
 //! `volhook pod`: the personal machines whose files the volumes of a pod keep.
 
-use crate::acquire;
-use crate::acquire::Making;
 use crate::commands::filesystem;
 use crate::commands::listing;
 use crate::commands::removal;
-use crate::context::Context;
-use crate::error::Failure;
-use crate::fill;
-use crate::gather;
-use crate::gather::Subject;
-use crate::image::Image;
 use crate::output::complain;
 use crate::output::confirm;
 use crate::output::dash;
@@ -19,11 +11,6 @@ use crate::output::print_json;
 use crate::output::print_table;
 use crate::output::warn;
 use crate::progress::Progress;
-use crate::renew;
-use crate::spec_stage;
-use crate::storage;
-use crate::storage::Top;
-use crate::timings::Timings;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -40,9 +27,22 @@ use volhook_core::names::Pod;
 use volhook_core::names::Tenant;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedRenewal;
-use volhook_core::plan::Stage;
 use volhook_core::size;
+use volhook_core::stage::Stage;
 use volhook_core::volume::Volume;
+use volhook_engine::Context;
+use volhook_engine::Failure;
+use volhook_engine::image::Image;
+use volhook_engine::start::acquire;
+use volhook_engine::start::claim;
+use volhook_engine::start::fill;
+use volhook_engine::start::make::Making;
+use volhook_engine::start::propose;
+use volhook_engine::start::renew;
+use volhook_engine::start::spec;
+use volhook_engine::start::storage;
+use volhook_engine::start::storage::Top;
+use volhook_engine::start::subject::Subject;
 use volhook_journal::Interest;
 use volhook_leases::judge;
 use volhook_mounts::rootfs::Rootfs;
@@ -50,7 +50,7 @@ use volhook_volumes::changes;
 use volhook_volumes::shadowed;
 
 /// The storage of the pod that a person means.
-fn existing(context: &Context, tenant: &str, pod: &str) -> Result<(Pod, Volume), Failure> {
+fn existing(context: &Context<'_>, tenant: &str, pod: &str) -> Result<(Pod, Volume), Failure> {
     let tenant = Tenant::new(tenant).map_err(Failure::usage)?;
     let pod = Pod::new(pod).map_err(Failure::usage)?;
     match context.store.pod_storage(&tenant, &pod).map_err(Failure::new)? {
@@ -66,7 +66,7 @@ fn existing(context: &Context, tenant: &str, pod: &str) -> Result<(Pod, Volume),
 }
 
 /// All storages of pods, by tenant and pod.
-fn all(context: &Context) -> Result<Vec<(Pod, Volume)>, Failure> {
+fn all(context: &Context<'_>) -> Result<Vec<(Pod, Volume)>, Failure> {
     let listing = context.store.list().map_err(Failure::new)?;
     let mut pods: Vec<(Pod, Volume)> = listing
         .volumes
@@ -79,7 +79,7 @@ fn all(context: &Context) -> Result<Vec<(Pod, Volume)>, Failure> {
 }
 
 /// `volhook pod ls`.
-pub(crate) fn ls(context: &Context, quiet: bool, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn ls(context: &Context<'_>, quiet: bool, as_json: bool) -> Result<(), Failure> {
     let pods = all(context)?;
     if quiet {
         return pods.iter().try_for_each(|(pod, _)| out(&format!("{pod}\n")));
@@ -125,7 +125,7 @@ pub(crate) fn ls(context: &Context, quiet: bool, as_json: bool) -> Result<(), Fa
 }
 
 /// `volhook pod inspect POD…`: one JSON array, also when some are missing.
-pub(crate) fn inspect(context: &Context, tenant: &str, pods: &[String]) -> Result<(), Failure> {
+pub(crate) fn inspect(context: &Context<'_>, tenant: &str, pods: &[String]) -> Result<(), Failure> {
     let mut documents = Vec::new();
     let mut failures = Vec::new();
     for pod in pods {
@@ -149,7 +149,7 @@ fn image_document(image: &ImageIdentity) -> Value {
     })
 }
 
-fn document(context: &Context, pod: &Pod, volume: &Volume) -> Result<Value, Failure> {
+fn document(context: &Context<'_>, pod: &Pod, volume: &Volume) -> Result<Value, Failure> {
     let storage = storage::of(volume)?;
     let table = context
         .grants_about(&Interest { volumes: std::slice::from_ref(&volume.id), ..Interest::default() })?;
@@ -201,7 +201,7 @@ pub(crate) struct Preparation<'a> {
 }
 
 /// `volhook pod prepare POD --rootfs DIR`: what a first start would do, without a container.
-pub(crate) fn prepare(context: &Context, asked: &Preparation<'_>) -> Result<(), Failure> {
+pub(crate) fn prepare(context: &Context<'_>, asked: &Preparation<'_>) -> Result<(), Failure> {
     let tenant = Tenant::new(asked.tenant).map_err(Failure::usage)?;
     let pod = Pod::new(asked.pod).map_err(Failure::usage)?;
     let config = context.config()?;
@@ -213,7 +213,7 @@ pub(crate) fn prepare(context: &Context, asked: &Preparation<'_>) -> Result<(), 
     })?;
     let image = Image::new(asked.rootfs, &rootfs, &annotations);
     let subject = Subject {
-        attempt: spec_stage::new_attempt(),
+        attempt: spec::new_attempt(),
         stage: Stage::Live,
         container: ContainerId::new("prepared").map_err(Failure::internal)?,
         tenant: tenant.clone(),
@@ -221,19 +221,18 @@ pub(crate) fn prepare(context: &Context, asked: &Preparation<'_>) -> Result<(), 
         mounts: Vec::new(),
         user_namespace: false,
     };
-    let mut timings = Timings::start();
     let progress = Progress::begin(None)?;
     progress.watch(|watch| {
-        let claimed = gather::claim(context, &subject, &rootfs, &image, &mut timings)?;
+        let claimed = claim::claim(context, &subject, &rootfs, &image)?;
         loop {
             let volumes = acquire::leased_volumes(&subject, &claimed);
             let table = context.grants_about(&Interest { volumes: &volumes, ..Interest::default() })?;
             let (dead, _) = context.dead(table.grants());
             let living = judge::after(&table, dead.iter().map(|over| &over.record));
-            let proposal = gather::propose(context, &subject, &claimed, &image, &living, &mut timings)?;
+            let proposal = propose::propose(context, &subject, &claimed, &image, &living)?;
             refuse_renewal(&proposal.plan)?;
             let making = Making { context, container: None, image: &image, watch };
-            if !making.make(&proposal, context.long_deadline(), &mut timings)? {
+            if !making.make(&proposal, context.long_deadline())? {
                 return storage::follow(context, &proposal);
             }
         }
@@ -254,7 +253,7 @@ fn refuse_renewal(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// `volhook pod resize POD SIZE`.
-pub(crate) fn resize(context: &Context, tenant: &str, pod: &str, wanted: &str) -> Result<(), Failure> {
+pub(crate) fn resize(context: &Context<'_>, tenant: &str, pod: &str, wanted: &str) -> Result<(), Failure> {
     let (pod, volume) = existing(context, tenant, pod)?;
     if volume.limit.is_none() {
         return Err(Failure::new(format!("pod {pod:?} was made without a size, as directories"))
@@ -272,7 +271,7 @@ pub(crate) struct Resetting<'a> {
 }
 
 /// `volhook pod reset POD [--volume NAME]…`.
-pub(crate) fn reset(context: &Context, asked: &Resetting<'_>) -> Result<(), Failure> {
+pub(crate) fn reset(context: &Context<'_>, asked: &Resetting<'_>) -> Result<(), Failure> {
     let (pod, volume) = existing(context, asked.tenant, asked.pod)?;
     let storage = storage::of(&volume)?;
     let mut members = Vec::new();
@@ -315,7 +314,7 @@ pub(crate) fn reset(context: &Context, asked: &Resetting<'_>) -> Result<(), Fail
 
 /// `volhook pod upgrade POD [--rootfs DIR]`.
 pub(crate) fn upgrade(
-    context: &Context,
+    context: &Context<'_>,
     tenant: &str,
     pod: &str,
     rootfs: Option<&Path>,
@@ -372,7 +371,7 @@ pub(crate) fn upgrade(
 }
 
 /// `volhook pod rm POD…`: each goes to the trash with all its volumes, the rest is reported.
-pub(crate) fn rm(context: &Context, tenant: &str, pods: &[String], force: bool) -> Result<(), Failure> {
+pub(crate) fn rm(context: &Context<'_>, tenant: &str, pods: &[String], force: bool) -> Result<(), Failure> {
     let mut failures = Vec::new();
     let mut meant = Vec::new();
     for pod in pods {

@@ -1,8 +1,6 @@
 //! `volhook volume prune`: removing what has been in nobody's use for some days.
 
 use crate::commands::removal;
-use crate::context::Context;
-use crate::error::Failure;
 use crate::output::confirm;
 use crate::output::out;
 use jiff::SignedDuration;
@@ -14,6 +12,8 @@ use volhook_core::unused::Known;
 use volhook_core::unused::Unused;
 use volhook_core::unused::Uses;
 use volhook_core::volume::Volume;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 use volhook_journal::Event;
 use volhook_journal::EventRecord;
 use volhook_journal::Follow;
@@ -28,7 +28,7 @@ pub(crate) struct Pruning<'a> {
 }
 
 /// `volhook volume prune`: removes what no container has had for some days and no pod owns.
-pub(crate) fn prune(context: &Context, pruning: &Pruning<'_>) -> Result<(), Failure> {
+pub(crate) fn prune(context: &Context<'_>, pruning: &Pruning<'_>) -> Result<(), Failure> {
     let tenant = Tenant::new(pruning.tenant).map_err(Failure::usage)?;
     let age = SignedDuration::from_hours(24 * i64::from(pruning.days));
     // Before the history is read: what comes in between is seen twice rather than never.
@@ -69,7 +69,7 @@ pub(crate) fn prune(context: &Context, pruning: &Pruning<'_>) -> Result<(), Fail
 }
 
 /// What the history says of the use of volumes.
-fn uses(context: &Context) -> Result<Uses, Failure> {
+fn uses(context: &Context<'_>) -> Result<Uses, Failure> {
     let mut uses = Uses::default();
     add(&mut uses, context.ledger.journal()?.events().map_err(Failure::new)?);
     Ok(uses)
@@ -84,7 +84,7 @@ fn add(uses: &mut Uses, events: Vec<Event>) {
 }
 
 /// How far what is known of the use of volumes reaches.
-fn known(context: &Context) -> Result<Known, Failure> {
+fn known(context: &Context<'_>) -> Result<Known, Failure> {
     let now = Timestamp::now();
     let failed = |error| Failure::context("cannot tell when this host was started", error);
     let uptime = fs::read_to_string("/proc/uptime").map_err(failed)?;
@@ -132,8 +132,6 @@ mod tests {
     use super::known;
     use super::still_unused;
     use super::uses;
-    use crate::context::Context;
-    use crate::context::Paths;
     use jiff::SignedDuration;
     use jiff::Timestamp;
     use std::time::Duration;
@@ -154,6 +152,11 @@ mod tests {
     use volhook_core::names::VolumeName;
     use volhook_core::plan::new_volume;
     use volhook_core::volume::Volume;
+    use volhook_engine::Context;
+    use volhook_engine::Engine;
+    use volhook_engine::Places;
+    use volhook_leases::Quiet;
+    use volhook_leases::Work;
 
     const AGE: SignedDuration = SignedDuration::from_hours(24 * 30);
 
@@ -161,14 +164,25 @@ mod tests {
         Timestamp::now().checked_sub(SignedDuration::from_hours(24 * days)).unwrap()
     }
 
-    fn host() -> (TempDir, Context) {
+    /// An engine with a root of its own.
+    fn host() -> (TempDir, Engine) {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let context = Context::new(Paths { root: at("root"), run_dir: at("run"), config: at("config.toml") });
-        (folder, context)
+        let places = Places {
+            root: at("root"),
+            run_dir: at("run"),
+            config: at("config.toml"),
+            program: None,
+            environment: Vec::new(),
+        };
+        (folder, Engine::at(places))
     }
 
-    fn append(context: &Context, time: Timestamp, record: LeaseRecord) {
+    fn at_work(engine: &Engine) -> Context<'_> {
+        Context::new(engine, Work { until: Instant::now() + Duration::from_secs(60), watcher: &Quiet })
+    }
+
+    fn append(context: &Context<'_>, time: Timestamp, record: LeaseRecord) {
         let mut locked =
             context.ledger.journal().unwrap().lock(Instant::now() + Duration::from_secs(10)).unwrap();
         locked.append(time, &[record]).unwrap();
@@ -205,14 +219,15 @@ mod tests {
         }
     }
 
-    fn is_listed(context: &Context, volume: &Volume) -> bool {
+    fn is_listed(context: &Context<'_>, volume: &Volume) -> bool {
         let (uses, known) = (uses(context).unwrap(), known(context).unwrap());
         judge(&uses, volume, &context.grants().unwrap(), known, AGE).is_some()
     }
 
     #[test]
     fn what_a_container_gave_back_just_now_is_kept() {
-        let (_folder, context) = host();
+        let (_folder, engine) = host();
+        let context = at_work(&engine);
         let volume = volume(ago(50));
         append(&context, ago(45), granted("a"));
         assert!(!is_listed(&context, &volume), "it is held");
@@ -222,17 +237,20 @@ mod tests {
 
     #[test]
     fn what_was_given_back_long_ago_goes_and_what_nobody_knows_of_stays() {
-        let (_folder, context) = host();
+        let (_folder, engine) = host();
+        let context = at_work(&engine);
         append(&context, ago(45), granted("a"));
         append(&context, ago(44), released("a"));
         assert!(is_listed(&context, &volume(ago(50))));
         let (_folder, young) = host();
+        let young = at_work(&young);
         assert!(!is_listed(&young, &volume(ago(50))), "it may have been in use before the history begins");
     }
 
     #[test]
     fn who_comes_while_a_person_thinks_keeps_it() {
-        let (_folder, context) = host();
+        let (_folder, engine) = host();
+        let context = at_work(&engine);
         let volume = volume(ago(50));
         append(&context, ago(45), granted("a"));
         append(&context, ago(44), released("a"));

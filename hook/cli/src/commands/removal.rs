@@ -1,9 +1,6 @@
 //! `volhook volume rm` and `volhook trash`: removing volumes, and the time in which that can be taken back.
 
-use crate::context::Context;
-use crate::error::Failure;
 use crate::filter::Filter;
-use crate::guard;
 use crate::output::complain;
 use crate::output::confirm;
 use crate::output::out;
@@ -20,6 +17,9 @@ use volhook_core::decision::Backing;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Tenant;
 use volhook_core::volume::Volume;
+use volhook_engine::Context;
+use volhook_engine::Failure;
+use volhook_engine::named;
 use volhook_mounts::source;
 use volhook_volumes::Discarded;
 use volhook_volumes::StoreError;
@@ -36,14 +36,14 @@ pub(crate) struct Removal<'a> {
 }
 
 /// `volhook volume rm`: all that can go goes to the trash, the rest is reported.
-pub(crate) fn rm(context: &Context, removal: &Removal<'_>) -> Result<(), Failure> {
+pub(crate) fn rm(context: &Context<'_>, removal: &Removal<'_>) -> Result<(), Failure> {
     let mut failures = Vec::new();
     let volumes = if removal.all {
         all(context, &Tenant::new(removal.tenant).map_err(Failure::usage)?, removal.filter)?
     } else {
         let mut volumes = Vec::new();
         for name in removal.names {
-            match guard::existing(context, &guard::volume_id(removal.tenant, name)?) {
+            match named::existing(context, &named::volume_id(removal.tenant, name)?) {
                 Ok(Volume { id, storage: Some(_), pod: Some(member), .. }) => failures.push(
                     Failure::new(format!("volume {id:?} has all that pod {:?} keeps", member.pod.as_str()))
                         .hint(format!("`volhook pod rm {}` removes the pod", member.pod))
@@ -73,7 +73,7 @@ pub(crate) fn rm(context: &Context, removal: &Removal<'_>) -> Result<(), Failure
 }
 
 /// Everything that is nobody's in particular: what belongs to a pod goes with its pod only.
-pub(crate) fn all(context: &Context, tenant: &Tenant, filter: &[String]) -> Result<Vec<Volume>, Failure> {
+pub(crate) fn all(context: &Context<'_>, tenant: &Tenant, filter: &[String]) -> Result<Vec<Volume>, Failure> {
     let filter = Filter::parse(filter)?;
     let listing = context.store.list().map_err(Failure::new)?;
     let table = context.grants()?;
@@ -95,13 +95,13 @@ pub(crate) fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
 }
 
 /// Moves one volume to the trash, unless somebody holds it. Under the lock, so that nobody takes a lease meanwhile.
-pub(crate) fn remove(context: &Context, volume: &Volume) -> Result<(), Failure> {
+pub(crate) fn remove(context: &Context<'_>, volume: &Volume) -> Result<(), Failure> {
     remove_if(context, volume, || Ok(()))
 }
 
 /// The same if `judge` has nothing against it, which is asked under the lock.
 pub(crate) fn remove_if(
-    context: &Context,
+    context: &Context<'_>,
     volume: &Volume,
     judge: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -134,7 +134,7 @@ pub(crate) fn remove_if(
 }
 
 /// `volhook trash ls`.
-pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn ls(context: &Context<'_>, as_json: bool) -> Result<(), Failure> {
     let trash = context.store.trash().map_err(Failure::new)?;
     for other in &trash.others {
         warn(&format!("{} is no removed volume: {}", other.path.display(), other.reason));
@@ -176,7 +176,7 @@ pub(crate) fn ls(context: &Context, as_json: bool) -> Result<(), Failure> {
 }
 
 /// `volhook trash restore NAME`: the newest of that name, or the one with this uuid.
-pub(crate) fn restore(context: &Context, tenant: &str, name: &str) -> Result<(), Failure> {
+pub(crate) fn restore(context: &Context<'_>, tenant: &str, name: &str) -> Result<(), Failure> {
     let trash = context.store.trash().map_err(Failure::new)?;
     let named = |d: &&Discarded| {
         (d.volume.id.name.as_str() == name && d.volume.id.tenant.as_str() == tenant) || d.volume.uuid == name
@@ -217,7 +217,7 @@ fn not_restored(discarded: &Discarded, error: StoreError) -> Failure {
 }
 
 /// `volhook trash empty`: what is in the trash is deleted for good.
-pub(crate) fn empty(context: &Context, force: bool) -> Result<(), Failure> {
+pub(crate) fn empty(context: &Context<'_>, force: bool) -> Result<(), Failure> {
     let trash = context.store.trash().map_err(Failure::new)?;
     if trash.volumes.is_empty() {
         return Ok(());
@@ -234,17 +234,18 @@ pub(crate) fn empty(context: &Context, force: bool) -> Result<(), Failure> {
 }
 
 /// Deletes what was removed longer ago than the configured time.
-pub(crate) fn delete_expired(context: &Context) -> Result<(), Failure> {
+pub(crate) fn delete_expired(context: &Context<'_>) -> Result<(), Failure> {
     let now = Timestamp::now();
     delete_before(context, now.checked_sub(grace(context)?).unwrap_or(Timestamp::MIN))
 }
 
-fn grace(context: &Context) -> Result<SignedDuration, Failure> {
+fn grace(context: &Context<'_>) -> Result<SignedDuration, Failure> {
     Ok(SignedDuration::from_hours(24 * i64::from(context.config()?.trash.days)))
 }
 
-fn delete_before(context: &Context, before: Timestamp) -> Result<(), Failure> {
-    let there = |context: &Context| context.store.trash().map(|trash| trash.volumes).map_err(Failure::new);
+fn delete_before(context: &Context<'_>, before: Timestamp) -> Result<(), Failure> {
+    let there =
+        |context: &Context<'_>| context.store.trash().map(|trash| trash.volumes).map_err(Failure::new);
     let was = there(context)?;
     // A person waits for this, not a container.
     let empty = || context.store.empty_trash(before, context.long_deadline());

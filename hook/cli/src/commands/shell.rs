@@ -1,9 +1,8 @@
 //! `volhook completions` and `volhook man`: what a shell and man(1) are to know of the command line, made from the command
 //! line's own description.
 
-use crate::context::Context;
-use crate::error::Failure;
 use crate::output::out;
+use crate::watch::Watch;
 use clap::Arg;
 use clap::Command;
 use clap::ValueEnum;
@@ -17,6 +16,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use volhook_core::decision::PluginKind;
 use volhook_core::lease::LeaseRecord;
+use volhook_engine::Context;
+use volhook_engine::Engine;
+use volhook_engine::Failure;
 use volhook_journal::EventRecord;
 
 /// The variable by which a shell asks for completions, with its own name as the value.
@@ -50,31 +52,33 @@ pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
 }
 
 /// Answers a shell that asks for completions; `false` where none does.
-pub(crate) fn answered(args: &[OsString], command: impl Fn() -> Command, context: fn() -> Context) -> bool {
+pub(crate) fn answered(args: &[OsString], command: impl Fn() -> Command, engine: fn() -> Engine) -> bool {
     if std::env::var_os(VARIABLE).is_none() {
         return false;
     }
     let here = std::env::current_dir().ok();
-    let complete = CompleteEnv::with_factory(|| knowing(command(), "", context)).var(VARIABLE);
+    let complete = CompleteEnv::with_factory(|| knowing(command(), "", engine)).var(VARIABLE);
     // A shell that cannot be answered completes nothing; there is nobody to tell.
     complete.try_complete(args, here.as_deref()).unwrap_or(true)
 }
 
 /// `command` with candidates for the values of its arguments: what there is on this host.
-fn knowing(command: Command, parent: &str, context: fn() -> Context) -> Command {
+fn knowing(command: Command, parent: &str, engine: fn() -> Engine) -> Command {
     let path = format!("{parent} {}", command.get_name());
     let values = |arg: Arg| match candidates(&path, arg.get_id().as_str()) {
         Some(list) => arg.add(ArgValueCandidates::new(move || {
-            let names: BTreeSet<String> = list(&context()).unwrap_or_default().into_iter().collect();
+            let (engine, watch) = (engine(), Watch::begin());
+            let context = Context::new(&engine, watch.work());
+            let names: BTreeSet<String> = list(&context).unwrap_or_default().into_iter().collect();
             names.into_iter().map(CompletionCandidate::new).collect()
         })),
         None => arg,
     };
-    command.mut_args(values).mut_subcommands(|sub| knowing(sub, &path, context))
+    command.mut_args(values).mut_subcommands(|sub| knowing(sub, &path, engine))
 }
 
 /// What an argument may be, from what is on this host.
-type Names = fn(&Context) -> Option<Vec<String>>;
+type Names = fn(&Context<'_>) -> Option<Vec<String>>;
 
 /// Where the values of the argument `id` of the command `path` come from.
 fn candidates(path: &str, id: &str) -> Option<Names> {

@@ -1,19 +1,12 @@
 //! `volhook volume create` and `inspect`: one volume, as people see it.
 
 use crate::commands::listing;
-use crate::context::Context;
-use crate::error::Failure;
-use crate::gather;
-use crate::gather::Wanted;
-use crate::guard;
 use crate::output::dash;
 use crate::output::object;
 use crate::output::out;
 use crate::output::pairs;
 use crate::output::print_json;
 use crate::progress;
-use crate::storage;
-use crate::storage::Top;
 use crate::template::Template;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -28,6 +21,13 @@ use volhook_core::names::VolumeId;
 use volhook_core::size;
 use volhook_core::volume::Part;
 use volhook_core::volume::Volume;
+use volhook_engine::Context;
+use volhook_engine::Failure;
+use volhook_engine::ask;
+use volhook_engine::ask::Wanted;
+use volhook_engine::named;
+use volhook_engine::start::storage;
+use volhook_engine::start::storage::Top;
 use volhook_leases::judge;
 use volhook_volumes::Created;
 use volhook_volumes::Size;
@@ -44,16 +44,16 @@ pub(crate) struct Asked<'a> {
 }
 
 /// `volhook volume create [NAME]`: prints the volume's name. What exists already is fine if it is what was asked for.
-pub(crate) fn create(context: &Context, asked: &Asked<'_>) -> Result<(), Failure> {
+pub(crate) fn create(context: &Context<'_>, asked: &Asked<'_>) -> Result<(), Failure> {
     let name = asked.name.map_or_else(generated_name, str::to_owned);
-    let id = guard::volume_id(asked.tenant, &name)?;
+    let id = named::volume_id(asked.tenant, &name)?;
     let options = pairs("-o", asked.options)?;
     let labels = pairs("--label", asked.labels)?;
     let found = context.store.find(&id).map_err(|error| Failure::new(error).about(id.clone()))?;
     let driver = asked.driver.or(found.as_ref().map(|volume| volume.driver.as_str()));
     let (options, labels) = (&options, &labels);
     let wanted = Wanted { id: &id, driver, options, labels, member: None, before: &[] };
-    let volume = gather::new_volume(context, &wanted)?;
+    let volume = ask::new_volume(context, &wanted)?;
     let existing = match found {
         Some(existing) => Some(existing),
         None => match progress::spinning("making the volume", || {
@@ -129,7 +129,7 @@ fn difference(existing: &Volume, asked: &Volume, options: &Pairs, labels: &Pairs
 ///
 /// `format` is `docker` for docker's own field names, or a template; without one all that is known is shown.
 pub(crate) fn inspect(
-    context: &Context,
+    context: &Context<'_>,
     tenant: &str,
     names: &[String],
     format: Option<&str>,
@@ -142,7 +142,7 @@ pub(crate) fn inspect(
     let mut volumes = Vec::new();
     let mut missing = Vec::new();
     for name in names {
-        let id = guard::volume_id(tenant, name)?;
+        let id = named::volume_id(tenant, name)?;
         match Seen::find(context, &id)? {
             None => missing.push(format!("{id:?}")),
             Some(seen) => volumes.push(seen),
@@ -179,7 +179,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn find(context: &Context, id: &VolumeId) -> Result<Option<Self>, Failure> {
+    fn find(context: &Context<'_>, id: &VolumeId) -> Result<Option<Self>, Failure> {
         if let Some((storage, part)) = context.store.find_part(id).map_err(Failure::new)? {
             let volume = listing::as_volume(&storage, &part);
             return Ok(Some(Self { volume, storage: Some((storage, part)) }));
@@ -193,7 +193,7 @@ impl Seen {
         self.storage.as_ref().map_or(&self.volume, |(storage, _)| storage)
     }
 
-    fn size(&self, context: &Context) -> Result<u64, Failure> {
+    fn size(&self, context: &Context<'_>) -> Result<u64, Failure> {
         let Some((storage, part)) = &self.storage else {
             return context.store.size(&self.volume).map_err(Failure::new);
         };
@@ -208,7 +208,7 @@ impl Seen {
     }
 
     /// Its directory on the host.
-    fn mountpoint(&self, context: &Context) -> Option<PathBuf> {
+    fn mountpoint(&self, context: &Context<'_>) -> Option<PathBuf> {
         match (&self.storage, &self.volume.backing) {
             (Some((storage, _)), _) => {
                 listing::place_of_part(context, storage, &self.volume).map(PathBuf::from)
@@ -221,7 +221,7 @@ impl Seen {
 }
 
 /// With the fields of the Docker Engine API's `Volume`.
-fn describe_as_docker(context: &Context, table: &LeaseTable, seen: &Seen) -> Result<Value, Failure> {
+fn describe_as_docker(context: &Context<'_>, table: &LeaseTable, seen: &Seen) -> Result<Value, Failure> {
     let volume = &seen.volume;
     let place = seen.mountpoint(context).unwrap_or_else(|| context.store.place(seen.held()));
     Ok(json!({
@@ -239,7 +239,7 @@ fn describe_as_docker(context: &Context, table: &LeaseTable, seen: &Seen) -> Res
     }))
 }
 
-fn describe(context: &Context, table: &LeaseTable, seen: &Seen) -> Result<Value, Failure> {
+fn describe(context: &Context<'_>, table: &LeaseTable, seen: &Seen) -> Result<Value, Failure> {
     let volume = &seen.volume;
     let (format, image, device) = match &volume.backing {
         Backing::Directory(_) | Backing::HostPath(_) => ("directory", None, None),

@@ -5,7 +5,6 @@ use crate::decision::Population;
 use crate::names::SubPath;
 use crate::names::Target;
 use crate::names::VolumeId;
-use crate::plan::Apply;
 use crate::plan::Decided;
 use crate::plan::Facts;
 use crate::plan::Layer;
@@ -15,6 +14,7 @@ use crate::plan::PlannedMount;
 use crate::plan::PlannedPart;
 use crate::plan::is_below;
 use crate::spec::SpecMount;
+use crate::stage::Apply;
 use crate::volume::Part;
 use crate::volume::PodStorage;
 

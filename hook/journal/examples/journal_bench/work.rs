@@ -21,8 +21,8 @@ use volhook_core::names::Target;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
-use volhook_core::plan::Apply;
-use volhook_core::plan::Stage;
+use volhook_core::stage::Apply;
+use volhook_core::stage::Stage;
 use volhook_journal::Interest;
 use volhook_journal::Journal;
 

@@ -4,7 +4,6 @@ use super::Files;
 use super::Finding;
 use super::Rights;
 use super::is_program;
-use crate::error::Failure;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -13,6 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_engine::Failure;
 
 /// What may run containers with volhook.
 const PROGRAMS: [&str; 4] = ["runc", "crun", "podman", "docker"];

@@ -5,9 +5,9 @@ use super::Files;
 use super::Finding;
 use super::Rights;
 use super::named;
-use crate::context::Context;
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use volhook_engine::Context;
 use volhook_mounts::OLDEST_KERNEL;
 use volhook_mounts::probe::Probe;
 use volhook_mounts::probe::mount_calls;
@@ -186,7 +186,7 @@ pub(super) fn loop_devices(files: &Files, rights: &Rights) -> Vec<Finding> {
 }
 
 /// Whether this host and boot can be told from others.
-pub(super) fn identity(context: &Context) -> Vec<Finding> {
+pub(super) fn identity(context: &Context<'_>) -> Vec<Finding> {
     const CHECK: &str = "machine-id";
     vec![match context.ledger.host() {
         Err(failure) => Finding::problem(

@@ -3,8 +3,6 @@
 use super::AS_ROOT;
 use super::Finding;
 use super::Rights;
-use crate::context::Context;
-use crate::error::Failure;
 use rustix::fs::Access;
 use rustix::fs::AtFlags;
 use rustix::fs::CWD;
@@ -19,6 +17,8 @@ use volhook_core::options::Given;
 use volhook_core::question::Answer;
 use volhook_core::question::Question;
 use volhook_core::size;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 use volhook_plugin_host::PluginError;
 
 /// Filesystem types (statfs(2)).
@@ -33,9 +33,9 @@ const LITTLE: u64 = 256 << 20;
 const SMALL_PART: u64 = 20;
 
 /// Whether the configuration can be read, and whether the plugins that it names are there.
-pub(super) fn configuration(context: &Context, rights: &Rights) -> Vec<Finding> {
+pub(super) fn configuration(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "configuration";
-    let path = context.paths.config.display();
+    let path = context.places.config.display();
     let config = match context.config() {
         Ok(config) => config,
         Err(failure) => {
@@ -72,7 +72,7 @@ pub(super) fn configuration(context: &Context, rights: &Rights) -> Vec<Finding> 
     if findings.is_empty() {
         findings.push(Finding::ok(
             CHECK,
-            match context.paths.config.try_exists() {
+            match context.places.config.try_exists() {
                 Ok(false) => format!("there is no {path}, and none is needed"),
                 _ => format!("{path} is understood"),
             },
@@ -82,7 +82,7 @@ pub(super) fn configuration(context: &Context, rights: &Rights) -> Vec<Finding> 
 }
 
 /// What is wrong with the settings of a plugin, and what mends it. One that cannot be used is told of where plugins are.
-fn misunderstood(context: &Context, plugin: &str, settings: &Pairs) -> Option<(String, String)> {
+fn misunderstood(context: &Context<'_>, plugin: &str, settings: &Pairs) -> Option<(String, String)> {
     let listed = context.plugins().list().ok()?;
     let Some(entry) = listed.into_iter().find(|entry| entry.name == plugin) else {
         let is_known = context.plugins().unusable().is_ok_and(|broken| !broken.is_empty());
@@ -105,9 +105,9 @@ struct Place<'a> {
 }
 
 /// The state root.
-pub(super) fn root(context: &Context, rights: &Rights) -> Vec<Finding> {
+pub(super) fn root(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     let place =
-        Place { check: "state-root", what: "the state root", path: &context.paths.root, option: "--root" };
+        Place { check: "state-root", what: "the state root", path: &context.places.root, option: "--root" };
     let (mut findings, there) = place.judge(rights);
     let Some(there) = there else { return findings };
     let shown = place.path.display();
@@ -158,11 +158,11 @@ fn judge_space(path: &str, free: u64, all: u64, free_inodes: u64, inodes: u64) -
 }
 
 /// The run directory.
-pub(super) fn run_dir(context: &Context, rights: &Rights) -> Vec<Finding> {
+pub(super) fn run_dir(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     let place = Place {
         check: "run-directory",
         what: "the run directory",
-        path: &context.paths.run_dir,
+        path: &context.places.run_dir,
         option: "--run-dir",
     };
     let (mut findings, there) = place.judge(rights);

@@ -5,12 +5,12 @@ use super::Finding;
 use super::Rights;
 use super::counted;
 use super::named;
-use crate::context::Context;
-use crate::error::Failure;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use volhook_core::decision::PluginKind;
 use volhook_core::lease::LeaseTable;
+use volhook_engine::Context;
+use volhook_engine::Failure;
 use volhook_journal::CheckpointState;
 use volhook_journal::FileState;
 use volhook_plugin_host::PluginError;
@@ -20,7 +20,7 @@ use volhook_volumes::OtherKind;
 const GC: &str = "`volhook gc` does away with it; so does whoever needs it";
 
 /// All checks of what stands in the state root and the run directory.
-pub(super) fn all(context: &Context, rights: &Rights) -> Vec<Finding> {
+pub(super) fn all(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     let mut findings = journal(context, rights);
     findings.extend(plugins(context, rights));
     findings.extend(leases(context, rights));
@@ -31,7 +31,7 @@ pub(super) fn all(context: &Context, rights: &Rights) -> Vec<Finding> {
 }
 
 /// The journal's own check, and the copies that rebuilding has left.
-fn journal(context: &Context, rights: &Rights) -> Vec<Finding> {
+fn journal(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "journal";
     let checked = context
         .ledger
@@ -109,7 +109,7 @@ fn journal(context: &Context, rights: &Rights) -> Vec<Finding> {
 }
 
 /// Whether every plugin can be loaded and answers.
-fn plugins(context: &Context, rights: &Rights) -> Vec<Finding> {
+fn plugins(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "plugins";
     let host = context.plugins();
     let (listed, mut broken) = match host.list().and_then(|listed| Ok((listed, host.unusable()?))) {
@@ -156,7 +156,7 @@ fn unusable(error: PluginError, rights: &Rights) -> Finding {
 }
 
 /// Leases and records of containers that are gone.
-fn leases(context: &Context, rights: &Rights) -> Vec<Finding> {
+fn leases(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "leases";
     // Not by way of the context, which would rebuild a damaged journal.
     let table = context
@@ -210,7 +210,7 @@ fn orphans(table: &LeaseTable, mut records: Vec<String>) -> usize {
 }
 
 /// Volumes that cannot be used, and what is no volume.
-fn volumes(context: &Context, rights: &Rights) -> Vec<Finding> {
+fn volumes(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "volumes";
     let listing = match context.store.list() {
         Ok(listing) => listing,
@@ -242,7 +242,7 @@ fn volumes(context: &Context, rights: &Rights) -> Vec<Finding> {
 }
 
 /// What creators that were killed have left.
-fn staging(context: &Context, rights: &Rights) -> Vec<Finding> {
+fn staging(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "staging";
     vec![match context.store.leftovers() {
         Ok(left) if left.is_empty() => Finding::ok(CHECK, "nothing is left over"),
@@ -258,7 +258,7 @@ fn staging(context: &Context, rights: &Rights) -> Vec<Finding> {
 }
 
 /// Removed volumes whose time is over.
-fn trash(context: &Context, rights: &Rights) -> Vec<Finding> {
+fn trash(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "trash";
     let trash = match context.store.trash() {
         Ok(trash) => trash,

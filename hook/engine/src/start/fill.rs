@@ -4,11 +4,11 @@
 //! time wait. Killed anywhere, it is begun anew by the next container.
 
 use crate::context::Context;
-use crate::error::Failure;
 use crate::failpoint;
+use crate::failure::Failure;
 use crate::image::Image;
-use crate::storage;
-use crate::storage::Top;
+use crate::start::storage;
+use crate::start::storage::Top;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -41,8 +41,8 @@ use volhook_volumes::Watch;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Does what `plan` says of filling, as far as nobody else does it just now: the next plan shows what is left.
-pub(crate) fn fill(
-    context: &Context,
+pub fn fill(
+    context: &Context<'_>,
     container: Option<&ContainerId>,
     plan: &Plan,
     volumes: &BTreeMap<VolumeId, Volume>,
@@ -74,7 +74,7 @@ fn volume_of<'a>(volumes: &'a BTreeMap<VolumeId, Volume>, id: &VolumeId) -> Resu
 }
 
 /// The failure to fill a volume, with what can be done about it.
-pub(crate) fn failed(volume: &Volume, error: StoreError) -> Failure {
+pub fn failed(volume: &Volume, error: StoreError) -> Failure {
     let timed_out = matches!(&error, StoreError::Populate { source: CopyError::Deadline, .. });
     let no_room = match &error {
         StoreError::Populate { source: CopyError::Failed { source, .. }, .. } => {
@@ -99,7 +99,7 @@ pub(crate) fn failed(volume: &Volume, error: StoreError) -> Failure {
 }
 
 fn copy_up(
-    context: &Context,
+    context: &Context<'_>,
     container: Option<&ContainerId>,
     planned: &PlannedCopyUp,
     volume: &Volume,
@@ -126,7 +126,7 @@ fn copy_up(
 }
 
 fn fill_parts(
-    context: &Context,
+    context: &Context<'_>,
     container: Option<&ContainerId>,
     volume: &Volume,
     planned: &[&PlannedPart],
@@ -152,7 +152,7 @@ fn fill_parts(
 }
 
 /// What is to be at the places of parts.
-pub(crate) fn wanted(parts: &[&PlannedPart], image: &Image<'_>) -> Result<Vec<Wanted>, Failure> {
+pub fn wanted(parts: &[&PlannedPart], image: &Image<'_>) -> Result<Vec<Wanted>, Failure> {
     let mut wanted = Vec::new();
     for planned in parts {
         let usable = planned.copy || !image.is_shifted();
@@ -163,7 +163,7 @@ pub(crate) fn wanted(parts: &[&PlannedPart], image: &Image<'_>) -> Result<Vec<Wa
 }
 
 /// What the journal is told of parts that were filled.
-pub(crate) fn populated(
+pub fn populated(
     container: Option<&ContainerId>,
     volume: &Volume,
     parts: &[&PlannedPart],
@@ -178,7 +178,7 @@ pub(crate) fn populated(
 }
 
 /// Whoever changes the volume already is waited for: it may be somebody who fills it.
-fn change<'a>(context: &'a Context, volume: &Volume, watch: &Watch<'_>) -> Result<Changing<'a>, Failure> {
+fn change<'a>(context: &'a Context<'a>, volume: &Volume, watch: &Watch<'_>) -> Result<Changing<'a>, Failure> {
     context.store.change_within("fill", volume, watch.deadline).map_err(|error| failed(volume, error))
 }
 
@@ -199,7 +199,11 @@ fn record(
 
 /// Holds a volume to fill it; `None` when somebody else holds it, so that there is nothing to fill any more. Whoever
 /// else fills it is waited for.
-fn hold<'a>(context: &'a Context, need: &Need<'_>, watch: &Watch<'_>) -> Result<Option<Hold<'a>>, Failure> {
+fn hold<'a>(
+    context: &'a Context<'a>,
+    need: &Need<'_>,
+    watch: &Watch<'_>,
+) -> Result<Option<Hold<'a>>, Failure> {
     loop {
         match Hold::take_unless_held(&context.ledger, Command::Populate, need, &context.work())? {
             Ok(hold) => return Ok(Some(hold)),
@@ -215,8 +219,8 @@ pub(crate) fn is_filling(holder: &ContainerId) -> bool {
 }
 
 /// Puts members of a pod's storage back to the image: what they hold is deleted.
-pub(crate) fn reset(
-    context: &Context,
+pub fn reset(
+    context: &Context<'_>,
     volume: &Volume,
     members: &[String],
     watch: &Watch<'_>,

@@ -1,7 +1,7 @@
 //! What plugins were asked and answered, written down below `<root>/decisions/`: always the last failure of each plugin, in
 //! `failed-<name>.json`, and all decisions in `recorded.jsonl` where the configuration says so.
 
-use crate::output::warn;
+use std::cell::RefCell;
 use std::fs;
 use std::fs::OpenOptions;
 use std::io;
@@ -10,6 +10,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::rc::Rc;
+use volhook_api::Remark;
 use volhook_core::config::Record;
 use volhook_core::question::Decision;
 use volhook_core::question::Outcome;
@@ -17,33 +19,36 @@ use volhook_plugin_host::Observer;
 
 /// Where they are.
 #[derive(Debug, Clone)]
-pub(crate) struct Decisions {
+pub struct Decisions {
     folder: PathBuf,
 }
 
 impl Decisions {
-    pub(crate) fn new(root: &Path) -> Self {
+    /// Those below a state root. Nothing is read or made.
+    pub fn new(root: &Path) -> Self {
         Self { folder: root.join("decisions") }
     }
 
     /// Where the last failure of a plugin is. It stays when the plugin works again.
-    pub(crate) fn failure(&self, plugin: &str) -> PathBuf {
+    pub fn failure(&self, plugin: &str) -> PathBuf {
         self.folder.join(format!("failed-{plugin}.json"))
     }
 
     /// Where the recorded decisions are, the older ones first. Either file may be missing.
-    pub(crate) fn recorded(&self) -> [PathBuf; 2] {
+    pub fn recorded(&self) -> [PathBuf; 2] {
         [self.folder.join("recorded.1.jsonl"), self.folder.join("recorded.jsonl")]
     }
 
     /// Who writes them down. That this fails is said and stops nobody.
-    pub(crate) fn observer(&self, record: &Record) -> Observer {
-        let (decisions, record) = (self.clone(), record.clone());
+    pub(crate) fn observer(&self, record: &Record, remarks: &Rc<RefCell<Vec<Remark>>>) -> Observer {
+        let (decisions, record, remarks) = (self.clone(), record.clone(), Rc::clone(remarks));
         Observer {
             all: record.decisions,
             tell: Box::new(move |decision| {
                 if let Err(error) = decisions.write(decision, &record) {
-                    warn(&format!("cannot record a decision in {}: {error}", decisions.folder.display()));
+                    let cause =
+                        format!("cannot record a decision in {}: {error}", decisions.folder.display());
+                    remarks.borrow_mut().push(Remark::NotRecorded { cause });
                 }
             }),
         }

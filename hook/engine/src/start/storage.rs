@@ -1,12 +1,13 @@
 //! The storage of a container's pod: what its policy is told about it, and what a new one is to be.
 
+use crate::ask;
+use crate::ask::Wanted;
 use crate::context::Context;
-use crate::error::Failure;
-use crate::gather;
-use crate::gather::Proposal;
-use crate::gather::Subject;
-use crate::gather::Wanted;
+use crate::failure::Failure;
 use crate::image::Image;
+use crate::start::subject::PodFacts;
+use crate::start::subject::Proposal;
+use crate::start::subject::Subject;
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::fd::BorrowedFd;
@@ -37,20 +38,9 @@ use volhook_mounts::source::Detached;
 use volhook_mounts::source::ImageUse;
 use volhook_volumes::identify;
 
-/// What is known of a container's pod and its image.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct PodFacts {
-    /// The container's image.
-    pub(crate) image: ImageIdentity,
-    /// The pod's storage, if there is one.
-    pub(crate) state: Option<PodState>,
-    /// Why no overlay can lie over the image, if there is no storage yet.
-    pub(crate) no_overlay: Option<String>,
-}
-
 /// Finds out what is known of a pod.
 pub(crate) fn facts(
-    context: &Context,
+    context: &Context<'_>,
     tenant: &Tenant,
     pod: &Pod,
     image: &Image<'_>,
@@ -70,7 +60,12 @@ pub(crate) fn facts(
 
 /// After a container of a pod was refused: records the image that it came with, if that is another than the pod's, so that
 /// a person can accept it (`volhook pod upgrade`).
-pub(crate) fn offer(context: &Context, subject: &Subject, image: &Image<'_>, refusal: Failure) -> Failure {
+pub(crate) fn offer(
+    context: &Context<'_>,
+    subject: &Subject,
+    image: &Image<'_>,
+    refusal: Failure,
+) -> Failure {
     let offered = || -> Result<(), Failure> {
         let Some(pod) = subject.wishes.pod() else { return Ok(()) };
         let found = context.store.pod_storage(&subject.tenant, pod).map_err(Failure::new)?;
@@ -91,7 +86,7 @@ pub(crate) fn offer(context: &Context, subject: &Subject, image: &Image<'_>, ref
 }
 
 /// Has the pod's storages follow their image as the plan says.
-pub(crate) fn follow(context: &Context, proposal: &Proposal) -> Result<(), Failure> {
+pub fn follow(context: &Context<'_>, proposal: &Proposal) -> Result<(), Failure> {
     for planned in &proposal.plan.follow {
         let volume = proposal.volumes.get(&planned.storage).ok_or_else(|| {
             Failure::internal(format!("volume {:?} of the plan was not looked up", planned.storage))
@@ -102,7 +97,7 @@ pub(crate) fn follow(context: &Context, proposal: &Proposal) -> Result<(), Failu
 }
 
 /// Takes that back, unless others than the plan's container have the storage by now. `table` says who has it.
-pub(crate) fn unfollow(context: &Context, plan: &Plan, table: &LeaseTable) -> Result<(), Failure> {
+pub(crate) fn unfollow(context: &Context<'_>, plan: &Plan, table: &LeaseTable) -> Result<(), Failure> {
     for planned in &plan.follow {
         let id = &planned.storage;
         let is_alone = table.holders(id).all(|(grant, _)| grant.attempt == plan.attempt);
@@ -116,7 +111,7 @@ pub(crate) fn unfollow(context: &Context, plan: &Plan, table: &LeaseTable) -> Re
 }
 
 /// Records that a pod's storage belongs to `image` from now on.
-pub(crate) fn bring_to(context: &Context, volume: &Volume, image: &ImageIdentity) -> Result<(), Failure> {
+pub fn bring_to(context: &Context<'_>, volume: &Volume, image: &ImageIdentity) -> Result<(), Failure> {
     let mut changing = context.store.change("upgrade", volume).map_err(Failure::new)?;
     changing.set_image(Some(image.clone())).map_err(Failure::new)?;
     context.append_volumes(&[VolumeRecord::Upgraded {
@@ -127,14 +122,14 @@ pub(crate) fn bring_to(context: &Context, volume: &Volume, image: &ImageIdentity
 }
 
 /// What makes `volume` a pod's storage.
-pub(crate) fn of(volume: &Volume) -> Result<&PodStorage, Failure> {
+pub fn of(volume: &Volume) -> Result<&PodStorage, Failure> {
     volume.storage.as_ref().ok_or_else(|| Failure::internal(format!("volume {:?} is no storage", volume.id)))
 }
 
 /// Why no overlay with its changes in the store can lie over the image.
-fn no_overlay(context: &Context, image: &Image<'_>) -> Result<Option<String>, Failure> {
+fn no_overlay(context: &Context<'_>, image: &Image<'_>) -> Result<Option<String>, Failure> {
     // The root may not be there yet; then it will be on the filesystem of the folder above.
-    let above = context.paths.root.ancestors().find_map(|folder| File::open(folder).ok());
+    let above = context.places.root.ancestors().find_map(|folder| File::open(folder).ok());
     if let Some(folder) = above
         && overlay::is_plain(folder.as_fd()).map_err(Failure::new)?
         && overlay::is_plain(image.bare()?.as_fd()).map_err(Failure::new)?
@@ -149,7 +144,7 @@ fn no_overlay(context: &Context, image: &Image<'_>) -> Result<Option<String>, Fa
 }
 
 /// Whether the list of installed packages in a pod is its own.
-fn has_own_packages(context: &Context, volume: &Volume, storage: &PodStorage) -> Result<bool, Failure> {
+fn has_own_packages(context: &Context<'_>, volume: &Volume, storage: &PodStorage) -> Result<bool, Failure> {
     let top = Top::of(context, volume)?;
     let folder = if storage.population == Population::Overlay { UPPER } else { FILES };
     let Some(folder) = top.folder(folder)? else { return Ok(false) };
@@ -163,8 +158,8 @@ fn has_own_packages(context: &Context, volume: &Volume, storage: &PodStorage) ->
 
 /// The volume that a policy wants to hold a pod's volumes: the one that there is, or as it is to be made. `true`: it has
 /// to be made.
-pub(crate) fn wanted(
-    context: &Context,
+pub fn wanted(
+    context: &Context<'_>,
     tenant: &Tenant,
     wish: &StorageWish,
     image: &ImageIdentity,
@@ -194,7 +189,7 @@ pub(crate) fn wanted(
         member: Some(&member),
         before,
     };
-    let volume = gather::new_volume(context, &asked)?;
+    let volume = ask::new_volume(context, &asked)?;
     if !matches!(volume.backing, Backing::Directory(_) | Backing::Image(_)) {
         return Err(Failure::new(format!(
             "driver {} cannot back the storage of a pod: that is a directory or an image",
@@ -212,7 +207,8 @@ pub(crate) fn wanted(
 }
 
 /// The top directory of a storage.
-pub(crate) enum Top {
+pub enum Top {
+    /// It is backed by one.
     Directory(OwnedFd),
     /// Mounted nowhere.
     Image(Detached),
@@ -220,7 +216,7 @@ pub(crate) enum Top {
 
 impl Top {
     /// Opens it; an image is mounted for as long as this lives.
-    pub(crate) fn of(context: &Context, volume: &Volume) -> Result<Self, Failure> {
+    pub fn of(context: &Context<'_>, volume: &Volume) -> Result<Self, Failure> {
         let failed = |error| {
             Failure::context(format!("cannot mount volume {:?}", volume.id), error).about(volume.id.clone())
         };
@@ -234,7 +230,8 @@ impl Top {
         }
     }
 
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+    /// The directory.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Directory(directory) => directory.as_fd(),
             Self::Image(mount) => mount.as_fd(),
@@ -242,7 +239,7 @@ impl Top {
     }
 
     /// One of the folders in it, which volhook made.
-    pub(crate) fn folder(&self, name: &str) -> Result<Option<OwnedFd>, Failure> {
+    pub fn folder(&self, name: &str) -> Result<Option<OwnedFd>, Failure> {
         use rustix::fs::Mode;
         use rustix::fs::OFlags;
         use rustix::io::Errno;

@@ -1,101 +1,61 @@
 //! The spec stage: the container's spec is rewritten before a runtime reads it.
 
-use crate::acquire;
-use crate::acquire::acquire;
 use crate::context::Context;
-use crate::error::Failure;
 use crate::failpoint;
-use crate::gather;
-use crate::gather::Subject;
-use crate::hook::read_limited;
+use crate::failure::Failure;
 use crate::image::Image;
-use crate::report;
-use crate::storage;
-use crate::timings::Timings;
-use crate::undo::undone;
-use std::io::Write as _;
+use crate::start::acquire;
+use crate::start::acquire::acquire;
+use crate::start::claim;
+use crate::start::storage;
+use crate::start::subject::Subject;
 use std::path::Path;
-use std::process::ExitCode;
 use volhook_core::claims;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
-use volhook_core::plan::Stage;
 use volhook_core::rewrite;
 use volhook_core::rewrite::HookEntry;
-use volhook_core::spec::MAX_SPEC_BYTES;
 use volhook_core::spec::Spec;
 use volhook_core::spec::VOLHOOK_TYPE;
+use volhook_core::stage::Stage;
 use volhook_leases::attempts::Record;
 use volhook_mounts::rootfs::Rootfs;
 
 /// Seconds that a runtime waits for an entry that volhook wrote, unless told otherwise.
-pub(crate) const ENTRY_TIMEOUT_SECONDS: u32 = 30;
+pub const ENTRY_TIMEOUT_SECONDS: u32 = 30;
 
 /// A hook entry that calls this program with everything that it needs to know, for a spec.
-pub(crate) fn hook_entry(
-    context: &Context,
+pub fn hook_entry(
+    context: &Context<'_>,
     stage: &str,
     attempt: Option<&str>,
     timeout: u32,
 ) -> Result<HookEntry, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::context("cannot tell the path of the volhook program", error))?;
     let mut args = vec!["volhook".to_owned(), "hook".to_owned(), stage.to_owned()];
     args.extend(attempt.map(rewrite::token));
     let mut env = vec![
-        format!("VOLHOOK_ROOT={}", context.paths.root.display()),
-        format!("VOLHOOK_RUN_DIR={}", context.paths.run_dir.display()),
-        format!("VOLHOOK_CONFIG={}", context.paths.config.display()),
+        format!("VOLHOOK_ROOT={}", context.places.root.display()),
+        format!("VOLHOOK_RUN_DIR={}", context.places.run_dir.display()),
+        format!("VOLHOOK_CONFIG={}", context.places.config.display()),
         format!("VOLHOOK_TIMEOUT={timeout}"),
     ];
-    if let Ok(file) = std::env::var("VOLHOOK_TIMINGS") {
-        env.push(format!("VOLHOOK_TIMINGS={file}"));
-    }
+    env.extend(context.places.environment.iter().cloned());
+    let program = context.places.program.as_ref();
+    let program = program.ok_or_else(|| Failure::new("cannot tell the path of the volhook program"))?;
     Ok(HookEntry { path: program.display().to_string(), args, env, timeout })
 }
 
-/// The precreate hook: spec on standard input, spec on standard output.
-pub(crate) fn precreate(context: &Context) -> ExitCode {
-    let mut timings = Timings::start();
-    let mut container = None;
-    let result = (|| {
-        let bytes = read_limited(std::io::stdin().lock(), MAX_SPEC_BYTES).map_err(|error| {
-            Failure::context("cannot read the container's spec from standard input", error)
-        })?;
-        let spec = Spec::parse(&bytes)?;
-        let attempt = new_attempt();
-        let id = container_id(&spec, &attempt)?;
-        container = Some(id.clone());
-        let rewritten = rewritten(context, spec, id, attempt.clone(), Path::new("."), &mut timings)?;
-        let text = rewritten.map_or(bytes, |spec| spec.document().to_string().into_bytes());
-        let mut out = std::io::stdout().lock();
-        out.write_all(&text).and_then(|()| out.flush()).map_err(|error| {
-            undone(
-                context,
-                &attempt,
-                None,
-                Failure::context("cannot write the spec to standard output", error),
-            )
-        })
-    })();
-    timings.finish("precreate");
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            report::refusal(context, container.as_ref(), &failure);
-            ExitCode::from(failure.kind.exit_code())
-        }
-    }
-}
-
 /// A fresh attempt's identity.
-pub(crate) fn new_attempt() -> String {
+pub fn new_attempt() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
 /// The id that an engine will give the container. podman's precreate hook is not told it, but the spec has it
 /// in the cgroup's path or in the sources of the engine's own mounts.
-fn container_id(spec: &Spec, attempt: &str) -> Result<ContainerId, Failure> {
+///
+/// # Errors
+/// When what looks like an id cannot be one.
+pub fn container_id(spec: &Spec, attempt: &str) -> Result<ContainerId, Failure> {
     let is_id = |text: &&str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let cgroup = spec.document()["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
     let from_cgroup = cgroup.split(['/', ':', '-', '.']).rev().find(is_id).map(str::to_owned);
@@ -113,19 +73,18 @@ fn container_id(spec: &Spec, attempt: &str) -> Result<ContainerId, Failure> {
 }
 
 /// Whether a spec may ask for volumes, or gets some without asking.
-pub(crate) fn could_claim(context: &Context, spec: &Spec) -> Result<bool, Failure> {
+pub fn could_claim(context: &Context<'_>, spec: &Spec) -> Result<bool, Failure> {
     let has_our_mounts = spec.mounts()?.iter().any(|mount| mount.kind == VOLHOOK_TYPE);
     Ok(has_our_mounts || !context.wishes(&spec.annotations()?)?.is_empty())
 }
 
 /// The spec with its volumes, leases taken; `None` when it is to stay as it is.
-pub(crate) fn rewritten(
-    context: &Context,
+pub fn rewritten(
+    context: &Context<'_>,
     mut spec: Spec,
     container: ContainerId,
     attempt: String,
     bundle: &Path,
-    timings: &mut Timings,
 ) -> Result<Option<Spec>, Failure> {
     if !could_claim(context, &spec)? {
         return Ok(None);
@@ -139,7 +98,7 @@ pub(crate) fn rewritten(
     if wishes.is_empty() && !mounts.iter().any(|mount| mount.kind == VOLHOOK_TYPE) {
         return Ok(stripped.then_some(spec));
     }
-    timings.lap("spec");
+    context.step("spec");
     let root_path = bundle.join(spec.root_path()?);
     let rootfs = Rootfs::on_host(&root_path).map_err(|error| {
         Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
@@ -154,20 +113,20 @@ pub(crate) fn rewritten(
         user_namespace: spec.has_user_namespace(),
     };
     let image = Image::new(&root_path, &rootfs, &annotations).for_users(subject.user_namespace);
-    let claimed = gather::claim(context, &subject, &rootfs, &image, timings)
+    let claimed = claim::claim(context, &subject, &rootfs, &image)
         .map_err(|failure| storage::offer(context, &subject, &image, failure))?;
     if claimed.claims.is_empty() {
         acquire::note_stepped_back(context, &subject, &claimed)?;
         return Ok(stripped.then_some(spec));
     }
-    let planned = acquire(context, &subject, &claimed, &image, None, timings, |proposal, timings| {
+    let planned = acquire(context, &subject, &claimed, &image, None, |proposal| {
         let entry = |stage| hook_entry(context, stage, Some(&subject.attempt), ENTRY_TIMEOUT_SECONDS);
         let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
         let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
         let plan = proposal.plan.clone();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
         context.ledger.attempts().write(&Record::new(plan, None, spec.document().clone()))?;
-        timings.lap("record");
+        context.step("record");
         failpoint::reached("recorded")?;
         Ok(spec)
     })?;

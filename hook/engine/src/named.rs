@@ -1,7 +1,7 @@
 //! The volume that a person means by a name.
 
 use crate::context::Context;
-use crate::error::Failure;
+use crate::failure::Failure;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
@@ -9,7 +9,7 @@ use volhook_core::volume::Volume;
 use volhook_volumes::StoreError;
 
 /// A volume's identity from what a person typed.
-pub(crate) fn volume_id(tenant: &str, name: &str) -> Result<VolumeId, Failure> {
+pub fn volume_id(tenant: &str, name: &str) -> Result<VolumeId, Failure> {
     Ok(VolumeId {
         tenant: Tenant::new(tenant).map_err(Failure::usage)?,
         name: VolumeName::new(name).map_err(Failure::usage)?,
@@ -17,7 +17,7 @@ pub(crate) fn volume_id(tenant: &str, name: &str) -> Result<VolumeId, Failure> {
 }
 
 /// The volume that a person means.
-pub(crate) fn existing(context: &Context, id: &VolumeId) -> Result<Volume, Failure> {
+pub fn existing(context: &Context<'_>, id: &VolumeId) -> Result<Volume, Failure> {
     match context.store.find(id) {
         Ok(Some(volume)) => Ok(volume),
         Ok(None) => Err(no_such(id)),

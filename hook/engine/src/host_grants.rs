@@ -1,7 +1,7 @@
 //! What of the host a volume may be: the operator's grants, applied to volumes whatever their drivers say.
 
 use crate::context::Context;
-use crate::error::Failure;
+use crate::failure::Failure;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use volhook_core::decision::Access;
@@ -14,7 +14,7 @@ use volhook_mounts::device;
 use volhook_mounts::host_path;
 
 /// The most access that anybody may have to the volume.
-pub(crate) fn most_access(context: &Context, volume: &Volume) -> Result<Access, Failure> {
+pub fn most_access(context: &Context<'_>, volume: &Volume) -> Result<Access, Failure> {
     match &volume.backing {
         Backing::Directory(_) | Backing::Image(_) | Backing::Tmpfs(_) => Ok(Access::ReadWrite),
         Backing::HostPath(host) => {
@@ -28,12 +28,16 @@ pub(crate) fn most_access(context: &Context, volume: &Volume) -> Result<Access, 
     }
 }
 
-fn path_grant<'a>(context: &'a Context, volume: &Volume, host: &HostPath) -> Result<&'a PathGrant, Failure> {
+fn path_grant<'a>(
+    context: &'a Context<'a>,
+    volume: &Volume,
+    host: &HostPath,
+) -> Result<&'a PathGrant, Failure> {
     let grant = context.config()?.grants.path(&volume.id.tenant, &host.path);
     grant.ok_or_else(|| not_granted(context, volume, "host path", host.path.as_str()))
 }
 
-fn not_granted(context: &Context, volume: &Volume, what: &str, path: &str) -> Failure {
+fn not_granted(context: &Context<'_>, volume: &Volume, what: &str, path: &str) -> Failure {
     let Volume { id, .. } = volume;
     let key = if what == "device" { "devices" } else { "paths" };
     Failure::new(format!(
@@ -42,13 +46,13 @@ fn not_granted(context: &Context, volume: &Volume, what: &str, path: &str) -> Fa
     ))
     .hint(format!(
         "who runs this host grants it with `{key}` under [grants] in {}",
-        context.paths.config.display()
+        context.places.config.display()
     ))
     .about(id.clone())
 }
 
 /// Checks before it is created that what a volume is to be is there, and may be it.
-pub(crate) fn check_new(context: &Context, volume: &Volume) -> Result<(), Failure> {
+pub(crate) fn check_new(context: &Context<'_>, volume: &Volume) -> Result<(), Failure> {
     most_access(context, volume)?;
     match &volume.backing {
         Backing::HostPath(host) => open_host_path(context, volume, host).map(drop),
@@ -60,19 +64,15 @@ pub(crate) fn check_new(context: &Context, volume: &Volume) -> Result<(), Failur
 }
 
 /// Opens the directory of the host that a volume is.
-pub(crate) fn open_host_path(
-    context: &Context,
-    volume: &Volume,
-    host: &HostPath,
-) -> Result<OwnedFd, Failure> {
+pub fn open_host_path(context: &Context<'_>, volume: &Volume, host: &HostPath) -> Result<OwnedFd, Failure> {
     let grant = path_grant(context, volume, host)?;
-    let kept = [context.paths.root.as_path(), context.paths.run_dir.as_path()];
+    let kept = [context.places.root.as_path(), context.places.run_dir.as_path()];
     host_path::open_granted(Path::new(grant.path.as_str()), Path::new(host.path.as_str()), &kept)
         .map_err(|error| unusable(volume, error))
 }
 
 /// The failure that `error` of a volume's host path or device is.
-pub(crate) fn unusable(volume: &Volume, error: Error) -> Failure {
+pub fn unusable(volume: &Volume, error: Error) -> Failure {
     let hint = match &error {
         Error::HostPathMissing { .. } => Some("make the directory; volhook makes none of the host's"),
         Error::HostPathSymlink { .. } => {

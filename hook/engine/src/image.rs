@@ -1,6 +1,6 @@
 //! The image of a container: its root filesystem as the engine made it, with nothing of what is mounted inside.
 
-use crate::error::Failure;
+use crate::failure::Failure;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
@@ -19,7 +19,7 @@ const NAMES: [&str; 3] =
     ["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "org.opencontainers.image.ref.name"];
 
 /// The image of one container. Nothing is opened before it is needed.
-pub(crate) struct Image<'a> {
+pub struct Image<'a> {
     /// Where the host has it.
     path: PathBuf,
     /// The container's own view of it.
@@ -30,13 +30,14 @@ pub(crate) struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    pub(crate) fn new(path: &Path, seen: &'a Rootfs, annotations: &BTreeMap<String, String>) -> Self {
+    /// The image of a container whose root filesystem is at `path` and was opened as `seen`.
+    pub fn new(path: &Path, seen: &'a Rootfs, annotations: &BTreeMap<String, String>) -> Self {
         let name = NAMES.iter().find_map(|key| annotations.get(*key)).cloned();
         Self { path: path.to_owned(), seen, name, shifted: false, bare: OnceCell::new() }
     }
 
     /// That of a container with a user namespace, if `users` says so.
-    pub(crate) fn for_users(self, users: bool) -> Self {
+    pub fn for_users(self, users: bool) -> Self {
         Self { shifted: users, ..self }
     }
 
@@ -46,7 +47,7 @@ impl<'a> Image<'a> {
     }
 
     /// Its root directory.
-    pub(crate) fn bare(&self) -> Result<&Detached, Failure> {
+    pub fn bare(&self) -> Result<&Detached, Failure> {
         if let Some(bare) = self.bare.get() {
             return Ok(bare);
         }
@@ -62,7 +63,7 @@ impl<'a> Image<'a> {
     }
 
     /// Where the host has it.
-    pub(crate) fn place(&self) -> String {
+    pub fn place(&self) -> String {
         self.path.display().to_string()
     }
 
@@ -75,7 +76,7 @@ impl<'a> Image<'a> {
     }
 
     /// The directory that it has at `path`, if it has one there.
-    pub(crate) fn directory(&self, path: &str) -> Result<Option<OwnedFd>, Failure> {
+    pub fn directory(&self, path: &str) -> Result<Option<OwnedFd>, Failure> {
         rootfs::open_directory(self.bare()?, path)
             .map_err(|error| Failure::context(format!("cannot read {path} of the image"), error))
     }
@@ -96,7 +97,7 @@ impl<'a> Image<'a> {
     }
 
     /// What tells it from other images.
-    pub(crate) fn identity(&self, recorded: Option<&ImageIdentity>) -> Result<ImageIdentity, Failure> {
+    pub fn identity(&self, recorded: Option<&ImageIdentity>) -> Result<ImageIdentity, Failure> {
         identify_beside(self.bare()?.as_fd(), self.name.clone(), recorded).map_err(|error| {
             Failure::context(format!("cannot tell which image {} is", self.path.display()), error)
         })

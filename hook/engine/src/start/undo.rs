@@ -1,9 +1,9 @@
 //! Giving back what a start has taken, and putting back what it has changed, when it fails.
 
 use crate::context::Context;
-use crate::error::Failure;
-use crate::renew;
-use crate::storage;
+use crate::failure::Failure;
+use crate::start::renew;
+use crate::start::storage;
 use volhook_core::lease::ReleaseReason;
 use volhook_core::names::VolumeId;
 use volhook_core::plan::Plan;
@@ -11,7 +11,7 @@ use volhook_journal::Interest;
 
 /// Undoes an attempt after a failure, which is then told with what went wrong meanwhile. `plan` is what was done of it; the
 /// record has it where the caller does not.
-pub(crate) fn undone(context: &Context, attempt: &str, plan: Option<&Plan>, failure: Failure) -> Failure {
+pub fn undone(context: &Context<'_>, attempt: &str, plan: Option<&Plan>, failure: Failure) -> Failure {
     let recorded = match plan {
         Some(_) => None,
         None => context.ledger.attempts().read(attempt).ok().map(|record| record.plan),
@@ -27,7 +27,7 @@ pub(crate) fn undone(context: &Context, attempt: &str, plan: Option<&Plan>, fail
     }
 }
 
-fn undo(context: &Context, attempt: &str, plan: Option<&Plan>, failure: &Failure) -> Result<(), Failure> {
+fn undo(context: &Context<'_>, attempt: &str, plan: Option<&Plan>, failure: &Failure) -> Result<(), Failure> {
     let volumes: Vec<VolumeId> =
         plan.map_or_else(Vec::new, |plan| plan.follow.iter().map(|follow| follow.storage.clone()).collect());
     let interest = Interest { attempts: &[attempt], volumes: &volumes, ..Interest::default() };

@@ -1,12 +1,11 @@
 //! The second half of the way: the mounts of a plan, made in the container's mount namespace.
 
 use crate::context::Context;
-use crate::error::Failure;
 use crate::failpoint;
-use crate::grants;
+use crate::failure::Failure;
+use crate::host_grants;
 use crate::image::Image;
-use crate::storage::Top;
-use crate::timings::Timings;
+use crate::start::storage::Top;
 use jiff::Timestamp;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,10 +17,10 @@ use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::names::VolumeId;
-use volhook_core::plan::Apply;
 use volhook_core::plan::Layer;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedMount;
+use volhook_core::stage::Apply;
 use volhook_core::volume::Volume;
 use volhook_journal::Interest;
 use volhook_journal::Locked;
@@ -37,13 +36,12 @@ use volhook_mounts::source::ImageUse;
 use volhook_mounts::users::Users;
 
 /// Brings the plan's injected mounts into the container, and says so in the journal.
-pub(crate) fn mount(
-    context: &Context,
+pub fn mount(
+    context: &Context<'_>,
     plan: &Plan,
     volumes: &BTreeMap<VolumeId, Volume>,
     process: &Process,
     rootfs: &Path,
-    timings: &mut Timings,
 ) -> Result<(), Failure> {
     let sources = Sources { context, volumes, plan, process, rootfs, filesystems: RefCell::default() };
     let mut injections = Vec::new();
@@ -56,7 +54,7 @@ pub(crate) fn mount(
             covers: mount.covers.clone(),
         });
     }
-    timings.lap("sources");
+    context.step("sources");
     failpoint::reached("sources-made")?;
     inject(process, rootfs, injections).map_err(|error| {
         let linked = matches!(error, volhook_mounts::Error::MountPointSymlink { .. });
@@ -69,13 +67,13 @@ pub(crate) fn mount(
         }
     })?;
     verify_binds(context, plan, volumes, process, rootfs)?;
-    timings.lap("mounts");
+    context.step("mounts");
     failpoint::reached("mounted")?;
     let mounted = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };
     let mut locked = context.lock(context.deadline)?;
     let records: Vec<LeaseRecord> = [mounted].into_iter().chain(last_leases(&locked, plan)?).collect();
     locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
-    timings.lap("journal");
+    context.step("journal");
     Ok(())
 }
 
@@ -93,7 +91,7 @@ fn last_leases(locked: &Locked<'_>, plan: &Plan) -> Result<Option<LeaseRecord>, 
 
 /// Checks that the runtime has mounted what the spec stage put into its spec.
 fn verify_binds(
-    context: &Context,
+    context: &Context<'_>,
     plan: &Plan,
     volumes: &BTreeMap<VolumeId, Volume>,
     process: &Process,
@@ -121,7 +119,7 @@ fn volume_of<'a>(volumes: &'a BTreeMap<VolumeId, Volume>, id: &VolumeId) -> Resu
 
 /// Detached mounts of volumes: a filesystem is mounted once, however many of its parts appear.
 struct Sources<'a> {
-    context: &'a Context,
+    context: &'a Context<'a>,
     volumes: &'a BTreeMap<VolumeId, Volume>,
     plan: &'a Plan,
     process: &'a Process,
@@ -155,7 +153,7 @@ impl Sources<'_> {
                 source::clone_directory(folder.as_fd()).map_err(failed)
             }
             Backing::HostPath(host) => {
-                let folder = grants::open_host_path(self.context, volume, host)?;
+                let folder = host_grants::open_host_path(self.context, volume, host)?;
                 source::clone_directory(folder.as_fd()).map_err(failed)
             }
             Backing::Image(image) => self.once(id, || {
@@ -166,9 +164,9 @@ impl Sources<'_> {
             }),
             Backing::Tmpfs(tmpfs) => self.once(id, || source::mount_tmpfs(tmpfs).map_err(failed)),
             Backing::Device(device) => self.once(id, || {
-                grants::most_access(self.context, volume)?;
+                host_grants::most_access(self.context, volume)?;
                 mount_device(Path::new(device.path.as_str()), device.filesystem)
-                    .map_err(|error| grants::unusable(volume, error))
+                    .map_err(|error| host_grants::unusable(volume, error))
             }),
         }
     }

@@ -14,60 +14,69 @@ use volhook_mounts::SyscallError;
 
 /// Why a command or hook failed.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) kind: Kind,
-    pub(crate) cause: Box<dyn Error + Send + Sync>,
-    pub(crate) hints: Vec<String>,
+pub struct Failure {
+    /// Of which kind it is.
+    pub kind: Kind,
+    /// The failed intention, with what is behind it as its sources.
+    pub cause: Box<dyn Error + Send + Sync>,
+    /// What a person can do about it, a line each.
+    pub hints: Vec<String>,
     /// The volume at fault, for the events.
-    pub(crate) volume: Option<VolumeId>,
+    pub volume: Option<VolumeId>,
     /// What the container had asked for, for the events.
-    pub(crate) asked: Vec<Claim>,
+    pub asked: Vec<Claim>,
 }
 
 impl Failure {
-    pub(crate) fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    /// A failure of no other kind, with the hints that its cause has by itself.
+    pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let cause = cause.into();
         let hint = old_kernel(&*cause).or_else(|| of_a_name(&*cause)).or_else(|| of_the_place(&*cause));
         let hints = hint.into_iter().collect();
         Self { kind: Kind::Failed, cause, hints, volume: None, asked: Vec::new() }
     }
 
-    pub(crate) fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    /// A bug in volhook.
+    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: Kind::Internal, ..Self::new(cause) }
     }
 
-    pub(crate) fn usage(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    /// A call that makes no sense.
+    pub fn usage(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind: Kind::Usage, ..Self::new(cause) }
     }
 
     /// A failed intention with the error behind it.
-    pub(crate) fn context(intention: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+    pub fn context(intention: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
         Self::new(Context { intention: intention.into(), source: Box::new(source) })
     }
 
     /// The same with what was intended before it, for a step that does not know why it is made.
-    pub(crate) fn during(mut self, intention: impl Into<String>) -> Self {
+    pub fn during(mut self, intention: impl Into<String>) -> Self {
         self.cause = Box::new(Context { intention: intention.into(), source: self.cause });
         self
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    /// The same with one more hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    pub(crate) fn about(mut self, volume: VolumeId) -> Self {
+    /// The same with the volume at fault.
+    pub fn about(mut self, volume: VolumeId) -> Self {
         self.volume = Some(volume);
         self
     }
 
-    pub(crate) fn asked(mut self, claims: &[Claim]) -> Self {
+    /// The same with what the container had asked for.
+    pub fn asked(mut self, claims: &[Claim]) -> Self {
         self.asked = claims.to_vec();
         self
     }
 
     /// The cause and what is behind it, in one line.
-    pub(crate) fn cause_line(&self) -> String {
+    pub fn cause_line(&self) -> String {
         let mut line = self.cause.to_string();
         let mut source = self.cause.source();
         while let Some(error) = source {
@@ -78,7 +87,7 @@ impl Failure {
     }
 
     /// Cause and hints in one line: what a runtime prints of a hook's standard error.
-    pub(crate) fn one_line(&self) -> String {
+    pub fn one_line(&self) -> String {
         let mut line = self.cause_line();
         for hint in &self.hints {
             let _ = write!(line, "; {hint}");
@@ -87,7 +96,7 @@ impl Failure {
     }
 
     /// For people: the cause in one line, or when `verbose` the chain behind it line by line.
-    pub(crate) fn causes(&self, verbose: bool) -> String {
+    pub fn causes(&self, verbose: bool) -> String {
         if !verbose {
             return self.cause_line();
         }

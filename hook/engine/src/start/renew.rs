@@ -4,12 +4,11 @@
 //! Whoever does it holds the storage meanwhile, as any command does that works on volumes. A start builds first, then takes
 //! its leases, which end that hold, and exchanges the two under them: until then nothing of the pod is changed.
 
-use crate::acquire::Making;
 use crate::context::Context;
-use crate::error::Failure;
-use crate::fill;
+use crate::failure::Failure;
 use crate::image::Image;
-use crate::timings::Timings;
+use crate::start::fill;
+use crate::start::make::Making;
 use jiff::Timestamp;
 use std::time::Duration;
 use std::time::Instant;
@@ -35,8 +34,8 @@ use volhook_volumes::Watch;
 const DELETING: Duration = Duration::from_secs(1);
 
 /// The storages that begin anew with one start.
-pub(crate) struct Renewals<'a> {
-    context: &'a Context,
+pub struct Renewals<'a> {
+    context: &'a Context<'a>,
     container: Option<&'a ContainerId>,
     image: &'a Image<'a>,
     watch: &'a Watch<'a>,
@@ -54,13 +53,14 @@ struct Built<'a> {
 }
 
 impl<'a> Renewals<'a> {
-    pub(crate) fn new(making: &Making<'a>) -> Self {
+    /// None yet.
+    pub fn new(making: &Making<'a>) -> Self {
         let Making { context, container, image, watch } = *making;
         Self { context, container, image, watch, built: Vec::new() }
     }
 
     /// Builds what the plan says, as far as it is not built already. `false`: nothing was to be done.
-    pub(crate) fn build(&mut self, plan: &Plan, timings: &mut Timings) -> Result<bool, Failure> {
+    pub fn build(&mut self, plan: &Plan) -> Result<bool, Failure> {
         // What was built for a plan that is another one now is gone with this.
         self.built.retain(|built| plan.renew.contains(&built.planned));
         let is_built = |planned: &&PlannedRenewal| self.built.iter().any(|built| built.planned == **planned);
@@ -71,7 +71,7 @@ impl<'a> Renewals<'a> {
                 self.built.push(built);
             }
         }
-        timings.lap("fill");
+        self.context.step("fill");
         Ok(!missing.is_empty())
     }
 
@@ -95,7 +95,7 @@ impl<'a> Renewals<'a> {
     }
 
     /// The holds that end when the container's leases are taken.
-    pub(crate) fn holds(&self) -> impl Iterator<Item = Over> {
+    pub fn holds(&self) -> impl Iterator<Item = Over> {
         self.built.iter().filter_map(|built| built.hold.as_ref()).map(Hold::over)
     }
 
@@ -109,7 +109,7 @@ impl<'a> Renewals<'a> {
     }
 
     /// Puts what was built in its place, under the container's leases.
-    pub(crate) fn replace(self) -> Result<(), Failure> {
+    pub fn replace(self) -> Result<(), Failure> {
         for Built { planned, fresh, records, .. } in self.built {
             let told = told(&planned.uuid, fresh.volume(), self.container);
             replace(fresh, &planned.uuid)?;
@@ -119,7 +119,7 @@ impl<'a> Renewals<'a> {
     }
 }
 
-fn renewal<'a>(context: &'a Context, fresh: &Volume, deadline: Instant) -> Result<Renewal<'a>, Failure> {
+fn renewal<'a>(context: &'a Context<'a>, fresh: &Volume, deadline: Instant) -> Result<Renewal<'a>, Failure> {
     context.store.renew(fresh, deadline).map_err(|error| Failure::new(error).about(fresh.id.clone()))
 }
 
@@ -150,7 +150,7 @@ pub(crate) fn uuid_now<'a>(plan: &'a Plan, volume: &'a Volume) -> &'a str {
 }
 
 /// Puts everything back in its place that `plan` has put into the trash. `grant` are the leases of its attempt.
-pub(crate) fn take_back(context: &Context, plan: &Plan, grant: &Grant) -> Result<(), Failure> {
+pub(crate) fn take_back(context: &Context<'_>, plan: &Plan, grant: &Grant) -> Result<(), Failure> {
     for renewal in &plan.renew {
         let fresh = &renewal.volume;
         let is_ours = grant.leases.iter().any(|lease| {
@@ -179,8 +179,8 @@ pub(crate) fn take_back(context: &Context, plan: &Plan, grant: &Grant) -> Result
 }
 
 /// Has a pod's storage begin anew from `image`. What it had goes to the trash.
-pub(crate) fn begin_anew(
-    context: &Context,
+pub fn begin_anew(
+    context: &Context<'_>,
     old: &Volume,
     image: Option<ImageIdentity>,
     watch: &Watch<'_>,

@@ -2,19 +2,20 @@
 //! the plan. What fails once they are taken is undone here, and nowhere else.
 
 use crate::context::Context;
-use crate::error::Failure;
 use crate::failpoint;
-use crate::fill;
-use crate::gather;
-use crate::gather::Claimed;
-use crate::gather::Proposal;
-use crate::gather::Subject;
+use crate::failure::Failure;
 use crate::image::Image;
-use crate::renew;
-use crate::renew::Renewals;
-use crate::storage;
-use crate::timings::Timings;
-use crate::undo;
+use crate::start::fill;
+use crate::start::make::Making;
+use crate::start::propose;
+use crate::start::renew;
+use crate::start::renew::Renewals;
+use crate::start::storage;
+use crate::start::subject;
+use crate::start::subject::Claimed;
+use crate::start::subject::Proposal;
+use crate::start::subject::Subject;
+use crate::start::undo;
 use jiff::Timestamp;
 use std::thread;
 use std::time::Instant;
@@ -26,8 +27,6 @@ use volhook_core::lease::Holder;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::ReleaseReason;
-use volhook_core::lease::VolumeRecord;
-use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
 use volhook_core::plan;
 use volhook_core::plan::Plan;
@@ -36,7 +35,6 @@ use volhook_journal::Interest;
 use volhook_leases::judge;
 use volhook_leases::judge::Over;
 use volhook_leases::patience;
-use volhook_volumes::Created;
 use volhook_volumes::Watch;
 
 /// How often drivers are asked again because holders changed while they were deciding.
@@ -47,19 +45,18 @@ const ASK_AGAIN: usize = 3;
 /// at both live stages.
 ///
 /// `holder` is the container's process at the live stage; at the spec stage the grant stays pending.
-pub(crate) fn acquire<T>(
-    context: &Context,
+pub fn acquire<T>(
+    context: &Context<'_>,
     subject: &Subject,
     claimed: &Claimed,
     image: &Image<'_>,
     holder: Option<&Holder>,
-    timings: &mut Timings,
-    rest: impl FnOnce(&Proposal, &mut Timings) -> Result<T, Failure>,
+    rest: impl FnOnce(&Proposal) -> Result<T, Failure>,
 ) -> Result<Option<T>, Failure> {
     let asked = |failure: Failure| failure.asked(&claimed.claims);
     let watch = Watch { deadline: context.deadline, cancelled: &|| false, progress: &|_| {} };
     let making = Making { context, container: Some(&subject.container), image, watch: &watch };
-    let taken = taken(subject, claimed, holder, &making, timings)
+    let taken = taken(subject, claimed, holder, &making)
         .map_err(|failure| asked(undo::undone(context, &subject.attempt, None, failure)))?;
     let Some((proposal, renewals)) = taken else { return Ok(None) };
     let done = failpoint::reached("granted")
@@ -67,8 +64,8 @@ pub(crate) fn acquire<T>(
         .and_then(|()| storage::follow(context, &proposal))
         .and_then(|()| failpoint::reached("settled"))
         .and_then(|()| {
-            timings.lap("pod");
-            rest(&proposal, timings)
+            context.step("pod");
+            rest(&proposal)
         });
     done.map(Some).map_err(|failure| undo::undone(context, &subject.attempt, Some(&proposal.plan), failure))
 }
@@ -79,7 +76,6 @@ fn taken<'a>(
     claimed: &Claimed,
     holder: Option<&Holder>,
     making: &Making<'a>,
-    timings: &mut Timings,
 ) -> Result<Option<(Proposal, Renewals<'a>)>, Failure> {
     let context = making.context;
     let mut renewals = Renewals::new(making);
@@ -98,9 +94,9 @@ fn taken<'a>(
         let (mut over, dying) = over(context, subject, &volumes, &table);
         // They end when the leases are taken.
         over.extend(renewals.holds());
-        timings.lap("journal");
+        context.step("journal");
         let living = judge::after(&table, over.iter().map(|over| &over.record));
-        let proposal = match gather::propose(context, subject, claimed, making.image, &living, timings) {
+        let proposal = match propose::propose(context, subject, claimed, making.image, &living) {
             Err(failure) if is_worth_waiting(&failure, dying, claimed, patience.min(context.deadline)) => {
                 thread::sleep(patience::PAUSE);
                 continue;
@@ -111,13 +107,13 @@ fn taken<'a>(
             }
             other => other?,
         };
-        if making.make(&proposal, context.deadline, timings)? || renewals.build(&proposal.plan, timings)? {
+        if making.make(&proposal, context.deadline)? || renewals.build(&proposal.plan)? {
             continue;
         }
         let unchanged = earlier_answers.as_ref() == Some(&proposal.answers);
         if take(context, subject, holder, &proposal, &over, asked >= ASK_AGAIN && unchanged)? {
             renewals.handed_over();
-            timings.lap("journal");
+            context.step("journal");
             return Ok(Some((proposal, renewals)));
         }
         asked += 1;
@@ -130,7 +126,12 @@ fn taken<'a>(
 }
 
 /// The grants that are over: of the dead, and of earlier attempts of this container. `true`: somebody is dying.
-fn over(context: &Context, subject: &Subject, volumes: &[VolumeId], table: &LeaseTable) -> (Vec<Over>, bool) {
+fn over(
+    context: &Context<'_>,
+    subject: &Subject,
+    volumes: &[VolumeId],
+    table: &LeaseTable,
+) -> (Vec<Over>, bool) {
     // Shared holders are in nobody's way; only others are worth a look at the kernel.
     let matters = |grant: &&Grant| {
         !supersedes(subject, grant)
@@ -146,7 +147,7 @@ fn over(context: &Context, subject: &Subject, volumes: &[VolumeId], table: &Leas
 
 /// Records why a container whose claims all stepped back gets nothing.
 pub(crate) fn note_stepped_back(
-    context: &Context,
+    context: &Context<'_>,
     subject: &Subject,
     claimed: &Claimed,
 ) -> Result<(), Failure> {
@@ -188,7 +189,7 @@ fn supersedes(subject: &Subject, grant: &Grant) -> bool {
 }
 
 /// The volumes on which a container with these claims takes leases.
-pub(crate) fn leased_volumes(subject: &Subject, claimed: &Claimed) -> Vec<VolumeId> {
+pub fn leased_volumes(subject: &Subject, claimed: &Claimed) -> Vec<VolumeId> {
     let named = claimed.claims.iter().map(|claim| claim.storage.as_ref().unwrap_or(&claim.volume));
     let mut volumes: Vec<VolumeId> =
         named.map(|name| VolumeId { tenant: subject.tenant.clone(), name: name.clone() }).collect();
@@ -196,79 +197,11 @@ pub(crate) fn leased_volumes(subject: &Subject, claimed: &Claimed) -> Vec<Volume
     volumes
 }
 
-/// What makes the volumes of a plan.
-pub(crate) struct Making<'a> {
-    pub(crate) context: &'a Context,
-    /// For whom.
-    pub(crate) container: Option<&'a ContainerId>,
-    pub(crate) image: &'a Image<'a>,
-    pub(crate) watch: &'a Watch<'a>,
-}
-
-impl Making<'_> {
-    /// Does the next of what has to be done before the leases can be taken. `false`: nothing was to be done.
-    pub(crate) fn make(
-        &self,
-        proposal: &Proposal,
-        deadline: Instant,
-        timings: &mut Timings,
-    ) -> Result<bool, Failure> {
-        let plan = &proposal.plan;
-        if !plan.create.is_empty() {
-            self.create(plan, deadline, timings)?;
-            return Ok(true);
-        }
-        if plan.copy_up.is_empty() && plan.parts.is_empty() {
-            return Ok(false);
-        }
-        if Instant::now() >= deadline {
-            let reason = "the volumes of the container could not be filled from its image in time";
-            return Err(Failure::new(reason));
-        }
-        fill::fill(self.context, self.container, plan, &proposal.volumes, self.image, self.watch)?;
-        timings.lap("fill");
-        Ok(true)
-    }
-
-    /// Creates the plan's new volumes and records them. Whoever else creates the same volume at the same time may
-    /// win; the next proposal finds the winner's.
-    fn create(&self, plan: &Plan, deadline: Instant, timings: &mut Timings) -> Result<(), Failure> {
-        let context = self.context;
-        let mut records = Vec::new();
-        for volume in &plan.create {
-            let created = context.store.create(volume, deadline).map_err(|error| {
-                Failure::context(format!("cannot create volume {:?}", volume.id), error)
-                    .about(volume.id.clone())
-            })?;
-            if let Created::New(volume) = created {
-                records.push(VolumeRecord::Created {
-                    volume: volume.id,
-                    uuid: volume.uuid,
-                    driver: volume.driver,
-                    container: self.container.cloned(),
-                });
-            }
-        }
-        timings.lap("volumes");
-        failpoint::reached("volumes-created")?;
-        if !records.is_empty() {
-            context.append_volumes(&records)?;
-            // A start that creates volumes waits for the disk anyway, and comes by often enough. A container's start does not
-            // depend on it.
-            if let Err(failure) = context.trim_history() {
-                eprintln!("volhook: {}", failure.cause_line());
-            }
-        }
-        timings.lap("journal");
-        Ok(())
-    }
-}
-
 /// Takes the leases if the volumes are held by the same attempts as when the drivers were asked, or if
 /// `whatever_holders` says that asking again is of no use. Returns whether they were taken; a failure may come after
 /// they were.
 fn take(
-    context: &Context,
+    context: &Context<'_>,
     subject: &Subject,
     holder: Option<&Holder>,
     proposal: &Proposal,
@@ -286,7 +219,7 @@ fn take(
     }
     let over: Vec<&Over> = over.iter().filter(|over| over.stands_in(&table)).collect();
     let living = judge::after(&table, over.iter().map(|over| &over.record));
-    if gather::holders(&living, proposal.volumes.keys()) != proposal.seen && !whatever_holders {
+    if subject::holders(&living, proposal.volumes.keys()) != proposal.seen && !whatever_holders {
         return Ok(false);
     }
     refuse_conflicts(context, proposal, &living)?;
@@ -333,7 +266,7 @@ fn records(
 }
 
 /// Whether the plan's volumes are those that were found when it was made.
-fn still_there(context: &Context, proposal: &Proposal) -> Result<bool, Failure> {
+fn still_there(context: &Context<'_>, proposal: &Proposal) -> Result<bool, Failure> {
     for (id, volume) in &proposal.volumes {
         let found = context.store.find(id).map_err(Failure::new)?;
         let uuid = renew::uuid_now(&proposal.plan, volume);
@@ -344,7 +277,7 @@ fn still_there(context: &Context, proposal: &Proposal) -> Result<bool, Failure> 
     Ok(true)
 }
 
-fn refuse_conflicts(context: &Context, proposal: &Proposal, table: &LeaseTable) -> Result<(), Failure> {
+fn refuse_conflicts(context: &Context<'_>, proposal: &Proposal, table: &LeaseTable) -> Result<(), Failure> {
     let plan = &proposal.plan;
     for lease in &plan.leases {
         if let Some((grant, held)) = plan::conflicts(lease, table).next() {

@@ -1,0 +1,112 @@
+//! The engine at one piece of work.
+
+use crate::engine::Engine;
+use crate::failure::Failure;
+use jiff::Timestamp;
+use std::ops::Deref;
+use std::time::Duration;
+use std::time::Instant;
+use volhook_core::lease::Grant;
+use volhook_core::lease::LeaseTable;
+use volhook_core::lease::VolumeRecord;
+use volhook_journal::Interest;
+use volhook_journal::Locked;
+use volhook_journal::Removed;
+use volhook_journal::Retention;
+use volhook_leases::Work;
+use volhook_leases::judge;
+use volhook_leases::judge::Over;
+
+/// How long deleting may take.
+const LONG_WORK: Duration = Duration::from_secs(3600);
+
+/// An engine, and the piece of work that is done with it.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    engine: &'a Engine,
+    /// When this work is given up.
+    pub deadline: Instant,
+    work: Work<'a>,
+}
+
+impl Deref for Context<'_> {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        self.engine
+    }
+}
+
+impl<'a> Context<'a> {
+    /// `engine` at `work`.
+    #[must_use]
+    pub fn new(engine: &'a Engine, work: Work<'a>) -> Self {
+        Self { engine, deadline: work.until, work }
+    }
+
+    /// The work.
+    #[must_use]
+    pub fn work(&self) -> Work<'a> {
+        self.work
+    }
+
+    /// Tells the watcher that a step of the work is done.
+    pub fn step(&self, step: &'static str) {
+        self.engine.untold().iter().for_each(|remark| self.work.watcher.told(remark));
+        self.work.watcher.step(step);
+    }
+
+    /// The journal under its lock.
+    ///
+    /// # Errors
+    /// When it cannot be had by `deadline`, opened or rebuilt.
+    pub fn lock(&self, deadline: Instant) -> Result<Locked<'_>, Failure> {
+        Ok(self.ledger.lock(&Work { until: deadline, ..self.work })?)
+    }
+
+    /// The grants that `interest` covers.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or rebuilt.
+    pub fn grants_about(&self, interest: &Interest<'_>) -> Result<LeaseTable, Failure> {
+        Ok(self.ledger.about(interest, &self.work)?)
+    }
+
+    /// All grants.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or rebuilt.
+    pub fn grants(&self) -> Result<LeaseTable, Failure> {
+        Ok(self.ledger.all(&self.work)?)
+    }
+
+    /// The dead among `grants`; and whether some are dying.
+    pub fn dead<'g>(&self, grants: impl Iterator<Item = &'g Grant>) -> (Vec<Over>, bool) {
+        judge::dead(&self.ledger, grants, &self.work)
+    }
+
+    /// Records what outlives a boot.
+    ///
+    /// # Errors
+    /// When it is not on the disk.
+    pub fn append_volumes(&self, records: &[VolumeRecord]) -> Result<(), Failure> {
+        Ok(self.ledger.append_volumes(records, &self.work)?)
+    }
+
+    /// For work that a person has asked for and waits for.
+    #[must_use]
+    pub fn long_deadline(&self) -> Instant {
+        self.deadline.max(Instant::now() + LONG_WORK)
+    }
+
+    /// Removes history that the configuration does not want any more, and says what.
+    ///
+    /// # Errors
+    /// When the configuration or the journal is not usable.
+    pub fn trim_history(&self) -> Result<Vec<Removed>, Failure> {
+        let history = &self.config()?.history;
+        let age = Duration::from_secs(u64::from(history.days) * 24 * 60 * 60);
+        let retention = Retention { age, bytes: history.size };
+        self.ledger.journal()?.retain(self.deadline, Timestamp::now(), &retention).map_err(Failure::new)
+    }
+}

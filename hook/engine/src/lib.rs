@@ -1,0 +1,24 @@
+//! Everything that volhook can do, for every face.
+//!
+//! An [`Engine`] is what volhook knows of a host, opened when it is first needed. What it does takes a
+//! [`Work`](volhook_leases::Work): when that is given up, and who is told meanwhile. Nothing here talks to a person, reads the
+//! environment or ends the process. [`start`] is the main job, a container's start and its end.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod ask;
+pub mod bundle;
+mod context;
+mod decisions;
+mod engine;
+mod failpoint;
+mod failure;
+pub mod host_grants;
+pub mod image;
+pub mod named;
+pub mod start;
+
+pub use context::Context;
+pub use decisions::Decisions;
+pub use engine::Engine;
+pub use engine::Places;
+pub use failure::Failure;

@@ -1,0 +1,325 @@
+//! The live stage: the runtime has made the container's mounts and not yet pivoted, and the volumes are brought in. And its
+//! end: what is provably dead of a container is given back.
+
+use crate::bundle::read_spec;
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::failpoint;
+use crate::failure::Failure;
+use crate::host_grants;
+use crate::image::Image;
+use crate::start::acquire;
+use crate::start::acquire::acquire;
+use crate::start::claim;
+use crate::start::execute;
+use crate::start::storage;
+use crate::start::subject::Subject;
+use crate::start::undo::undone;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+use volhook_core::check::check;
+use volhook_core::claims;
+use volhook_core::claims::Wishes;
+use volhook_core::decision::Access;
+use volhook_core::lease::Grant;
+use volhook_core::lease::Holder;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::LeasedVolume;
+use volhook_core::lease::ReleaseReason;
+use volhook_core::names::ContainerId;
+use volhook_core::names::VolumeId;
+use volhook_core::plan;
+use volhook_core::plan::Plan;
+use volhook_core::rewrite;
+use volhook_core::spec::Spec;
+use volhook_core::spec::VOLHOOK_TYPE;
+use volhook_core::stage::Stage;
+use volhook_core::state::State;
+use volhook_core::volume::Volume;
+use volhook_journal::Interest;
+use volhook_leases::Work;
+use volhook_leases::attempts::Record;
+use volhook_leases::judge;
+use volhook_leases::judge::Verdict;
+use volhook_mounts::process;
+use volhook_mounts::process::Process;
+use volhook_mounts::rootfs::Rootfs;
+
+/// How long poststop waits for the kernel to let go of what a dead container had mounted.
+const TEARDOWN_PATIENCE: Duration = Duration::from_millis(500);
+
+/// prestart and createRuntime: the container gets its volumes. `attempt` is given in entries that the spec stage wrote.
+///
+/// # Errors
+/// Why the container must not start; nothing is held for it then.
+pub fn live(engine: &Engine, state: &State, attempt: Option<&str>, work: &Work<'_>) -> Result<(), Failure> {
+    let context = &Context::new(engine, *work);
+    match attempt {
+        None => unplanned(context, state),
+        Some(attempt) => bound(context, state, attempt),
+    }
+}
+
+/// Everything from the spec to the mounts.
+fn unplanned(context: &Context<'_>, state: &State) -> Result<(), Failure> {
+    let bundle = Path::new(state.bundle()?);
+    let Some((spec, wishes)) = wishes(context, state, bundle)? else { return Ok(()) };
+    context.step("spec");
+    let prefix = &context.config()?.annotation_prefix;
+    if wishes.planned.is_some() {
+        return planned_before(context, &spec, prefix);
+    }
+    let mounts = spec.mounts()?;
+    if let Some(mount) = mounts.iter().find(|mount| mount.kind == VOLHOOK_TYPE) {
+        return Err(claims::ClaimError::LiveSpecMount { destination: mount.destination.clone() }.into());
+    }
+    let id = state.id()?;
+    let process = container_process(state)?;
+    let root_path = bundle.join(spec.root_path()?);
+    let rootfs = container_rootfs(&id, &process, &root_path)?;
+    let holder = process::holder(context.ledger.host()?, &process)
+        .map_err(|error| Failure::context("cannot identify the container's process", error))?;
+    context.step("process");
+    let subject = Subject {
+        attempt: uuid::Uuid::new_v4().to_string(),
+        stage: Stage::Live,
+        container: id,
+        tenant: claims::tenant(&spec.annotations()?, context.config()?.tenant_annotation.as_deref())?,
+        wishes,
+        mounts,
+        user_namespace: spec.has_user_namespace(),
+    };
+    let image = Image::new(&root_path, &rootfs, &spec.annotations()?).for_users(subject.user_namespace);
+    let claimed = claim::claim(context, &subject, &rootfs, &image)
+        .map_err(|failure| storage::offer(context, &subject, &image, failure))?;
+    if claimed.claims.is_empty() {
+        return acquire::note_stepped_back(context, &subject, &claimed);
+    }
+    let document = spec.into_document();
+    let started = acquire(context, &subject, &claimed, &image, Some(&holder), |proposal| {
+        // Mounts come last: nothing that fails before them leaves a volume in a container without a lease.
+        let record = Record::new(proposal.plan.clone(), Some(holder.clone()), document);
+        context.ledger.attempts().write(&record)?;
+        context.step("record");
+        failpoint::reached("recorded")?;
+        execute::mount(context, &record.plan, &proposal.volumes, &process, &root_path)
+    });
+    started.map(|_| ())
+}
+
+/// The createRuntime entry that the spec stage wrote: the pending grant is tied to the container's process,
+/// and what the spec could not express is injected.
+fn bound(context: &Context<'_>, state: &State, attempt: &str) -> Result<(), Failure> {
+    match tie(context, state, attempt) {
+        Ok(None) => Ok(()),
+        Ok(Some((process, holder))) => mount_bound(context, state, attempt, (&process, holder))
+            .map_err(|failure| undone(context, attempt, None, failure)),
+        // Nobody comes for them any more.
+        Err(failure) if is_pending(context, attempt) => Err(undone(context, attempt, None, failure)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Whether an attempt has leases that are no process's yet.
+fn is_pending(context: &Context<'_>, attempt: &str) -> bool {
+    let interest = Interest { attempts: &[attempt], ..Interest::default() };
+    let table = context.grants_about(&interest);
+    table.is_ok_and(|table| table.grant(attempt).is_some_and(|grant| grant.holder.is_none()))
+}
+
+/// Ties the leases of an attempt to the container's process. `None`: they are already.
+fn tie(context: &Context<'_>, state: &State, attempt: &str) -> Result<Option<(Process, Holder)>, Failure> {
+    let process = container_process(state)?;
+    let holder = process::holder(context.ledger.host()?, &process)
+        .map_err(|error| Failure::context("cannot identify the container's process", error))?;
+    context.step("process");
+    let interest = Interest { attempts: &[attempt], ..Interest::default() };
+    let container = state.id()?;
+    let mut locked = context.lock(context.deadline)?;
+    match locked.about(&interest).map_err(Failure::new)?.grant(attempt) {
+        None => Err(Failure::new(format!(
+            "the leases of attempt {attempt} were given up before the container came"
+        ))
+        .hint("start the container again; its spec has to be planned anew")),
+        Some(grant) if grant.holder.as_ref() == Some(&holder) => Ok(None),
+        Some(grant) if grant.holder.is_some() => Err(Failure::new(format!(
+            "the spec of attempt {attempt} is already used by container {:?}",
+            grant.container
+        ))
+        .hint("every start needs its spec planned anew")),
+        Some(_) => {
+            let attempt = attempt.to_owned();
+            let tied = LeaseRecord::Bound { attempt, container, holder: holder.clone() };
+            locked.append(Timestamp::now(), &[tied]).map_err(Failure::new)?;
+            context.step("journal");
+            Ok(Some((process, holder)))
+        }
+    }
+}
+
+/// What is left to do of the plan of an attempt once its leases are the container's.
+fn mount_bound(
+    context: &Context<'_>,
+    state: &State,
+    attempt: &str,
+    (process, holder): (&Process, Holder),
+) -> Result<(), Failure> {
+    failpoint::reached("bound")?;
+    let bundle = Path::new(state.bundle()?);
+    let record = context.ledger.attempts().read(attempt)?;
+    let spec = read_spec(bundle)?;
+    let root_path = bundle.join(spec.root_path()?);
+    let volumes = find_volumes(context, &record.plan)?;
+    let plan = seen_in_container(context, &spec, record.plan, &volumes, process, &root_path)?;
+    let record = Record::new(plan, Some(holder), record.spec);
+    context.ledger.attempts().write(&record)?;
+    execute::mount(context, &record.plan, &volumes, process, &root_path)
+}
+
+/// The plan of the spec stage with what only the container's mounts show.
+fn seen_in_container(
+    context: &Context<'_>,
+    spec: &Spec,
+    mut plan: Plan,
+    volumes: &BTreeMap<VolumeId, Volume>,
+    process: &Process,
+    root_path: &Path,
+) -> Result<Plan, Failure> {
+    if !plan.mounts.iter().any(|mount| mount.unseen) {
+        return Ok(plan);
+    }
+    let rootfs = container_rootfs(&plan.container, process, root_path)?;
+    let mounts = spec.mounts()?;
+    let unseen = plan.mounts.iter().filter(|mount| mount.unseen).map(|mount| mount.target.clone());
+    let resolved = claim::resolve(&rootfs, unseen, &mounts);
+    plan::look_again(&mut plan, &mounts, &resolved)?;
+    let leased: Vec<VolumeId> = plan.leases.iter().map(|lease| lease.volume.clone()).collect();
+    let table = context.grants_about(&Interest { volumes: &leased, ..Interest::default() })?;
+    check(&plan, volumes, &context.config()?.grants, &table)?;
+    Ok(plan)
+}
+
+fn container_rootfs(id: &ContainerId, process: &Process, root_path: &Path) -> Result<Rootfs, Failure> {
+    Rootfs::of_process(process, root_path).map_err(|error| {
+        Failure::context(format!("cannot open the root filesystem of container {id:?}"), error)
+    })
+}
+
+/// The plan's volumes, which may still be what was planned.
+fn find_volumes(context: &Context<'_>, plan: &Plan) -> Result<BTreeMap<VolumeId, Volume>, Failure> {
+    let find = |lease: &LeasedVolume| {
+        let failed = |what| {
+            let reason = format!("volume {:?} {what} while its container started", lease.volume);
+            Failure::new(reason).about(lease.volume.clone())
+        };
+        let found = context.store.find(&lease.volume).map_err(Failure::new)?;
+        let volume = found.filter(|volume| volume.uuid == lease.uuid).ok_or_else(|| failed("was removed"))?;
+        let most = host_grants::most_access(context, &volume)?;
+        if most == Access::ReadOnly && lease.access == Access::ReadWrite {
+            return Err(failed("became read-only").hint("start the container again"));
+        }
+        Ok((volume.id.clone(), volume))
+    };
+    plan.leases.iter().map(find).collect()
+}
+
+/// The wishes of a container, with its spec; `None` when it has none and starts untouched.
+fn wishes(context: &Context<'_>, state: &State, bundle: &Path) -> Result<Option<(Spec, Wishes)>, Failure> {
+    let spec = match read_spec(bundle) {
+        Ok(spec) => spec,
+        // Runtimes copy the spec's annotations into the state. If there are some and none is a claim, then the
+        // spec is not needed to know that this container is not ours.
+        Err(_) if !state.annotations.is_empty() && !claims::could_be_claims(&state.annotations) => {
+            return Ok(None);
+        }
+        Err(failure) => return Err(failure),
+    };
+    let annotations = spec.annotations()?;
+    let wishes = context.wishes(&annotations)?;
+    Ok((!wishes.is_empty()).then_some((spec, wishes)))
+}
+
+/// A spec that the spec stage has planned needs nothing from an entry without a token, if the entry with the
+/// token is there to do it.
+fn planned_before(context: &Context<'_>, spec: &Spec, prefix: &str) -> Result<(), Failure> {
+    let planned = rewrite::strip(&mut spec.clone(), prefix, &|source| context.is_volume_source(source))?;
+    let Some(planned) = planned else { return Ok(()) };
+    if rewrite::has_entry(spec, &planned.attempt) {
+        return context.ledger.attempts().read(&planned.attempt).map_err(Failure::from).map(|_| ());
+    }
+    Err(Failure::new(format!(
+        "the spec was planned as attempt {:?}, and the hook entry of that is missing",
+        planned.attempt
+    ))
+    .hint("start from the spec as it was before, or run `volhook bundle install` on the bundle"))
+}
+
+fn container_process(state: &State) -> Result<Process, Failure> {
+    process::container_process(state.pid()?).map_err(|error| {
+        Failure::context(format!("cannot use the process of container {:?}", state.raw_id), error)
+    })
+}
+
+/// poststop: what is provably dead of this container is given back. It cannot be retried.
+///
+/// # Errors
+/// What could not be given back; whoever needs it next finds it dead.
+pub fn stop(engine: &Engine, state: &State, attempt: Option<&str>, work: &Work<'_>) -> Result<(), Failure> {
+    let context = &Context::new(engine, *work);
+    // An id that is no id holds nothing.
+    let given_back = state.id().map_or(Ok(()), |id| give_back(context, &id, attempt));
+    context.step("release");
+    given_back
+}
+
+fn give_back(context: &Context<'_>, container: &ContainerId, attempt: Option<&str>) -> Result<(), Failure> {
+    let patience = (Instant::now() + TEARDOWN_PATIENCE).min(context.deadline);
+    let attempts: Vec<&str> = attempt.into_iter().collect();
+    let interest = Interest { container: Some(container), attempts: &attempts, ..Interest::default() };
+    let table = context.grants_about(&interest)?;
+    let own_pending = |grant: &Grant| grant.holder.is_none() && Some(grant.attempt.as_str()) == attempt;
+    let mut first_failure = Ok(());
+    for grant in table.grants().filter(|grant| grant.container == *container || own_pending(grant)) {
+        let evidence = if own_pending(grant) {
+            Ok(Some("the container stopped before its createRuntime hook".to_owned()))
+        } else {
+            proof_of_death(context, grant, patience)
+        };
+        let result = evidence.and_then(|evidence| match evidence {
+            None => Ok(()),
+            Some(evidence) => {
+                failpoint::reached("judged")?;
+                context
+                    .ledger
+                    .release(grant, ReleaseReason::Poststop, evidence, &context.work())
+                    .map_err(Failure::from)
+                    .and_then(|()| {
+                        failpoint::reached("released")?;
+                        context.ledger.attempts().remove(&grant.attempt).map_err(Failure::from)
+                    })
+            }
+        });
+        // One grant in trouble is no reason to keep the others.
+        first_failure = first_failure.and(result);
+    }
+    first_failure
+}
+
+/// What proves that the grant's container is dead, waiting until `patience` for the kernel to let go of its volumes.
+fn proof_of_death(
+    context: &Context<'_>,
+    grant: &Grant,
+    patience: Instant,
+) -> Result<Option<String>, Failure> {
+    loop {
+        match judge::judge(&context.ledger, grant)? {
+            Verdict::Dead { evidence, .. } => return Ok(Some(evidence)),
+            Verdict::Dying { .. } if Instant::now() < patience => thread::sleep(Duration::from_millis(2)),
+            Verdict::Dying { .. } | Verdict::Held { .. } => return Ok(None),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Where it is said what went wrong with a start: the events and the host's log, because some engines drop what a hook
+//! prints.
+
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use jiff::Timestamp;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+use std::time::Instant;
+use volhook_api::Remark;
+use volhook_core::lease::LeaseRecord;
+use volhook_core::names::ContainerId;
+use volhook_leases::Work;
+
+/// How long a failing hook waits for the journal's lock before it gives up on the events.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Says why a container does not start.
+pub fn refused(engine: &Engine, container: Option<&ContainerId>, failure: &Failure, work: &Work<'_>) {
+    let line = failure.one_line();
+    let record = |container: &ContainerId| LeaseRecord::Refused {
+        container: container.clone(),
+        volume: failure.volume.clone(),
+        reason: line.clone(),
+        asked: failure.asked.clone(),
+    };
+    tell(engine, container, &line, record, work);
+}
+
+/// Says what went wrong where nothing can be refused any more.
+pub fn failed(
+    engine: &Engine,
+    container: Option<&ContainerId>,
+    stage: &str,
+    failure: &Failure,
+    work: &Work<'_>,
+) {
+    let line = failure.one_line();
+    let record = |container: &ContainerId| LeaseRecord::Fault {
+        container: container.clone(),
+        stage: stage.to_owned(),
+        reason: line.clone(),
+    };
+    tell(engine, container, &format!("{stage}: {line}"), record, work);
+}
+
+fn tell(
+    engine: &Engine,
+    container: Option<&ContainerId>,
+    line: &str,
+    record: impl Fn(&ContainerId) -> LeaseRecord,
+    work: &Work<'_>,
+) {
+    let about = container.map_or(String::new(), |id| format!("container {id:?}: "));
+    to_syslog(&format!("{about}{line}"));
+    let Some(container) = container else { return };
+    let context = Context::new(engine, *work);
+    let written = context
+        .lock(Instant::now() + PATIENCE)
+        .and_then(|mut locked| locked.append(Timestamp::now(), &[record(container)]).map_err(Failure::new));
+    if let Err(failure) = written {
+        let cause = format!("the event could not be recorded: {}", failure.one_line());
+        work.watcher.told(&Remark::NotRecorded { cause });
+    }
+}
+
+/// Sends one line to syslog (RFC 3164, facility daemon, severity err), if someone listens.
+fn to_syslog(line: &str) {
+    let Ok(socket) = UnixDatagram::unbound() else { return };
+    let message = format!("<27>volhook[{}]: {line}", std::process::id());
+    if socket.set_nonblocking(true).is_ok() {
+        // A host without syslog is not a reason to fail.
+        let _ = socket.send_to(message.as_bytes(), "/dev/log");
+    }
+}
