@@ -35,7 +35,7 @@ pub enum Verdict {
         /// What proves it.
         evidence: String,
     },
-    /// Its process is dead, and the kernel has not yet let go of the volume.
+    /// Its process was killed and is not gone yet, or it is and the kernel has not yet let go of the volume.
     Dying {
         /// What shows it.
         evidence: String,
@@ -67,6 +67,7 @@ pub fn judge(ground: &Ground, grant: &Grant) -> Result<Verdict, Error> {
     let host = ground.host()?;
     let evidence = match process::life(host, holder) {
         Life::Dead { evidence } => evidence,
+        Life::Dying { evidence } => return Ok(Verdict::Dying { evidence }),
         Life::Alive { evidence } | Life::Unknown { evidence } => return Ok(Verdict::Held { evidence }),
     };
     let on_host = grant.container.command().is_some_and(|(command, _)| command == Command::Mount);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// For the kernel to let go of a volume whose holder is dead already.
+/// For a holder that was killed to be gone, and for the kernel to let go of its volume.
 pub const DYING: Duration = Duration::from_secs(2);
 
 /// For the journal's lock to give leases back, also when the time for the work is over: undoing is what the time after

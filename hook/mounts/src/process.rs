@@ -53,10 +53,17 @@ pub struct Process {
     first_mounts: OnceLock<Vec<Mount>>,
 }
 
+/// The flag of a thread that is on its way out, in the ninth field of `/proc/PID/stat` (`include/linux/sched.h`).
+const PF_EXITING: u64 = 0x4;
+
+/// The bit of SIGKILL in the masks of `/proc/PID/status`.
+const KILL: u64 = 1 << 8;
+
 /// The fields of `/proc/PID/stat` that are used here.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: char,
+    flags: u64,
     threads: u64,
     start_time: u64,
 }
@@ -97,6 +104,13 @@ impl Process {
     /// [`Error::ProcessGone`], [`Error::ReadProcess`], [`Error::ProcForm`].
     pub fn is_zombie(&self) -> Result<bool, Error> {
         Ok(self.stat()?.has_ended())
+    }
+
+    /// Whether SIGKILL was sent to it, after which it runs nothing any more. On a busy host, or frozen, it may be long on
+    /// its way out.
+    fn is_killed(&self) -> Result<bool, Error> {
+        let status = self.read("status")?;
+        Ok(pending(&status).ok_or_else(|| Error::ProcForm { file: self.file("status") })? & KILL != 0)
     }
 
     /// The inode that identifies one of its namespaces (namespaces(7)).
@@ -188,6 +202,7 @@ impl Stat {
         let field = |number: usize| fields.get(number - 3).copied();
         Some(Self {
             state: field(3)?.chars().next()?,
+            flags: field(9)?.parse().ok()?,
             threads: field(20)?.parse().ok()?,
             start_time: field(22)?.parse().ok()?,
         })
@@ -196,6 +211,19 @@ impl Stat {
     fn has_ended(&self) -> bool {
         matches!(self.state, 'X' | 'x') || (self.state == 'Z' && self.threads <= 1)
     }
+
+    /// Whether its first thread is on its way out, and no others are there that may go on.
+    fn is_ending(&self) -> bool {
+        self.flags & PF_EXITING != 0 && self.threads <= 1
+    }
+}
+
+/// The signals that `/proc/PID/status` says are pending for the whole process (proc_pid_status(5)).
+fn pending(status: &[u8]) -> Option<u64> {
+    // The process chooses its name, in the first line, where a line feed is written as `\n`.
+    let text = String::from_utf8_lossy(status);
+    let mask = text.lines().find_map(|line| line.strip_prefix("ShdPnd:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
 }
 
 /// The first column of `/proc/PID/uid_map` that maps 0 (user_namespaces(7)), as an id of the reader's namespace.
@@ -371,6 +399,11 @@ pub enum Life {
         /// What shows it.
         evidence: String,
     },
+    /// It runs none of its program any more, and is not gone yet: it was killed or ends by itself.
+    Dying {
+        /// What shows it.
+        evidence: String,
+    },
     /// That cannot be told from here; it counts as alive.
     Unknown {
         /// What stands in the way.
@@ -381,7 +414,7 @@ pub enum Life {
 /// Whether the process of `holder` still runs.
 ///
 /// It is dead if this machine was booted since, or if its pid, counted in the same pid namespace, is gone, a
-/// zombie, or another process's now. Holders of another machine or pid namespace cannot be judged.
+/// zombie, or another process's now, and dying if it was killed or ends by itself. Holders of another machine or pid namespace cannot be judged.
 #[must_use]
 pub fn life(host: &HostIdentity, holder: &Holder) -> Life {
     let unknown = |evidence: String| Life::Unknown { evidence };
@@ -401,9 +434,15 @@ pub fn life(host: &HostIdentity, holder: &Holder) -> Life {
         return unknown(format!("its pid {} counts in another pid namespace", holder.pid));
     }
     let pid = holder.pid;
-    match Process::open(pid).and_then(|process| process.stat()) {
-        Ok(stat) if stat.start_time != holder.start_time => dead(format!("pid {pid} is another process now")),
-        Ok(stat) if stat.has_ended() => dead(format!("process {pid} is a zombie")),
+    let look = |process: Process| Ok((process.stat()?, process.is_killed()?));
+    match Process::open(pid).and_then(look) {
+        Ok((stat, _)) if stat.start_time != holder.start_time => {
+            dead(format!("pid {pid} is another process now"))
+        }
+        Ok((stat, _)) if stat.has_ended() => dead(format!("process {pid} is a zombie")),
+        Ok((stat, is_killed)) if is_killed || stat.is_ending() => {
+            Life::Dying { evidence: format!("process {pid} ends just now") }
+        }
         Ok(_) => Life::Alive { evidence: format!("process {pid} runs") },
         Err(Error::ProcessGone { .. }) => dead(format!("process {pid} is gone")),
         Err(error) => unknown(format!("{error}")),
@@ -483,14 +522,20 @@ fn numbered_entries(directory: BorrowedFd<'_>) -> sys::Result<Vec<i32>> {
 
 #[cfg(test)]
 mod tests {
+    use super::KILL;
     use super::Stat;
     use super::host_id_of_root;
+    use super::pending;
     use super::share_a_mount;
     use crate::mountinfo::parse;
 
     fn stat(name: &str, state: char, threads: u32) -> Option<Stat> {
+        with_flags(name, state, threads, 4_194_560)
+    }
+
+    fn with_flags(name: &str, state: char, threads: u32, flags: u64) -> Option<Stat> {
         let text = format!(
-            "42 ({name}) {state} 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 98765 1 2 3\n"
+            "42 ({name}) {state} 1 42 42 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 {threads} 0 98765 1 2 3\n"
         );
         Stat::parse(text.as_bytes())
     }
@@ -500,7 +545,7 @@ mod tests {
         for name in ["sh", "a b", "x) Z 1 (y", "))))", ""] {
             assert_eq!(
                 stat(name, 'S', 1),
-                Some(Stat { state: 'S', threads: 1, start_time: 98765 }),
+                Some(Stat { state: 'S', flags: 4_194_560, threads: 1, start_time: 98765 }),
                 "{name}"
             );
         }
@@ -514,6 +559,16 @@ mod tests {
         let has_ended = |state, threads| stat("sh", state, threads).unwrap().has_ended();
         assert!(has_ended('Z', 1) && has_ended('Z', 0) && has_ended('X', 0));
         assert!(!has_ended('Z', 2) && !has_ended('S', 1) && !has_ended('R', 5) && !has_ended('T', 1));
+    }
+
+    #[test]
+    fn a_process_ends_when_its_only_thread_does_or_when_it_was_killed() {
+        let is_ending = |threads, flags| with_flags("sh", 'S', threads, flags).unwrap().is_ending();
+        assert!(is_ending(1, 4_194_560 | 4) && !is_ending(1, 4_194_560) && !is_ending(2, 4_194_560 | 4));
+        let status =
+            |mask| format!("Name:\tShdPnd:\\n\nState:\tS\nSigPnd:\t0000000000000000\nShdPnd:\t{mask}\n");
+        assert_eq!(pending(status("0000000000004100").as_bytes()), Some(0x4000 | KILL));
+        assert_eq!(pending(b"Name:\tx\nSigPnd:\t0000000000000100\n"), None);
     }
 
     #[test]

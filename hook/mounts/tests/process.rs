@@ -3,6 +3,8 @@
 use crate::container::Container;
 use crate::container::private_host;
 use crate::container::shell;
+use rustix::process::Pid;
+use rustix::process::Signal;
 use std::process::Command;
 use volhook_core::lease::Holder;
 use volhook_mounts::Error;
@@ -69,6 +71,48 @@ fn gone_reused_and_zombie_processes_are_dead() {
         "an open process is never another one"
     );
     assert!(matches!(Process::open(record.pid), Err(Error::ProcessGone { .. })));
+}
+
+/// The only child of a process, once that runs `sleep`.
+fn sleeping_child(parent: i32) -> i32 {
+    loop {
+        let text = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+        if let Ok(child) = text.trim().parse()
+            && std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name == "sleep\n")
+        {
+            return child;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+fn send(pid: i32, signal: Signal) {
+    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// The first process of a pid namespace is gone when all others in it have been reaped, which the parent of the other one
+/// here is kept from.
+#[test]
+fn privileged_a_killed_process_that_is_not_gone_yet_is_dying() {
+    let mut outer = Command::new("unshare").args(["--pid", "--fork", "sleep", "1000"]).spawn().unwrap();
+    let first = sleeping_child(pid_of(&outer));
+    let other = ["--pid", "--target", &first.to_string(), "sleep", "1000"];
+    let mut keeper = Command::new("nsenter").args(other).spawn().unwrap();
+    sleeping_child(pid_of(&keeper));
+    send(pid_of(&keeper), Signal::STOP);
+    let record = holder(&host(), &Process::open(first).unwrap()).unwrap();
+    assert!(matches!(life(&host(), &record), Life::Alive { .. }));
+    send(first, Signal::STOP);
+    assert!(matches!(life(&host(), &record), Life::Alive { .. }), "it may go on");
+    send(first, Signal::KILL);
+    match life(&host(), &record) {
+        Life::Dying { evidence } => assert!(evidence.contains("ends just now"), "{evidence}"),
+        other => panic!("{other:?}"),
+    }
+    send(pid_of(&keeper), Signal::CONT);
+    keeper.wait().unwrap();
+    outer.wait().unwrap();
+    assert_dead(&record, "gone");
 }
 
 #[test]

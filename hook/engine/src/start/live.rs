@@ -45,12 +45,10 @@ use volhook_leases::Work;
 use volhook_leases::attempts::Record;
 use volhook_leases::judge;
 use volhook_leases::judge::Verdict;
+use volhook_leases::patience;
 use volhook_mounts::process;
 use volhook_mounts::process::Process;
 use volhook_mounts::rootfs::Rootfs;
-
-/// How long poststop waits for the kernel to let go of what a dead container had mounted.
-const TEARDOWN_PATIENCE: Duration = Duration::from_millis(500);
 
 /// prestart and createRuntime: the container gets its volumes. `attempt` is given in entries that the spec stage wrote.
 ///
@@ -277,7 +275,7 @@ pub fn stop(engine: &Engine, state: &State, attempt: Option<&str>, work: &Work<'
 }
 
 fn give_back(context: &Context<'_>, container: &ContainerId, attempt: Option<&str>) -> Result<(), Failure> {
-    let patience = (Instant::now() + TEARDOWN_PATIENCE).min(context.deadline);
+    let patience = (Instant::now() + patience::DYING).min(context.deadline);
     let attempts: Vec<&str> = attempt.into_iter().collect();
     let interest = Interest { container: Some(container), attempts: &attempts, ..Interest::default() };
     let table = context.grants_about(&interest)?;
