@@ -106,6 +106,7 @@ mod debian;
 pub mod fake;
 pub mod hooks;
 mod host;
+mod killed;
 pub mod observe;
 mod output;
 pub mod run;

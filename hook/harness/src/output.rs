@@ -1,5 +1,6 @@
 //! Runs a program with nothing inherited and captures what it did as one value.
 
+use crate::killed;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -54,10 +55,10 @@ impl Output {
     /// Asserts that it exited with status 0, and returns its standard output.
     ///
     /// # Panics
-    /// When it did not, with all that it printed.
+    /// When it did not, with all that it printed, and who killed a hook, where a runtime's words tell.
     #[track_caller]
     pub fn success(self) -> String {
-        assert!(self.status.success(), "should have succeeded: {}\n{self}", self.command);
+        assert!(self.status.success(), "should have succeeded: {}\n{self}{}", self.command, self.killer());
         self.stdout
     }
 
@@ -69,6 +70,11 @@ impl Output {
     pub fn failure(self) -> String {
         assert!(!self.status.success(), "should have failed: {}\n{self}", self.command);
         self.stderr
+    }
+
+    /// A line about who killed a hook, if this is a runtime's that saw one killed.
+    fn killer(&self) -> String {
+        killed::who(&self.stderr).map(|who| format!("({who})\n")).unwrap_or_default()
     }
 
     /// The exit status; `None` when a signal ended it.
@@ -84,7 +90,7 @@ impl Output {
     #[track_caller]
     #[must_use]
     pub fn json(self) -> Value {
-        assert!(self.status.success(), "should have succeeded: {}\n{self}", self.command);
+        assert!(self.status.success(), "should have succeeded: {}\n{self}{}", self.command, self.killer());
         match serde_json::from_str(&self.stdout) {
             Ok(value) => value,
             Err(error) => panic!("no JSON ({error}) from: {}\n{self}", self.command),

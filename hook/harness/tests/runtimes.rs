@@ -43,9 +43,43 @@ fn a_program_gets_nothing_from_the_outside() -> Result<()> {
 fn a_hanging_program_is_killed_and_a_background_one_not_waited_for() -> Result<()> {
     let hanging = Program::new("sleep").arg("100").deadline(Duration::from_millis(50)).run();
     assert!(hanging.unwrap_err().to_string().contains("killed after 50ms: sleep 100"));
-    let background =
-        Program::new("sh").args(["-c", "sleep 3 & echo started"]).deadline(Duration::from_secs(2));
-    assert_eq!(background.run()?.success(), "started\n");
+    // It would not end before its deadline, a minute, if the background one were waited for.
+    let started = Program::new("sh").args(["-c", "sleep 1000 & echo $!"]).run()?.success();
+    Program::new("kill").arg(started.trim()).run()?.success();
+    Ok(())
+}
+
+/// The message of a start that fails because its hook is killed: what the hook does is in `script`.
+fn killed_start(kind: RuntimeKind, script: &str, timeout: u32) -> Result<String> {
+    let hook = HookEntry {
+        path: "/bin/sh".to_owned(),
+        args: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        env: Some(vec!["PATH=/usr/bin:/bin".to_owned()]),
+        timeout: Some(timeout),
+    };
+    let bundle = BundleBuilder::new().shell("true").hook("prestart", &hook).build()?;
+    let runtime = Runtime::new(kind)?;
+    let output = runtime.run(&bundle, "c1")?;
+    let panic = std::panic::catch_unwind(|| output.success()).expect_err("the start fails");
+    Ok(panic.downcast_ref::<String>().cloned().unwrap_or_default())
+}
+
+#[test]
+fn privileged_who_killed_a_hook_is_told() -> Result<()> {
+    for kind in RuntimeKind::ALL {
+        let message = killed_start(kind, "kill -9 $$", 30)?;
+        assert!(message.contains("(the hook was killed, and not by its runtime"), "{kind}: {message}");
+        let message = killed_start(kind, "exec sleep 1000", 1)?;
+        assert!(message.contains("(the runtime killed the hook, at the timeout"), "{kind}: {message}");
+        let message = killed_start(kind, "exit 1", 30)?;
+        assert!(!message.contains("killed"), "{kind}: {message}");
+    }
+    // A hook's parent is crun.
+    let stopped = "kill -STOP $PPID
+                   until grep -q '^State:.T' /proc/$PPID/status; do sleep 0.01; done
+                   kill -CONT $PPID; exec sleep 1000";
+    let message = killed_start(RuntimeKind::Crun, stopped, 60)?;
+    assert!(message.contains("(crun killed the hook, because it was itself stopped"), "{message}");
     Ok(())
 }
 
