@@ -60,6 +60,17 @@ impl HostSnapshot {
         Self { loops: self.below(paths).loops, mounts: self.mounts.clone() }
     }
 
+    /// Without the mounts that `after` lacks together with their directory: that was removed in another mount namespace, and
+    /// the kernel took along what was mounted on it here. In this one nobody can remove it.
+    #[must_use]
+    pub fn without_removed_places(&self, after: &Self) -> Self {
+        // The kernel writes unusual characters of a path in octal; such a one stays.
+        let is_there = |point: &str| point.contains('\\') || Path::new(point).symlink_metadata().is_ok();
+        let stays =
+            |line: &&String| after.mounts.contains(*line) || line.split(' ').nth(4).is_none_or(is_there);
+        Self { loops: self.loops.clone(), mounts: self.mounts.iter().filter(stays).cloned().collect() }
+    }
+
     /// Whether there is nothing: no loop device and no mount.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -148,6 +159,16 @@ mod tests {
         );
         assert_eq!(all.below(["/tmp/a"]), some);
         assert!(all.below(["/tmp/c"]).is_empty());
+    }
+
+    #[test]
+    fn a_mount_that_went_with_its_directory_is_not_missed() {
+        let before =
+            snapshot(&[], &["1 0 0:3 / / rw - tmpfs t rw", "2 1 0:4 / /no/such/place rw - tmpfs t rw"]);
+        let after = snapshot(&[], &["1 0 0:3 / / rw - tmpfs t rw"]);
+        assert_eq!(before.without_removed_places(&after), after);
+        assert_eq!(before.without_removed_places(&before), before);
+        assert_eq!(after.without_removed_places(&snapshot(&[], &[])), after);
     }
 
     #[test]

@@ -255,6 +255,7 @@ impl World<'_> {
             // Others attach meanwhile, and where the mount namespace is the host's also mount.
             if self.settings.engine == Engine::Fake {
                 (before, now) = (before.with_loops_below([folder]), now.with_loops_below([folder]));
+                before = before.without_removed_places(&now);
             } else {
                 (before, now) = (before.below([folder]), now.below([folder]));
             }
