@@ -68,7 +68,7 @@ fn privileged_the_examples_are_true() -> Result<()> {
         let output = run_text(example, &["--set", &hook("cache.sh")])?;
         assert_eq!(output.code(), Some(0), "{output}");
         let output = run_text(example, &["--set", &hook("cache-counting.sh")])?;
-        assert!(output.stdout.contains("line 19: expect stdout is 1"), "{output}");
+        assert!(output.stdout.contains("line 20: expect stdout is 1"), "{output}");
         assert!(output.stdout.contains("seen:     2"), "{output}");
     }
     Ok(())

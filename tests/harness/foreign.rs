@@ -50,7 +50,7 @@ fn privileged_a_kill_between_two_steps_finds_the_leak() -> Result<()> {
     assert_eq!(output.code(), Some(1));
     insta::assert_snapshot!(text, @r#"
     FAILED HOOKS/killed.txt (fake as crun)
-      line 21: expect stdout is 1
+      line 22: expect stdout is 1
       standard output is something else
         expected: 1
         seen:     2
