@@ -223,3 +223,16 @@ fn what_is_too_large_is_not_read() -> Result<()> {
     "#);
     Ok(())
 }
+
+/// What is kept for people is worth a word when it cannot be kept, and no failure.
+#[test]
+fn a_decision_that_cannot_be_written_down_is_told() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.configure("[record]\ndecisions = true\n")?;
+    fs::create_dir_all(volhook.root())?;
+    fs::write(volhook.root().join("decisions"), "")?;
+    let output = volhook.run(&["volume", "create", "v"])?;
+    assert!(output.stderr.contains("Warning: cannot record a decision in "), "{output}");
+    assert_eq!(output.success(), "v\n");
+    Ok(())
+}

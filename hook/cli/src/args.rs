@@ -592,6 +592,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Man { words, out } => commands::shell::man(Cli::command(), &words, out.as_deref()),
         Command::Gc { dry_run } => commands::lease::gc(&context, dry_run),
     };
+    context.tell_untold();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure, cli.verbose),

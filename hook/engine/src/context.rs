@@ -52,8 +52,13 @@ impl<'a> Context<'a> {
 
     /// Tells the watcher that a step of the work is done.
     pub fn step(&self, step: &'static str) {
-        self.engine.untold().iter().for_each(|remark| self.work.watcher.told(remark));
+        self.tell_untold();
         self.work.watcher.step(step);
+    }
+
+    /// Tells the watcher what came up where nobody could be told, such as while a plugin was asked.
+    pub fn tell_untold(&self) {
+        self.engine.untold().iter().for_each(|remark| self.work.watcher.told(remark));
     }
 
     /// The journal under its lock.

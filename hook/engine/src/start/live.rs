@@ -56,10 +56,12 @@ use volhook_mounts::rootfs::Rootfs;
 /// Why the container must not start; nothing is held for it then.
 pub fn live(engine: &Engine, state: &State, attempt: Option<&str>, work: &Work<'_>) -> Result<(), Failure> {
     let context = &Context::new(engine, *work);
-    match attempt {
+    let started = match attempt {
         None => unplanned(context, state),
         Some(attempt) => bound(context, state, attempt),
-    }
+    };
+    context.tell_untold();
+    started
 }
 
 /// Everything from the spec to the mounts.
