@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::host_grants;
 use jiff::Timestamp;
+use volhook_api::Kind;
 use volhook_core::decision::Backing;
 use volhook_core::decision::CreateRequest;
 use volhook_core::decision::Pairs;
@@ -111,7 +112,8 @@ pub(crate) fn plugin_failure(
     let mut failure = match (error, volume) {
         (PluginError::Unknown { kind, name, installed }, volume) => {
             let whose = volume.map_or(String::new(), |id| format!(" for volume {id:?}"));
-            Failure::new(format!("unknown {kind} {name:?}{whose}"))
+            let unknown = Failure::new(format!("unknown {kind} {name:?}{whose}"));
+            Failure { kind: Kind::NoSuchPlugin, ..unknown }
                 .hint(format!("installed: {}", installed.join(", ")))
         }
         (error, Some(id)) => Failure::context(format!("cannot decide about volume {id:?}"), error),

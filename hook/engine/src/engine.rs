@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::rc::Rc;
+use volhook_api::Kind;
 use volhook_api::Remark;
 use volhook_core::claims;
 use volhook_core::claims::Wishes;
@@ -97,7 +98,8 @@ impl Engine {
         if let Some(config) = self.config.get() {
             return Ok(config);
         }
-        let config = read_config(&self.places.config)?;
+        let unusable = |failure| Failure { kind: Kind::Config, ..failure };
+        let config = read_config(&self.places.config).map_err(unusable)?;
         Ok(self.config.get_or_init(|| config))
     }
 

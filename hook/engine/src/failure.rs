@@ -28,12 +28,16 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of no other kind, with the hints that its cause has by itself.
+    /// A failure of the kind that its cause has by itself, and with the hints that it has.
     pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let cause = cause.into();
         let hint = old_kernel(&*cause).or_else(|| of_a_name(&*cause)).or_else(|| of_the_place(&*cause));
         let hints = hint.into_iter().collect();
-        Self { kind: Kind::Failed, cause, hints, volume: None, asked: Vec::new() }
+        let kind = match behind(&*cause) {
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Kind::NoRoom,
+            _ => Kind::Failed,
+        };
+        Self { kind, cause, hints, volume: None, asked: Vec::new() }
     }
 
     /// A bug in volhook.
@@ -129,16 +133,20 @@ fn of_a_name(cause: &(dyn Error + 'static)) -> Option<String> {
     Some(format!("a {what} is 1 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter or digit"))
 }
 
-/// The hint for an error behind which is that something cannot be read or written where it is.
-fn of_the_place(cause: &(dyn Error + 'static)) -> Option<String> {
+/// What the operating system said, if that is behind an error.
+fn behind(cause: &(dyn Error + 'static)) -> Option<ErrorKind> {
     let mut error = cause;
-    let kind = loop {
+    loop {
         match error.downcast_ref::<std::io::Error>() {
-            Some(error) => break error.kind(),
+            Some(error) => return Some(error.kind()),
             None => error = error.source()?,
         }
-    };
-    match kind {
+    }
+}
+
+/// The hint for an error behind which is that something cannot be read or written where it is.
+fn of_the_place(cause: &(dyn Error + 'static)) -> Option<String> {
+    match behind(cause)? {
         ErrorKind::PermissionDenied if !rustix::process::geteuid().is_root() => {
             Some("what volhook keeps is root's: run this as root".to_owned())
         }
@@ -171,7 +179,8 @@ impl From<ClaimError> for Failure {
 impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Self {
         let (hint, volume) = (error.hint(), error.volume().clone());
-        let mut failure = Self::new(error).about(volume);
+        let kind = if matches!(error, PlanError::Busy { .. }) { Kind::Held } else { Kind::Failed };
+        let mut failure = Self { kind, ..Self::new(error) }.about(volume);
         failure.hints.extend(hint);
         failure
     }
@@ -214,6 +223,7 @@ plain!(
 mod tests {
     use super::Failure;
     use std::io::ErrorKind;
+    use volhook_api::Kind;
     use volhook_mounts::Error;
     use volhook_mounts::SyscallError;
 
@@ -221,6 +231,13 @@ mod tests {
         let source = SyscallError::from_raw_os_error("mount_setattr(x)", errno);
         let error = Error::Prepare { target: "/data".to_owned(), idmapped: false, source };
         Failure::context("cannot mount the volumes", error).hints
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let of = |errno| Failure::context("cannot write it", std::io::Error::from_raw_os_error(errno)).kind;
+        // ENOSPC, EDQUOT, EIO
+        assert_eq!([28, 122, 5].map(of), [Kind::NoRoom, Kind::NoRoom, Kind::Failed]);
     }
 
     #[test]
