@@ -21,6 +21,7 @@ mod rules;
 mod spec_stage;
 mod targets;
 mod volumes;
+mod wrapper;
 
 use anyhow::Context as _;
 use anyhow::Result;

@@ -480,13 +480,12 @@ struct Output {
 /// Parses the command line and does what it says.
 pub(crate) fn run() -> ExitCode {
     let mut args = std::env::args_os();
-    if let Some(runtime) = args.next().as_deref().and_then(wrapper::runtime_of_name) {
-        return wrapper::run(
-            &engine_from_environment(),
-            &Watch::begin(),
-            Some(runtime),
-            &args.collect::<Vec<_>>(),
-        );
+    if let Some(program) = args.next() {
+        let engine = engine_from_environment();
+        let configured = || engine.config().ok().and_then(|config| config.runtime.clone());
+        if let Some(runtime) = wrapper::runtime_of_name(&program, configured) {
+            return wrapper::run(&engine, &Watch::begin(), Some(runtime), &args.collect::<Vec<_>>());
+        }
     }
     if let Some((stage, attempt)) = plain_hook_call(&std::env::args_os().collect::<Vec<_>>()) {
         return be_hook(&engine_from_environment(), &Watch::begin(), stage, attempt.as_deref());

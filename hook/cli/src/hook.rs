@@ -3,19 +3,23 @@
 use crate::watch::Watch;
 use std::io::Write as _;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use volhook_core::names::ContainerId;
-use volhook_core::spec::MAX_SPEC_BYTES;
-use volhook_core::spec::Spec;
+use volhook_core::spec::MAX_READ_BYTES;
 use volhook_core::state::MAX_STATE_BYTES;
 use volhook_core::state::State;
 use volhook_engine::Context;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
+use volhook_engine::bundle::claiming_spec;
 use volhook_engine::bundle::read_limited;
 use volhook_engine::start::live;
+use volhook_engine::start::live::Planned;
 use volhook_engine::start::refusal;
 use volhook_engine::start::spec;
+use volhook_engine::start::spec::SPEC_VARIABLE;
+use volhook_engine::start::spec::SpecStart;
 use volhook_engine::start::undo::undone;
 
 fn read_state() -> Result<State, Failure> {
@@ -32,7 +36,11 @@ pub(crate) fn start(engine: &Engine, watch: &Watch, stage: &str, attempt: Option
     let work = watch.work();
     let (container, result) = match read_state() {
         Err(failure) => (None, Err(failure)),
-        Ok(state) => (state.id().ok(), live::live(engine, &state, attempt, &work)),
+        Ok(state) => {
+            let spec_file = std::env::var_os(SPEC_VARIABLE).map(PathBuf::from);
+            let planned = attempt.map(|attempt| Planned { attempt, spec_file: spec_file.as_deref() });
+            (state.id().ok(), live::live(engine, &state, planned, &work))
+        }
     };
     watch.finish(stage);
     ended(engine, watch, container.as_ref(), result)
@@ -58,14 +66,24 @@ pub(crate) fn precreate(engine: &Engine, watch: &Watch) -> ExitCode {
     let context = &Context::new(engine, watch.work());
     let mut container = None;
     let result = (|| {
-        let bytes = read_limited(std::io::stdin().lock(), MAX_SPEC_BYTES).map_err(|error| {
+        let bytes = read_limited(std::io::stdin().lock(), MAX_READ_BYTES).map_err(|error| {
             Failure::context("cannot read the container's spec from standard input", error)
         })?;
-        let spec = Spec::parse(&bytes)?;
         let attempt = spec::new_attempt();
-        let id = spec::container_id(&spec, &attempt)?;
-        container = Some(id.clone());
-        let rewritten = spec::rewritten(context, spec, id, attempt.clone(), Path::new("."))?;
+        let rewritten = match claiming_spec(context, &bytes)? {
+            None => None,
+            Some(spec) => {
+                let id = spec::container_id(&spec, &attempt)?;
+                container = Some(id.clone());
+                let attempt = attempt.clone();
+                let bundle = Path::new(".");
+                spec::rewritten(
+                    context,
+                    spec,
+                    &SpecStart { container: id, attempt, bundle, spec_file: None },
+                )?
+            }
+        };
         let text = rewritten.map_or(bytes, |spec| spec.document().to_string().into_bytes());
         let mut out = std::io::stdout().lock();
         out.write_all(&text).and_then(|()| out.flush()).map_err(|error| {

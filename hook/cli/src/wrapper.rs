@@ -1,7 +1,8 @@
 //! `volhook runtime`: an OCI runtime that edits the bundle and then becomes the real runtime.
 //!
-//! `create`, `run` and `restore` get their volumes; everything else passes through untouched. Installed under
-//! the name `volhook-runc` or `volhook-crun`, the program is this wrapper for that runtime.
+//! `create`, `run` and `restore` get their volumes, or are refused where the command line does not say what they start;
+//! everything else passes through untouched. Installed under the name `volhook-runc` or `volhook-crun`, the program is this
+//! wrapper for that runtime.
 
 use crate::hook;
 use crate::watch::Watch;
@@ -9,6 +10,7 @@ use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,110 +20,46 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::process::ExitCode;
 use volhook_core::names::ContainerId;
+use volhook_core::runtime_call;
+use volhook_core::runtime_call::Call;
+use volhook_core::runtime_call::Manner;
 use volhook_core::spec::Spec;
 use volhook_engine::Context;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
-use volhook_engine::bundle::read_spec_file;
+use volhook_engine::bundle::read_claiming_spec;
 use volhook_engine::start::spec;
+use volhook_engine::start::spec::SpecStart;
 use volhook_engine::start::undo::undone;
 
 /// Where a runtime is looked for when PATH is not set, as engines often leave it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Options of runc's and crun's command lines whose value is an argument of its own.
-const OPTIONS_WITH_VALUE: [&str; 27] = [
-    "--log",
-    "--log-format",
-    "--log-level",
-    "--root",
-    "--criu",
-    "--rootless",
-    "--cgroup-manager",
-    "--bundle",
-    "-b",
-    "--console-socket",
-    "--pid-file",
-    "--preserve-fds",
-    "--config",
-    "-f",
-    "--image-path",
-    "--work-path",
-    "--parent-path",
-    "--manage-cgroups-mode",
-    "--empty-ns",
-    "--lsm-profile",
-    "--lsm-mount-context",
-    "--status-fd",
-    "--page-server",
-    "--network-lock",
-    "--apparmor",
-    "--process-label",
-    "--cap",
-];
+/// Runtimes that the wrapper is for under a name of its own: `volhook-runc` is for `runc`. Another name that begins alike is
+/// that of a release, such as `volhook-linux-amd64`.
+const RUNTIMES: [&str; 5] = ["runc", "crun", "youki", "runsc", "kata-runtime"];
 
-/// The name by which the wrapper was called, if it names a runtime: `volhook-runc` is for `runc`.
-pub(crate) fn runtime_of_name(program: &OsStr) -> Option<String> {
-    let name = Path::new(program).file_name()?.to_str()?;
-    name.strip_prefix("volhook-").filter(|runtime| !runtime.is_empty()).map(str::to_owned)
-}
-
-/// What the wrapper understands of a runtime's command line.
-#[derive(Debug, PartialEq, Eq)]
-struct Call {
-    /// The bundle; the working directory where none is named.
-    bundle: PathBuf,
-    /// The container.
-    id: String,
-    /// Another spec than the bundle's `config.json` (crun).
-    other_spec: Option<PathBuf>,
-}
-
-/// The call, if it starts a container.
-fn starting_call(args: &[OsString]) -> Option<Call> {
-    let mut command = None;
-    let mut id = None;
-    let mut bundle = PathBuf::from(".");
-    let mut other_spec = None;
-    let mut rest = args.iter();
-    let mut only_positional = false;
-    while let Some(arg) = rest.next() {
-        let text = arg.to_string_lossy();
-        if text == "--" && !only_positional {
-            only_positional = true;
-        } else if text.starts_with('-') && text.len() > 1 && !only_positional {
-            let (name, inline) = match text.split_once('=') {
-                Some((name, value)) => (name.to_owned(), Some(OsString::from(value))),
-                None => (text.clone().into_owned(), None),
-            };
-            let value = match inline {
-                Some(value) => Some(value),
-                None if OPTIONS_WITH_VALUE.contains(&name.as_str()) => rest.next().cloned(),
-                None => None,
-            };
-            match (name.as_str(), value) {
-                ("--bundle" | "-b", Some(value)) => bundle = PathBuf::from(value),
-                ("--config" | "-f", Some(value)) => other_spec = Some(PathBuf::from(value)),
-                _ => {}
-            }
-        } else if command.is_none() {
-            command = Some(text.into_owned());
-        } else if id.is_none() {
-            id = Some(text.into_owned());
-        }
+/// The runtime that the wrapper is for by the name that it was called by: one that is known, or the `configured` one.
+pub(crate) fn runtime_of_name(
+    program: &OsStr,
+    configured: impl FnOnce() -> Option<String>,
+) -> Option<String> {
+    let name = Path::new(program).file_name()?.to_str()?.strip_prefix("volhook-")?;
+    if RUNTIMES.contains(&name) {
+        return Some(name.to_owned());
     }
-    let starts = matches!(command.as_deref(), Some("create" | "run" | "restore"));
-    id.filter(|_| starts).map(|id| Call { bundle, id, other_spec })
+    configured().filter(|runtime| Path::new(runtime).file_name() == Some(OsStr::new(name)))
 }
 
 /// Runs the wrapper: does not return unless something failed.
 pub(crate) fn run(engine: &Engine, watch: &Watch, named: Option<String>, args: &[OsString]) -> ExitCode {
     let context = &Context::new(engine, watch.work());
     let mut attempt = None;
-    let container = starting_call(args).and_then(|call| ContainerId::new(call.id).ok());
+    let mut container = None;
     let result = runtime(context, named).and_then(|runtime| {
-        if let Some(call) = starting_call(args) {
-            attempt = edit_bundle(context, call)?;
+        if let Some(call) = starting_call(&runtime, args)? {
+            container = ContainerId::new(String::from_utf8_lossy(&call.id).as_ref()).ok();
+            attempt = edit_bundle(context, &call)?;
             watch.finish("runtime");
         }
         let error = Command::new(&runtime).args(args).exec();
@@ -136,6 +74,19 @@ pub(crate) fn run(engine: &Engine, watch: &Watch, named: Option<String>, args: &
         None => failure,
     };
     hook::ended(engine, watch, container.as_ref(), Err(failure))
+}
+
+/// The call, if it starts a container.
+fn starting_call(runtime: &Path, args: &[OsString]) -> Result<Option<Call>, Failure> {
+    // `runc` may be a link to crun.
+    let program = runtime.canonicalize().unwrap_or_else(|_| runtime.to_owned());
+    let manner = Manner::of(&program.file_name().unwrap_or_default().to_string_lossy());
+    let words: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+    runtime_call::read(manner, &words).map_err(|error| {
+        let hint = error.hint();
+        Failure::context(format!("cannot tell which container {} is to start", runtime.display()), error)
+            .hint(hint)
+    })
 }
 
 /// The real runtime: from the environment, the name of the call, the configuration, or what the host has.
@@ -165,38 +116,42 @@ fn runtime(context: &Context<'_>, named: Option<String>) -> Result<PathBuf, Fail
         .hint("install it, or name it with VOLHOOK_RUNTIME or `runtime` in the configuration"))
 }
 
-/// Gives the bundle's spec its volumes. Returns the attempt when there are leases to give back on failure.
-fn edit_bundle(context: &Context<'_>, call: Call) -> Result<Option<String>, Failure> {
-    let file = call
-        .other_spec
-        .as_ref()
-        .map_or_else(|| call.bundle.join("config.json"), |other| call.bundle.join(other));
-    let spec = read_spec_file(&file)?;
-    if !spec::could_claim(context, &spec)? {
-        return Ok(None);
-    }
-    if let Some(other) = call.other_spec {
-        return Err(Failure::new(format!(
-            "cannot give volumes to a container whose spec is {}",
-            other.display()
-        ))
-        .hint("name the spec config.json"));
-    }
-    let id = ContainerId::new(call.id)?;
+/// Gives the container's spec its volumes. Returns the attempt when there are leases to give back on failure.
+fn edit_bundle(context: &Context<'_>, call: &Call) -> Result<Option<String>, Failure> {
+    let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+    let bundle = call.bundle.as_deref().map_or_else(|| PathBuf::from("."), path);
+    let other = call.spec.as_deref().map(|named| other_spec(&path(named))).transpose()?;
+    let file = other.clone().unwrap_or_else(|| bundle.join("config.json"));
+    let Some(spec) = read_claiming_spec(context, &file)? else { return Ok(None) };
+    let id = ContainerId::new(String::from_utf8_lossy(&call.id).as_ref())?;
     let attempt = spec::new_attempt();
-    let rewritten = spec::rewritten(context, spec, id, attempt.clone(), &call.bundle)?;
+    let start =
+        SpecStart { container: id, attempt: attempt.clone(), bundle: &bundle, spec_file: other.as_deref() };
+    let rewritten = spec::rewritten(context, spec, &start)?;
     if let Some(spec) = &rewritten {
-        write_spec(&call.bundle, spec).map_err(|failure| undone(context, &attempt, None, failure))?;
+        write_spec(&file, spec).map_err(|failure| undone(context, &attempt, None, failure))?;
     }
     Ok(rewritten.map(|_| attempt))
 }
 
-/// Replaces a bundle's `config.json`: whole and durable, or not at all. Owner and mode stay.
-pub(crate) fn write_spec(bundle: &Path, spec: &Spec) -> Result<(), Failure> {
-    let path = bundle.join("config.json");
-    let temporary = bundle.join(format!(".config.json.{}", std::process::id()));
+/// Where another spec than `config.json` is. It is read before the runtime reads it, which must find it unread then.
+fn other_spec(named: &Path) -> Result<PathBuf, Failure> {
+    let failed =
+        |error| Failure::context(format!("cannot read the container's spec {}", named.display()), error);
+    let path = named.canonicalize().map_err(failed)?;
+    if fs::metadata(&path).map_err(failed)?.is_file() {
+        return Ok(path);
+    }
+    Err(Failure::new(format!("the container's spec {} is not a file", named.display()))
+        .hint("write the spec to a file, and name that with --config"))
+}
+
+/// Replaces a spec's file: whole and durable, or not at all. Owner and mode stay.
+pub(crate) fn write_spec(path: &Path, spec: &Spec) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = folder.join(format!(".config.json.{}", std::process::id()));
     let write = || -> std::io::Result<()> {
-        let before = fs::metadata(&path)?;
+        let before = fs::metadata(path)?;
         let mut text = serde_json::to_vec_pretty(spec.document())?;
         text.push(b'\n');
         let mut file = fs::OpenOptions::new()
@@ -207,8 +162,8 @@ pub(crate) fn write_spec(bundle: &Path, spec: &Spec) -> Result<(), Failure> {
         file.write_all(&text)?;
         std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
         file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        fs::File::open(bundle)?.sync_all()
+        fs::rename(&temporary, path)?;
+        fs::File::open(folder)?.sync_all()
     };
     write().map_err(|error| {
         let _ = fs::remove_file(&temporary);
@@ -220,43 +175,16 @@ pub(crate) fn write_spec(bundle: &Path, spec: &Spec) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn call(line: &str) -> Option<(String, String)> {
-        let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        starting_call(&args).map(|call| (call.bundle.display().to_string(), call.id))
-    }
-
-    #[test]
-    fn the_command_lines_of_engines() {
-        let some = |bundle: &str, id: &str| Some((bundle.to_owned(), id.to_owned()));
-        assert_eq!(call("run c1"), some(".", "c1"));
-        assert_eq!(
-            call("--root /r --log /l --log-format json create --bundle /b --pid-file /p c1"),
-            some("/b", "c1")
-        );
-        assert_eq!(call("--systemd-cgroup create -b /b --console-socket /s c1"), some("/b", "c1"));
-        assert_eq!(call("--root=/r run --bundle=/b -d c1"), some("/b", "c1"));
-        assert_eq!(call("restore --image-path /i --bundle /b c1"), some("/b", "c1"));
-        assert_eq!(call("create --bundle /b -- create"), some("/b", "create"));
-        let other: Vec<OsString> = ["run", "-f", "other.json", "c1"].map(OsString::from).to_vec();
-        assert_eq!(starting_call(&other).and_then(|call| call.other_spec), Some(PathBuf::from("other.json")));
-        assert_eq!(call("run --keep --no-pivot create"), some(".", "create"));
-        for other in [
-            "delete --force create",
-            "state c1",
-            "--root create list",
-            "start run",
-            "--version",
-            "",
-            "kill c1 TERM",
-        ] {
-            assert_eq!(call(other), None, "{other}");
-        }
-    }
-
     #[test]
     fn names_of_the_wrapper() {
-        assert_eq!(runtime_of_name(OsStr::new("/usr/bin/volhook-runc")).as_deref(), Some("runc"));
-        assert_eq!(runtime_of_name(OsStr::new("volhook")), None);
-        assert_eq!(runtime_of_name(OsStr::new("volhook-")), None);
+        let of = |name: &str, configured: Option<&str>| {
+            runtime_of_name(OsStr::new(name), || configured.map(str::to_owned))
+        };
+        assert_eq!(of("/usr/bin/volhook-runc", None).as_deref(), Some("runc"));
+        assert_eq!(of("volhook-youki", None).as_deref(), Some("youki"));
+        assert_eq!(of("volhook-mine", Some("/opt/mine")).as_deref(), Some("/opt/mine"));
+        for name in ["volhook", "volhook-", "volhook-1.0.0", "volhook-linux-amd64", "/opt/volhook-dev"] {
+            assert_eq!(of(name, Some("/opt/mine")), None, "{name}");
+        }
     }
 }

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod question;
 pub mod resolved;
 pub mod rewrite;
+pub mod runtime_call;
 pub mod size;
 pub mod spec;
 pub mod stage;

@@ -8,18 +8,61 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The most bytes of a spec that are read.
+/// The most bytes of a spec of a container with volumes.
 pub const MAX_SPEC_BYTES: usize = 16 << 20;
+
+/// The most bytes that are looked through for what makes a spec that of a container with volumes.
+pub const MAX_READ_BYTES: usize = 256 << 20;
 
 /// The mount type that stands for a volume in a spec, at the spec stage.
 pub const VOLHOOK_TYPE: &str = "volhook";
 
+/// What of a spec says whether its container has volumes. It can be read of one that is too large to be edited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// `annotations`.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether a mount stands for a volume.
+    pub volume_mounts: bool,
+}
+
+impl Outline {
+    /// Reads the outline of a spec, and nothing else of it.
+    ///
+    /// # Errors
+    /// [`SpecError`] when it is larger than [`MAX_READ_BYTES`], not JSON or not a spec.
+    pub fn parse(bytes: &[u8]) -> Result<Self, SpecError> {
+        #[derive(Deserialize)]
+        struct Wire {
+            annotations: Option<BTreeMap<String, String>>,
+            mounts: Option<Vec<Kind>>,
+        }
+        #[derive(Deserialize)]
+        struct Kind {
+            #[serde(rename = "type")]
+            kind: Option<String>,
+        }
+        if bytes.len() > MAX_READ_BYTES {
+            return Err(SpecError::TooLarge { limit: MAX_READ_BYTES });
+        }
+        let wire: Wire = serde_json::from_slice(bytes).map_err(SpecError::Parse)?;
+        let ours = |mount: &Kind| mount.kind.as_deref() == Some(VOLHOOK_TYPE);
+        Ok(Self {
+            annotations: wire.annotations.unwrap_or_default(),
+            volume_mounts: wire.mounts.unwrap_or_default().iter().any(ours),
+        })
+    }
+}
+
 /// Why a spec is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// More than [`MAX_SPEC_BYTES`].
-    #[error("the container spec is larger than {} MiB", MAX_SPEC_BYTES >> 20)]
-    TooLarge,
+    /// More than a limit.
+    #[error("the container spec is larger than {} MiB", limit >> 20)]
+    TooLarge {
+        /// [`MAX_SPEC_BYTES`] or [`MAX_READ_BYTES`].
+        limit: usize,
+    },
     /// Not JSON.
     #[error("the container spec is not valid JSON")]
     Parse(#[source] serde_json::Error),
@@ -87,7 +130,7 @@ impl Spec {
     /// [`SpecError`] when it is too large, not JSON or not an object.
     pub fn parse(bytes: &[u8]) -> Result<Self, SpecError> {
         if bytes.len() > MAX_SPEC_BYTES {
-            return Err(SpecError::TooLarge);
+            return Err(SpecError::TooLarge { limit: MAX_SPEC_BYTES });
         }
         let document: Value = serde_json::from_slice(bytes).map_err(SpecError::Parse)?;
         if document.is_object() {
@@ -95,6 +138,15 @@ impl Spec {
         } else {
             Err(field("(top level)", "must be an object"))
         }
+    }
+
+    /// What says whether the container has volumes.
+    ///
+    /// # Errors
+    /// [`SpecError::Field`] when annotations or mounts are none.
+    pub fn outline(&self) -> Result<Outline, SpecError> {
+        let volume_mounts = self.mounts()?.iter().any(|mount| mount.kind == VOLHOOK_TYPE);
+        Ok(Outline { annotations: self.annotations()?, volume_mounts })
     }
 
     /// The document.
@@ -241,6 +293,21 @@ mod tests {
         assert!(anonymous.is_anonymous_volume());
         anonymous.source = "/var/lib/docker/volumes/mydb/_data".into();
         assert!(!anonymous.is_anonymous_volume());
+    }
+
+    #[test]
+    fn an_outline_is_read_of_what_is_too_large() {
+        let padded =
+            |text: &str| format!(r#"{{"x": "{}", {text}}}"#, "y".repeat(MAX_SPEC_BYTES)).into_bytes();
+        let plain = padded(r#""mounts": [{"destination": "/x", "type": "bind"}], "annotations": {"a": "b"}"#);
+        assert!(matches!(Spec::parse(&plain), Err(SpecError::TooLarge { .. })));
+        let outline = Outline::parse(&plain).unwrap();
+        assert_eq!((outline.annotations["a"].as_str(), outline.volume_mounts), ("b", false));
+        let ours = padded(r#""mounts": [{"destination": "/x", "type": "volhook"}], "annotations": null"#);
+        assert!(Outline::parse(&ours).unwrap().volume_mounts);
+        for odd in [r#"{"annotations": [1]}"#, "[1]", "{", r#"{"annotations": {}, "annotations": {}}"#] {
+            assert!(Outline::parse(odd.as_bytes()).is_err(), "{odd}");
+        }
     }
 
     #[test]

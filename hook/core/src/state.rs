@@ -47,6 +47,8 @@ pub struct State {
     bundle: Option<String>,
     /// Annotations as the runtime copied them; docker's state has none although its spec does.
     pub annotations: BTreeMap<String, String>,
+    /// The spec's `root.path`, which crun says.
+    pub root: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +56,7 @@ struct Wire {
     id: String,
     pid: Option<i64>,
     bundle: Option<String>,
+    root: Option<String>,
     annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -72,7 +75,15 @@ impl State {
             pid: wire.pid,
             bundle: wire.bundle.filter(|b| !b.is_empty()),
             annotations: wire.annotations.unwrap_or_default(),
+            root: wire.root,
         })
+    }
+
+    /// All annotations of the container's spec, where the state is crun's: that leaves out none, and it is the one runtime that
+    /// can be told to read another spec than the bundle's `config.json`.
+    #[must_use]
+    pub fn spec_annotations(&self) -> Option<&BTreeMap<String, String>> {
+        self.root.as_ref().map(|_| &self.annotations)
     }
 
     /// The container's id. Only asked for once there are claims: some runtime may take ids that nobody else does,
@@ -115,9 +126,12 @@ mod tests {
         let state = State::parse(runc).unwrap();
         assert_eq!((state.pid().unwrap(), state.bundle().unwrap()), (42, "/b"));
         let crun = br#"{"ociVersion":"1.0","id":"c1","pid":0,"root":"/r","bundle":"/b","status":"starting"}"#;
-        assert!(matches!(State::parse(crun).unwrap().pid(), Err(StateError::NoProcess { .. })));
+        let state = State::parse(crun).unwrap();
+        assert!(matches!(state.pid(), Err(StateError::NoProcess { .. })));
+        assert!(state.spec_annotations().is_some_and(BTreeMap::is_empty));
         let stopped = br#"{"ociVersion":"1.0","id":"c1","status":"stopped","bundle":"/b"}"#;
-        assert!(State::parse(stopped).unwrap().pid().is_err());
+        let state = State::parse(stopped).unwrap();
+        assert!(state.pid().is_err() && state.spec_annotations().is_none());
     }
 
     #[test]

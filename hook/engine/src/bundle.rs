@@ -1,10 +1,14 @@
-//! What a bundle says: its spec.
+//! What a bundle says: its spec, and whether that asks for volumes.
 
+use crate::context::Context;
 use crate::failure::Failure;
 use std::io::Read as _;
 use std::path::Path;
+use volhook_core::spec::MAX_READ_BYTES;
 use volhook_core::spec::MAX_SPEC_BYTES;
+use volhook_core::spec::Outline;
 use volhook_core::spec::Spec;
+use volhook_core::spec::SpecError;
 
 /// Reads at most `limit` bytes and one more, so that too much is noticed without being read.
 ///
@@ -30,9 +34,56 @@ pub fn read_spec(bundle: &Path) -> Result<Spec, Failure> {
 /// # Errors
 /// When it cannot be read or is no spec.
 pub fn read_spec_file(path: &Path) -> Result<Spec, Failure> {
+    Spec::parse(&read_bytes(path)?).map_err(|error| not_usable(path, error))
+}
+
+/// Reads a spec, unless it asks for nothing; then it may be larger than one that is edited.
+///
+/// # Errors
+/// When it cannot be read or is no spec, and those of what is asked for.
+pub fn read_claiming_spec(context: &Context<'_>, path: &Path) -> Result<Option<Spec>, Failure> {
+    claiming(context, &read_bytes(path)?, |error| not_usable(path, error))
+}
+
+/// A spec, unless it asks for nothing; then it may be larger than one that is edited.
+///
+/// # Errors
+/// When it is no spec, and those of what is asked for.
+pub fn claiming_spec(context: &Context<'_>, bytes: &[u8]) -> Result<Option<Spec>, Failure> {
+    claiming(context, bytes, Failure::from)
+}
+
+fn claiming(
+    context: &Context<'_>,
+    bytes: &[u8],
+    not_usable: impl Fn(SpecError) -> Failure,
+) -> Result<Option<Spec>, Failure> {
+    if bytes.len() > MAX_SPEC_BYTES {
+        let outline = Outline::parse(bytes).map_err(&not_usable)?;
+        if !could_claim(context, &outline)? {
+            return Ok(None);
+        }
+    }
+    let spec = Spec::parse(bytes).map_err(not_usable)?;
+    let claims = could_claim(context, &spec.outline()?)?;
+    Ok(claims.then_some(spec))
+}
+
+/// Whether a spec may ask for volumes, or gets some without asking.
+///
+/// # Errors
+/// When a claim makes no sense, and when the configuration is not usable for a container that may have some.
+pub fn could_claim(context: &Context<'_>, spec: &Outline) -> Result<bool, Failure> {
+    Ok(spec.volume_mounts || !context.wishes(&spec.annotations)?.is_empty())
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed =
         |error| Failure::context(format!("cannot read the container's spec {}", path.display()), error);
     let file = std::fs::File::open(path).map_err(failed)?;
-    let bytes = read_limited(file, MAX_SPEC_BYTES).map_err(failed)?;
-    Spec::parse(&bytes).map_err(|error| Failure::context(format!("{} is not usable", path.display()), error))
+    read_limited(file, MAX_READ_BYTES).map_err(failed)
+}
+
+fn not_usable(path: &Path, error: SpecError) -> Failure {
+    Failure::context(format!("{} is not usable", path.display()), error)
 }

@@ -41,7 +41,7 @@ pub(crate) fn install(
     let prefix = &context.config()?.annotation_prefix;
     let stripped = rewrite::strip(&mut spec, prefix, &|source| context.is_volume_source(source))?.is_some();
     if rewrite::install_hooks(&mut spec, &hooks)? || stripped {
-        write_spec(bundle, &spec)?;
+        write_spec(&bundle.join("config.json"), &spec)?;
         eprintln!("{stage} and poststop entries written to {}", bundle.join("config.json").display());
     } else {
         eprintln!("{} has the entries already", bundle.join("config.json").display());

@@ -1,7 +1,9 @@
 //! The live stage: the runtime has made the container's mounts and not yet pivoted, and the volumes are brought in. And its
 //! end: what is provably dead of a container is given back.
 
+use crate::bundle::read_claiming_spec;
 use crate::bundle::read_spec;
+use crate::bundle::read_spec_file;
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::failpoint;
@@ -50,15 +52,29 @@ use volhook_mounts::process;
 use volhook_mounts::process::Process;
 use volhook_mounts::rootfs::Rootfs;
 
-/// prestart and createRuntime: the container gets its volumes. `attempt` is given in entries that the spec stage wrote.
+/// What the spec stage wrote into the entry by which the live stage is called.
+#[derive(Debug, Clone, Copy)]
+pub struct Planned<'a> {
+    /// The attempt.
+    pub attempt: &'a str,
+    /// The spec's file, if it is not the bundle's `config.json`.
+    pub spec_file: Option<&'a Path>,
+}
+
+/// prestart and createRuntime: the container gets its volumes. `planned` is given in entries that the spec stage wrote.
 ///
 /// # Errors
 /// Why the container must not start; nothing is held for it then.
-pub fn live(engine: &Engine, state: &State, attempt: Option<&str>, work: &Work<'_>) -> Result<(), Failure> {
+pub fn live(
+    engine: &Engine,
+    state: &State,
+    planned: Option<Planned<'_>>,
+    work: &Work<'_>,
+) -> Result<(), Failure> {
     let context = &Context::new(engine, *work);
-    let started = match attempt {
+    let started = match planned {
         None => unplanned(context, state),
-        Some(attempt) => bound(context, state, attempt),
+        Some(planned) => bound(context, state, planned),
     };
     context.tell_untold();
     started
@@ -113,10 +129,11 @@ fn unplanned(context: &Context<'_>, state: &State) -> Result<(), Failure> {
 
 /// The createRuntime entry that the spec stage wrote: the pending grant is tied to the container's process,
 /// and what the spec could not express is injected.
-fn bound(context: &Context<'_>, state: &State, attempt: &str) -> Result<(), Failure> {
+fn bound(context: &Context<'_>, state: &State, planned: Planned<'_>) -> Result<(), Failure> {
+    let attempt = planned.attempt;
     match tie(context, state, attempt) {
         Ok(None) => Ok(()),
-        Ok(Some((process, holder))) => mount_bound(context, state, attempt, (&process, holder))
+        Ok(Some((process, holder))) => mount_bound(context, state, planned, (&process, holder))
             .map_err(|failure| undone(context, attempt, None, failure)),
         // Nobody comes for them any more.
         Err(failure) if is_pending(context, attempt) => Err(undone(context, attempt, None, failure)),
@@ -165,13 +182,16 @@ fn tie(context: &Context<'_>, state: &State, attempt: &str) -> Result<Option<(Pr
 fn mount_bound(
     context: &Context<'_>,
     state: &State,
-    attempt: &str,
+    planned: Planned<'_>,
     (process, holder): (&Process, Holder),
 ) -> Result<(), Failure> {
     failpoint::reached("bound")?;
     let bundle = Path::new(state.bundle()?);
-    let record = context.ledger.attempts().read(attempt)?;
-    let spec = read_spec(bundle)?;
+    let record = context.ledger.attempts().read(planned.attempt)?;
+    let spec = match planned.spec_file {
+        Some(file) => read_spec_file(file)?,
+        None => read_spec(bundle)?,
+    };
     let root_path = bundle.join(spec.root_path()?);
     let volumes = find_volumes(context, &record.plan)?;
     let plan = seen_in_container(context, &spec, record.plan, &volumes, process, &root_path)?;
@@ -229,18 +249,39 @@ fn find_volumes(context: &Context<'_>, plan: &Plan) -> Result<BTreeMap<VolumeId,
 
 /// The wishes of a container, with its spec; `None` when it has none and starts untouched.
 fn wishes(context: &Context<'_>, state: &State, bundle: &Path) -> Result<Option<(Spec, Wishes)>, Failure> {
-    let spec = match read_spec(bundle) {
-        Ok(spec) => spec,
-        // Runtimes copy the spec's annotations into the state. If there are some and none is a claim, then the
-        // spec is not needed to know that this container is not ours.
-        Err(_) if !state.annotations.is_empty() && !claims::could_be_claims(&state.annotations) => {
-            return Ok(None);
-        }
+    let by_state = context.wishes(&state.annotations);
+    let none_by_state =
+        !claims::could_be_claims(&state.annotations) && by_state.as_ref().is_ok_and(Wishes::is_empty);
+    let all_in_state = state.spec_annotations().is_some();
+    // The spec is not needed to know that the container is not ours; it may not even be the one that is here.
+    if none_by_state && all_in_state {
+        return Ok(None);
+    }
+    let file = bundle.join("config.json");
+    let spec = match read_claiming_spec(context, &file) {
+        Ok(Some(spec)) => spec,
+        Ok(None) if all_in_state => return Err(another_spec(&file)),
+        Ok(None) => return Ok(None),
+        // Runtimes copy the spec's annotations into the state. If there are some, and neither a claim nor what a rule is
+        // for is among them, that is as good.
+        Err(_) if !state.annotations.is_empty() && none_by_state => return Ok(None),
         Err(failure) => return Err(failure),
     };
     let annotations = spec.annotations()?;
     let wishes = context.wishes(&annotations)?;
+    if all_in_state {
+        let tenant = context.config()?.tenant_annotation.as_deref();
+        let same_tenant = tenant.is_none_or(|key| annotations.get(key) == state.annotations.get(key));
+        if by_state? != wishes || !same_tenant || state.root.as_deref() != spec.root_path().ok() {
+            return Err(another_spec(&file));
+        }
+    }
     Ok((!wishes.is_empty()).then_some((spec, wishes)))
+}
+
+fn another_spec(file: &Path) -> Failure {
+    Failure::new(format!("the container was not made from {}, which asks for something else", file.display()))
+        .hint("a spec of another name (crun's --config) gets its volumes from `volhook runtime`, or is to be config.json")
 }
 
 /// A spec that the spec stage has planned needs nothing from an entry without a token, if the entry with the

@@ -1,5 +1,6 @@
 //! The spec stage: the container's spec is rewritten before a runtime reads it.
 
+use crate::bundle::could_claim;
 use crate::context::Context;
 use crate::failpoint;
 use crate::failure::Failure;
@@ -24,6 +25,9 @@ use volhook_mounts::rootfs::Rootfs;
 /// Seconds that a runtime waits for an entry that volhook wrote, unless told otherwise.
 pub const ENTRY_TIMEOUT_SECONDS: u32 = 30;
 
+/// The variable that tells an entry the spec's file, if that is not its bundle's `config.json`.
+pub const SPEC_VARIABLE: &str = "VOLHOOK_SPEC";
+
 /// A hook entry that calls this program with everything that it needs to know, for a spec.
 pub fn hook_entry(
     context: &Context<'_>,
@@ -43,6 +47,19 @@ pub fn hook_entry(
     let program = context.places.program.as_ref();
     let program = program.ok_or_else(|| Failure::new("cannot tell the path of the volhook program"))?;
     Ok(HookEntry { path: program.display().to_string(), args, env, timeout })
+}
+
+/// A container that is about to start, whose spec is at hand.
+#[derive(Debug)]
+pub struct SpecStart<'a> {
+    /// Its id, as far as it is known.
+    pub container: ContainerId,
+    /// The attempt to start it.
+    pub attempt: String,
+    /// The folder that paths of its spec are relative to.
+    pub bundle: &'a Path,
+    /// The spec's file, if it is not the bundle's `config.json`.
+    pub spec_file: Option<&'a Path>,
 }
 
 /// A fresh attempt's identity.
@@ -72,21 +89,13 @@ pub fn container_id(spec: &Spec, attempt: &str) -> Result<ContainerId, Failure> 
     Ok(ContainerId::new(id.unwrap_or_else(|| format!("unnamed-{attempt}")))?)
 }
 
-/// Whether a spec may ask for volumes, or gets some without asking.
-pub fn could_claim(context: &Context<'_>, spec: &Spec) -> Result<bool, Failure> {
-    let has_our_mounts = spec.mounts()?.iter().any(|mount| mount.kind == VOLHOOK_TYPE);
-    Ok(has_our_mounts || !context.wishes(&spec.annotations()?)?.is_empty())
-}
-
 /// The spec with its volumes, leases taken; `None` when it is to stay as it is.
 pub fn rewritten(
     context: &Context<'_>,
     mut spec: Spec,
-    container: ContainerId,
-    attempt: String,
-    bundle: &Path,
+    start: &SpecStart<'_>,
 ) -> Result<Option<Spec>, Failure> {
-    if !could_claim(context, &spec)? {
+    if !could_claim(context, &spec.outline()?)? {
         return Ok(None);
     }
     let config = context.config()?;
@@ -99,14 +108,14 @@ pub fn rewritten(
         return Ok(stripped.then_some(spec));
     }
     context.step("spec");
-    let root_path = bundle.join(spec.root_path()?);
+    let root_path = start.bundle.join(spec.root_path()?);
     let rootfs = Rootfs::on_host(&root_path).map_err(|error| {
         Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
     })?;
     let subject = Subject {
-        attempt,
+        attempt: start.attempt.clone(),
         stage: Stage::Spec,
-        container,
+        container: start.container.clone(),
         tenant: claims::tenant(&annotations, config.tenant_annotation.as_deref())?,
         wishes,
         mounts,
@@ -120,7 +129,11 @@ pub fn rewritten(
         return Ok(stripped.then_some(spec));
     }
     let planned = acquire(context, &subject, &claimed, &image, None, |proposal| {
-        let entry = |stage| hook_entry(context, stage, Some(&subject.attempt), ENTRY_TIMEOUT_SECONDS);
+        let entry = |stage| -> Result<HookEntry, Failure> {
+            let mut entry = hook_entry(context, stage, Some(&subject.attempt), ENTRY_TIMEOUT_SECONDS)?;
+            entry.env.extend(start.spec_file.map(|file| format!("{SPEC_VARIABLE}={}", file.display())));
+            Ok(entry)
+        };
         let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
         let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
         let plan = proposal.plan.clone();
