@@ -19,6 +19,7 @@ mod pods_images;
 mod renewals;
 mod rules;
 mod spec_stage;
+mod surroundings;
 mod targets;
 mod volumes;
 mod wrapper;

@@ -36,6 +36,8 @@ use volhook_engine::Context;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
 use volhook_engine::start::spec;
+use volhook_mounts::inherited;
+use volhook_mounts::inherited::Inherited;
 
 /// Gives containers volumes: an OCI runtime hook with sandboxed drivers and an on-disk lease journal.
 #[derive(Parser)]
@@ -479,16 +481,19 @@ struct Output {
 
 /// Parses the command line and does what it says.
 pub(crate) fn run() -> ExitCode {
+    let inherited = inherited::take();
     let mut args = std::env::args_os();
     if let Some(program) = args.next() {
         let engine = engine_from_environment();
         let configured = || engine.config().ok().and_then(|config| config.runtime.clone());
         if let Some(runtime) = wrapper::runtime_of_name(&program, configured) {
-            return wrapper::run(&engine, &Watch::begin(), Some(runtime), &args.collect::<Vec<_>>());
+            let args: Vec<OsString> = args.collect();
+            return wrapper::run(&engine, &Watch::begin(), inherited, Some(runtime), &args);
         }
     }
     if let Some((stage, attempt)) = plain_hook_call(&std::env::args_os().collect::<Vec<_>>()) {
-        return be_hook(&engine_from_environment(), &Watch::begin(), stage, attempt.as_deref());
+        let (engine, watch) = (engine_from_environment(), Watch::begin());
+        return be_hook(&engine, &watch, inherited, stage, attempt.as_deref());
     }
     if let Some(code) = commands::harness::helper(&std::env::args_os().collect::<Vec<_>>()) {
         return code;
@@ -505,8 +510,10 @@ pub(crate) fn run() -> ExitCode {
     let (engine, watch) = (engine_at(root, run_dir, config), Watch::begin());
     let context = Context::new(&engine, watch.work());
     let result = match cli.command {
-        Command::Hook { stage, attempt } => return be_hook(&engine, &watch, stage, attempt.as_deref()),
-        Command::Runtime => return wrapper::run(&engine, &watch, None, &of_runtime),
+        Command::Hook { stage, attempt } => {
+            return be_hook(&engine, &watch, inherited, stage, attempt.as_deref());
+        }
+        Command::Runtime => return wrapper::run(&engine, &watch, inherited, None, &of_runtime),
         Command::Plan { bundle, id, output } => {
             commands::bundle::plan(&context, &bundle, id.as_deref(), output.json)
         }
@@ -624,7 +631,14 @@ fn plain_hook_call(args: &[OsString]) -> Option<(Stage, Option<String>)> {
     Some((Stage::from_str(stage, false).ok()?, attempt))
 }
 
-fn be_hook(engine: &Engine, watch: &Watch, stage: Stage, attempt: Option<&str>) -> ExitCode {
+fn be_hook(
+    engine: &Engine,
+    watch: &Watch,
+    inherited: Inherited,
+    stage: Stage,
+    attempt: Option<&str>,
+) -> ExitCode {
+    let _ = inherited.with_own_mask();
     match stage {
         Stage::Precreate => hook::precreate(engine, watch),
         Stage::Prestart => hook::start(engine, watch, "prestart", attempt),

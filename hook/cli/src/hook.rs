@@ -1,5 +1,6 @@
 //! What a runtime or an engine calls: the container's state or spec on standard input, and the exit code.
 
+use crate::output::note;
 use crate::watch::Watch;
 use std::io::Write as _;
 use std::path::Path;
@@ -108,7 +109,7 @@ pub(crate) fn ended(
     ExitCode::from(failure.kind.exit_code())
 }
 
+/// Comes last: standard error is the one of the places for it that may have no reader.
 fn say(line: &str) {
-    // Where nobody reads any more nobody can be told.
-    let _ = writeln!(std::io::stderr(), "volhook: {line}");
+    note(&format!("volhook: {line}"));
 }

@@ -3,6 +3,9 @@
 //! This crate is a face: it parses what it is told, calls [`volhook_engine`], and prints. [`hook`] is what runtimes call,
 //! [`wrapper`] what stands in for one, [`commands`] what people type.
 
+// Where nobody reads any more, they panic.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod args;
 mod commands;
 mod filter;

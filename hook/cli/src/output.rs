@@ -12,9 +12,17 @@ use comfy_table::ContentArrangement;
 use comfy_table::Table;
 use comfy_table::Width::Fixed;
 use comfy_table::presets;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use rustix::event::poll;
 use serde_json::Value;
+use std::io::ErrorKind;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use terminal_size::Width;
 use volhook_core::decision::Pairs;
 use volhook_engine::Failure;
@@ -157,6 +165,41 @@ pub(crate) fn print_table<C: Into<Shown>>(header: &[&str], rows: Vec<Vec<C>>) ->
     out(&format!("{}\n", table.trim_fmt()))
 }
 
+/// How long the reader of standard error may keep this process waiting, all in all.
+const HEARING: Duration = Duration::from_secs(1);
+
+/// How much a pipe with room takes without waiting (pipe(7)).
+const AT_ONCE: usize = 4096;
+
+/// Whether nobody reads standard error: then nobody is waited for any more.
+static UNHEARD: AtomicBool = AtomicBool::new(false);
+
+/// Standard error that nobody need read: where it is closed, or a pipe stays full, what is written to it is dropped.
+struct Heard;
+
+impl std::io::Write for Heard {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let stderr = std::io::stderr();
+        let patience = if UNHEARD.load(Ordering::Relaxed) { Duration::ZERO } else { HEARING };
+        let timeout = Timespec::try_from(patience).map_err(std::io::Error::other)?;
+        if poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&timeout))? == 0 {
+            UNHEARD.store(true, Ordering::Relaxed);
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stderr.lock().write(&bytes[..bytes.len().min(AT_ONCE)])
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Says a line on standard error, as it is.
+pub(crate) fn note(text: &str) {
+    // Where standard error is gone nobody can be told.
+    let _ = Heard.write_all(format!("{text}\n").as_bytes());
+}
+
 /// Says on standard error what does not keep the command from its work.
 pub(crate) fn warn(text: &str) {
     say("Warning", Tone::Doubtful, text);
@@ -172,8 +215,11 @@ pub(crate) fn complain(failure: &Failure, verbose: bool) {
 
 fn say(label: &str, tone: Tone, text: &str) {
     let style = tone.style();
-    // Where standard error is gone nobody can be told.
-    let _ = writeln!(anstream::stderr(), "{style}{label}:{style:#} {text}");
+    let line = format!("{style}{label}:{style:#} {text}");
+    match AutoStream::choice(&std::io::stderr()) {
+        ColorChoice::Never => note(&anstream::adapter::strip_str(&line).to_string()),
+        _ => note(&line),
+    }
 }
 
 /// Names and values as a JSON object.
@@ -196,7 +242,8 @@ pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
         return Err(Failure::new(format!("cannot ask {question:?}: there is no terminal to answer it"))
             .hint("--force does it without asking"));
     }
-    eprint!("{question} [y/N] ");
+    // A question that cannot be read is not answered with yes.
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
     let mut answer = String::new();
     std::io::stdin()
         .read_line(&mut answer)

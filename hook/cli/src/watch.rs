@@ -1,6 +1,7 @@
 //! Who watches the work of this process: says on standard error what is worth telling, and takes the time of steps for the
 //! benchmark.
 
+use crate::output::note;
 use crate::output::warn;
 use std::cell::RefCell;
 use std::io::Write as _;
@@ -87,10 +88,7 @@ impl Watcher for Watch {
     fn told(&self, remark: &Remark) {
         match remark {
             Remark::NotGivenBack { .. } | Remark::NotRecorded { .. } => warn(&remark.to_string()),
-            _ => {
-                // A closed standard error is no reason to fail.
-                let _ = writeln!(std::io::stderr(), "volhook: {remark}");
-            }
+            _ => note(&format!("volhook: {remark}")),
         }
     }
 }

@@ -31,6 +31,7 @@ use volhook_engine::bundle::read_claiming_spec;
 use volhook_engine::start::spec;
 use volhook_engine::start::spec::SpecStart;
 use volhook_engine::start::undo::undone;
+use volhook_mounts::inherited::Inherited;
 
 /// Where a runtime is looked for when PATH is not set, as engines often leave it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -52,7 +53,14 @@ pub(crate) fn runtime_of_name(
 }
 
 /// Runs the wrapper: does not return unless something failed.
-pub(crate) fn run(engine: &Engine, watch: &Watch, named: Option<String>, args: &[OsString]) -> ExitCode {
+pub(crate) fn run(
+    engine: &Engine,
+    watch: &Watch,
+    inherited: Inherited,
+    named: Option<String>,
+    args: &[OsString],
+) -> ExitCode {
+    let inherited = inherited.with_own_mask();
     let context = &Context::new(engine, watch.work());
     let mut attempt = None;
     let mut container = None;
@@ -62,6 +70,7 @@ pub(crate) fn run(engine: &Engine, watch: &Watch, named: Option<String>, args: &
             attempt = edit_bundle(context, &call)?;
             watch.finish("runtime");
         }
+        inherited.give_back();
         let error = Command::new(&runtime).args(args).exec();
         Err(Failure::context(format!("cannot run the OCI runtime {}", runtime.display()), error))
     });

@@ -17,6 +17,7 @@ mod error;
 pub mod grow;
 pub mod host;
 pub mod host_path;
+pub mod inherited;
 pub mod inject;
 mod loop_device;
 pub mod mountinfo;

@@ -1,6 +1,7 @@
 //! `volhook bundle` and `volhook plan`: OCI bundles, prepared and looked at.
 
 use crate::output::dash;
+use crate::output::note;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
@@ -42,9 +43,9 @@ pub(crate) fn install(
     let stripped = rewrite::strip(&mut spec, prefix, &|source| context.is_volume_source(source))?.is_some();
     if rewrite::install_hooks(&mut spec, &hooks)? || stripped {
         write_spec(&bundle.join("config.json"), &spec)?;
-        eprintln!("{stage} and poststop entries written to {}", bundle.join("config.json").display());
+        note(&format!("{stage} and poststop entries written to {}", bundle.join("config.json").display()));
     } else {
-        eprintln!("{} has the entries already", bundle.join("config.json").display());
+        note(&format!("{} has the entries already", bundle.join("config.json").display()));
     }
     Ok(())
 }

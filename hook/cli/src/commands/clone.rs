@@ -1,5 +1,6 @@
 //! `volhook volume clone`: a volume made as a copy of another.
 
+use crate::output::note;
 use crate::output::out;
 use crate::output::pairs;
 use crate::progress::Progress;
@@ -79,14 +80,14 @@ pub(crate) fn clone(
     writers.sort();
     writers.dedup();
     if !writers.is_empty() {
-        eprintln!(
+        note(&format!(
             "Note: {} could write to volume {:?} meanwhile; {id:?} is not a copy of one point in time",
             writers.join(", "),
             original.id
-        );
+        ));
     }
     if copied.attributes_lost > 0 {
-        eprintln!("Warning: {} extended attributes could not be kept", copied.attributes_lost);
+        note(&format!("Warning: {} extended attributes could not be kept", copied.attributes_lost));
     }
     out(&format!("{}\n", id.name))
 }

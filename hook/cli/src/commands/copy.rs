@@ -1,5 +1,6 @@
 //! `volhook volume cp`: files into a volume and out of it, by the rules of `docker cp`.
 
+use crate::output::note;
 use crate::progress::Progress;
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -214,10 +215,10 @@ pub(crate) fn cp(context: &Context<'_>, copying: &Copying<'_>) -> Result<(), Fai
     if copied.left_out > 0 {
         let what = if to == Side::Stream { "sockets" } else { "devices" };
         let hint = if to == Side::Stream { "an archive cannot hold them" } else { "--archive copies them" };
-        eprintln!("Note: {} {what} were left out; {hint}", copied.left_out);
+        note(&format!("Note: {} {what} were left out; {hint}", copied.left_out));
     }
     if copied.attributes_lost > 0 {
-        eprintln!("Warning: {} extended attributes could not be kept", copied.attributes_lost);
+        note(&format!("Warning: {} extended attributes could not be kept", copied.attributes_lost));
     }
     Ok(())
 }

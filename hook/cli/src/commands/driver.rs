@@ -1,6 +1,7 @@
 //! `volhook driver`: which drivers there are, and which options each takes.
 
 use crate::output::dash;
+use crate::output::note;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
@@ -18,7 +19,7 @@ use volhook_plugin_host::PluginEntry;
 pub(crate) fn ls(context: &Context<'_>, as_json: bool) -> Result<(), Failure> {
     let mut described = Vec::new();
     for problem in context.plugins().unusable().map_err(Failure::new)? {
-        eprintln!("Warning: {}", Failure::new(problem).cause_line());
+        note(&format!("Warning: {}", Failure::new(problem).cause_line()));
     }
     for entry in context.plugins().list().map_err(Failure::new)? {
         if entry.kind != PluginKind::Driver {
@@ -26,7 +27,7 @@ pub(crate) fn ls(context: &Context<'_>, as_json: bool) -> Result<(), Failure> {
         }
         match describe(context, &entry.name) {
             Ok(info) => described.push((entry, info)),
-            Err(failure) => eprintln!("Warning: {}", failure.cause_line()),
+            Err(failure) => note(&format!("Warning: {}", failure.cause_line())),
         }
     }
     if as_json {

@@ -5,6 +5,7 @@ use crate::output::Shown;
 use crate::output::Tone;
 use crate::output::confirm;
 use crate::output::dash;
+use crate::output::note;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
@@ -104,14 +105,14 @@ pub(crate) fn break_lease(
     let mut evidence = Vec::new();
     for (grant, lease) in &held {
         let (state, shown) = judge::standing(&context.ledger, grant);
-        eprintln!(
+        note(&format!(
             "{id}: {} {} by container {container} since {}; {state}: {shown}",
             lease.access, lease.sharing, grant.since
-        );
+        ));
         evidence.push(format!("{state}: {shown}"));
     }
-    eprintln!(
-        "If the container still runs, it keeps the volume mounted, and the next one that gets it may destroy its data."
+    note(
+        "If the container still runs, it keeps the volume mounted, and the next one that gets it may destroy its data.",
     );
     if !force && !confirm("Break the lease all the same?")? {
         return Err(Failure::new("nothing was changed"));

@@ -2,6 +2,7 @@
 
 use crate::filter::Filter;
 use crate::output::dash;
+use crate::output::note;
 use crate::output::object;
 use crate::output::out;
 use crate::output::print_json;
@@ -311,12 +312,12 @@ pub(crate) fn df(context: &Context<'_>, as_json: bool) -> Result<(), Failure> {
         })
         .collect();
     print_table(&["kind", "total", "held", "size", "reclaimable"], rows)?;
-    eprintln!(
+    note(&format!(
         "{} of {} are free on the filesystem of {}; volumes may grow to {} together",
         size::format(free),
         size::format(host),
         context.places.root.display(),
         size::format(promised)
-    );
+    ));
     Ok(())
 }

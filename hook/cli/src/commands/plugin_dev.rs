@@ -1,6 +1,7 @@
 //! `volhook plugin` for those who write plugins; `volhook-plugin-dev` does the work.
 
 use crate::commands::plugin::compile_in_child;
+use crate::output::note;
 use crate::output::out;
 use crate::output::out_styled;
 use crate::output::print_json;
@@ -142,8 +143,7 @@ pub(crate) fn run(context: &Context<'_>, file: &Path, fixture: &Path, as_json: b
     }
     let fuel = asked.consumed.fuel;
     let memory = size::format(asked.consumed.memory);
-    // Where standard error is gone nobody can be told.
-    let _ = writeln!(std::io::stderr(), "fuel {fuel}, memory {memory}, {} µs", asked.time.as_micros());
+    note(&format!("fuel {fuel}, memory {memory}, {} µs", asked.time.as_micros()));
     Ok(())
 }
 

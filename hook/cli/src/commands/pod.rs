@@ -6,6 +6,7 @@ use crate::commands::removal;
 use crate::output::complain;
 use crate::output::confirm;
 use crate::output::dash;
+use crate::output::note;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
@@ -287,7 +288,7 @@ pub(crate) fn reset(context: &Context<'_>, asked: &Resetting<'_>) -> Result<(), 
     let progress = Progress::begin(None)?;
     if members.is_empty() {
         if !asked.force {
-            eprintln!("pod {pod} goes back to the image; all that was changed in it goes to the trash");
+            note(&format!("pod {pod} goes back to the image; all that was changed in it goes to the trash"));
             if !confirm("Begin anew?")? {
                 return Err(Failure::new("nothing was changed"));
             }
@@ -296,13 +297,15 @@ pub(crate) fn reset(context: &Context<'_>, asked: &Resetting<'_>) -> Result<(), 
         let image = storage.offered.as_ref().map_or(storage.image.as_ref(), |offered| Some(&offered.image));
         let discarded = progress.watch(|watch| renew::begin_anew(context, &volume, image.cloned(), watch))?;
         let uuid = &discarded.volume.uuid;
-        eprintln!("What it had is in the trash: `volhook pod rm {pod}`, then `volhook trash restore {uuid}`");
+        note(&format!(
+            "What it had is in the trash: `volhook pod rm {pod}`, then `volhook trash restore {uuid}`"
+        ));
     } else {
         if !asked.force {
             let what = members.join(", ");
-            eprintln!(
+            note(&format!(
                 "{what} of pod {pod} go back to the image; what was changed in them cannot be taken back"
-            );
+            ));
             if !confirm("Throw the changes away?")? {
                 return Err(Failure::new("nothing was changed"));
             }
@@ -345,12 +348,12 @@ pub(crate) fn upgrade(
                         Failure::context(format!("cannot read what pod {pod:?} has changed"), error)
                     })?,
                 Population::Copy | Population::Empty => {
-                    eprintln!("Nothing of the image is seen where the pod has volumes: they are its own");
+                    note("Nothing of the image is seen where the pod has volumes: they are its own");
                     Vec::new()
                 }
             };
             if !hidden.is_empty() {
-                eprintln!("The pod's own files are seen instead of these of the image:");
+                note("The pod's own files are seen instead of these of the image:");
             }
             for path in hidden {
                 out(&format!("{}\n", path.display()))?;
@@ -366,7 +369,7 @@ pub(crate) fn upgrade(
         }
     }
     storage::bring_to(context, &volume, &identity)?;
-    eprintln!("Pod {pod} belongs to {} now", identity.describe());
+    note(&format!("Pod {pod} belongs to {} now", identity.describe()));
     Ok(())
 }
 
@@ -383,7 +386,7 @@ pub(crate) fn rm(context: &Context<'_>, tenant: &str, pods: &[String], force: bo
     if !meant.is_empty() && !force {
         for (pod, volume) in &meant {
             let parts = storage::of(volume)?.parts.len();
-            eprintln!("{pod} ({parts} volumes, created {})", volume.created);
+            note(&format!("{pod} ({parts} volumes, created {})", volume.created));
         }
         if !confirm("Remove these pods with all their volumes?")? {
             failures.iter().for_each(|failure| complain(failure, false));

@@ -2,6 +2,7 @@
 
 use crate::commands::removal;
 use crate::output::confirm;
+use crate::output::note;
 use crate::output::out;
 use jiff::SignedDuration;
 use jiff::Timestamp;
@@ -52,7 +53,7 @@ pub(crate) fn prune(context: &Context<'_>, pruning: &Pruning<'_>) -> Result<(), 
         return Ok(());
     }
     if !pruning.force {
-        unused.iter().for_each(|(_, line)| eprintln!("{line}"));
+        unused.iter().for_each(|(_, line)| note(line));
         if !confirm("Remove these volumes?")? {
             return Err(Failure::new("nothing was removed"));
         }

@@ -3,6 +3,7 @@
 use crate::filter::Filter;
 use crate::output::complain;
 use crate::output::confirm;
+use crate::output::note;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
@@ -57,7 +58,7 @@ pub(crate) fn rm(context: &Context<'_>, removal: &Removal<'_>) -> Result<(), Fai
     };
     if !volumes.is_empty() && !removal.force {
         for volume in &volumes {
-            eprintln!("{} (driver {}, created {})", volume.id, volume.driver, volume.created);
+            note(&format!("{} (driver {}, created {})", volume.id, volume.driver, volume.created));
         }
         if !confirm("Remove these volumes?")? {
             return Err(Failure::new("nothing was removed"));
@@ -224,7 +225,7 @@ pub(crate) fn empty(context: &Context<'_>, force: bool) -> Result<(), Failure> {
     }
     if !force {
         for discarded in &trash.volumes {
-            eprintln!("{} (removed {})", discarded.volume.id, discarded.since);
+            note(&format!("{} (removed {})", discarded.volume.id, discarded.since));
         }
         if !confirm("Delete these volumes for good?")? {
             return Err(Failure::new("nothing was deleted"));
