@@ -1,6 +1,8 @@
 //! Loop devices (loop(4)): finding those that a file is attached to, and attaching one.
 
 use crate::recognize::recognize;
+use crate::superblock;
+use crate::superblock::Wanted;
 use crate::sys;
 use crate::sys::Status;
 use crate::sys::SyscallError;
@@ -78,12 +80,23 @@ pub(crate) struct LoopDevice {
     pub(crate) fd: OwnedFd,
     /// Its path, such as `/dev/loop0`.
     pub(crate) path: String,
+    /// The path by which the kernel is told of it.
+    pub(crate) source: String,
 }
 
 impl LoopDevice {
     fn open(number: &str) -> sys::Result<Self> {
         let path = format!("/dev/loop{number}");
-        Ok(Self { fd: sys::open(Path::new(&path), OFlags::RDWR)?, path })
+        match sys::open(Path::new(&path), OFlags::RDWR) {
+            // In a container, /dev may be a folder that nobody adds to. The kernel has its own.
+            Err(missing) if missing.is(Errno::NOENT) => {
+                let nodes = device_nodes().map_err(|_| missing)?;
+                let fd = sys::openat(nodes.as_fd(), &format!("loop{number}"), OFlags::RDWR)?;
+                let source = format!("/proc/self/fd/{}", fd.as_raw_fd());
+                Ok(Self { fd, path, source })
+            }
+            opened => Ok(Self { fd: opened?, source: path.clone(), path }),
+        }
     }
 
     /// Makes the device as large as its file is now.
@@ -106,6 +119,12 @@ impl LoopDevice {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The kernel's own folder of device nodes, mounted nowhere.
+pub(crate) fn device_nodes() -> sys::Result<OwnedFd> {
+    let wanted = Wanted { kind: "devtmpfs", source: "devtmpfs", options: &[], exclusive: false };
+    superblock::mount(&wanted).map_err(|failed| failed.source)
 }
 
 /// The device number in `lo_device` as (major, minor); the kernel packs it with `huge_encode_dev`.

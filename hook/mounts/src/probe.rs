@@ -95,6 +95,14 @@ fn nowhere(mount: BorrowedFd<'_>) -> Result<(), SyscallError> {
     }
 }
 
+/// Whether a device whose node is missing in `/dev` can be opened all the same: by the kernel's own folder of nodes.
+///
+/// # Errors
+/// The system call that this host does not allow.
+pub fn device_nodes() -> Result<(), SyscallError> {
+    crate::loop_device::device_nodes().map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::mount_calls;

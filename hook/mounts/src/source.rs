@@ -304,7 +304,7 @@ fn mount_device(
     };
     let examined = |source| failed(String::new(), source);
     let exclusive = image_use == ImageUse::Exclusive;
-    let wanted = Wanted { kind: filesystem.as_str(), source: &device.path, options, exclusive };
+    let wanted = Wanted { kind: filesystem.as_str(), source: &device.source, options, exclusive };
     let mount = superblock::mount(&wanted).map_err(|Failed { source, log }| failed(log, source))?;
     let number = sys::status(device.fd.as_fd()).map_err(examined)?.stands_for;
     if !is_on(mount.as_fd(), number).map_err(examined)? {

@@ -81,6 +81,26 @@ fn privileged_a_mount_that_is_never_used_leaves_nothing() {
     eventually_free(&image);
 }
 
+/// As in a container that has `/dev/loop-control` and what nodes there were when it was made.
+#[test]
+fn privileged_a_loop_device_needs_no_node_in_dev() {
+    private_host();
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path());
+    shell(
+        "mkdir \"$DIR/dev\"; for node in loop-control null; do cp -a /dev/$node \"$DIR/dev\"; done
+         mount --bind \"$DIR/dev\" /dev",
+        &[("DIR", folder.path())],
+    );
+    for image_use in [ImageUse::Exclusive, ImageUse::Shared] {
+        let mounted = mount(&image, image_use).unwrap();
+        assert!(!image_is_free(&image).unwrap());
+        drop(mounted);
+        eventually_free(&image);
+    }
+    assert!(!Path::new("/dev/loop0").exists());
+}
+
 #[test]
 fn privileged_an_exclusive_image_is_busy_for_a_second() {
     private_host();

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use volhook_engine::Context;
 use volhook_mounts::OLDEST_KERNEL;
 use volhook_mounts::probe::Probe;
+use volhook_mounts::probe::device_nodes;
 use volhook_mounts::probe::mount_calls;
 use volhook_mounts::process::NO_MACHINE_ID;
 
@@ -175,7 +176,18 @@ pub(super) fn loop_devices(files: &Files, rights: &Rights) -> Vec<Finding> {
             "`modprobe loop` does it now and tells whether it can be",
         ),
         Ok(_) => match std::fs::OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(_) => Finding::ok(CHECK, format!("{shown} can be used")),
+            Ok(_) => match missing_loop_node(files).map(|node| (node, device_nodes())) {
+                None => Finding::ok(CHECK, format!("{shown} can be used")),
+                Some((node, Ok(()))) => Finding::ok(
+                    CHECK,
+                    format!("{shown} can be used, and the kernel's own nodes where there is none, as {node}"),
+                ),
+                Some((node, Err(error))) => Finding::problem(
+                    CHECK,
+                    format!("there is no {node}, and the kernel's own nodes cannot be had: {error}"),
+                    "make the nodes of loop devices in /dev (`mknod /dev/loop0 b 7 0`), or mount devtmpfs there",
+                ),
+            },
             Err(error) if !rights.is_root => {
                 Finding::warning(CHECK, format!("not looked at: cannot open {shown}: {error}"), AS_ROOT)
             }
@@ -183,6 +195,14 @@ pub(super) fn loop_devices(files: &Files, rights: &Rights) -> Vec<Finding> {
         },
     };
     vec![finding]
+}
+
+/// A loop device that the kernel has and `/dev` has not.
+fn missing_loop_node(files: &Files) -> Option<String> {
+    let entries = std::fs::read_dir(files.at("/sys/block")).ok()?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let nodes = names.filter(|name| name.starts_with("loop")).map(|name| files.at(&format!("/dev/{name}")));
+    nodes.filter(|node| !node.exists()).map(|node| node.display().to_string()).min()
 }
 
 /// Whether this host and boot can be told from others.
@@ -335,6 +355,10 @@ mod tests {
         );
         std::fs::create_dir_all(files.at("/sys/module/loop")).unwrap();
         assert_eq!(judged().verdict, Verdict::Ok);
+        std::fs::create_dir_all(files.at("/sys/block/loop3")).unwrap();
+        assert!(judged().found.contains("/dev/loop3"), "{:?}", judged());
+        std::fs::write(files.at("/dev/loop3"), "").unwrap();
+        assert!(!judged().found.contains("/dev/loop3"), "{:?}", judged());
         std::fs::remove_file(files.at("/dev/loop-control")).unwrap();
         std::fs::create_dir(files.at("/dev/loop-control")).unwrap();
         assert!(
