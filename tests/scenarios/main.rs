@@ -13,6 +13,7 @@ mod leases;
 mod live;
 mod manage;
 mod manage_pods;
+mod odd_images;
 mod plugins;
 mod pods;
 mod pods_images;

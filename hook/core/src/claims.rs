@@ -455,6 +455,9 @@ pub fn settle(
             format!("the container's spec already mounts {} from {:?}", claim.target, shorten(&mount.source))
         } else if let Some(first) = standing.get(&at) {
             format!("{} already claims {at}", first.origin)
+        } else if let (Some(_), Some(Err(reason))) = (&claim.member, resolved.get(claim.target.as_str())) {
+            // A pod's folder that the image has no place for, as one whose link leads to nothing.
+            reason.clone()
         } else {
             order.push(at.clone());
             standing.insert(at, claim);

@@ -246,6 +246,18 @@ fn who_steps_back_and_who_fails() {
     assert!(matches!(same, Err(ClaimError::SameTarget { .. })));
 }
 
+#[test]
+fn a_pods_folder_without_a_place_steps_back() {
+    let mut folder = policy_claim("p-home", "/home");
+    let places = BTreeMap::from([("/home".to_owned(), Err("\"/home\" leads to nothing".to_owned()))]);
+    folder.member = Some(PodMember { pod: Pod::new("p").unwrap(), member: "home".to_owned() });
+    let (standing, back) = settle(vec![], vec![folder.clone()], &[], &places).unwrap();
+    assert!(standing.is_empty() && back[0].reason.contains("leads to nothing"), "{back:?}");
+    // What was asked for by name is refused later.
+    folder.member = None;
+    assert_eq!(settle(vec![], vec![folder], &[], &places).unwrap().0.len(), 1);
+}
+
 proptest! {
     #[test]
     fn csv_reads_back_what_a_writer_quotes(fields in prop::collection::vec("[a-z,\"=]{1,8}", 1..6)) {

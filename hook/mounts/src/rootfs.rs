@@ -11,9 +11,11 @@ use rustix::fs::FileType;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use volhook_core::decision::EntryKind;
@@ -186,8 +188,8 @@ impl Rootfs {
         source::clone_directory(self.root.as_fd())
     }
 
-    /// What is at the top level, sorted by name. Entries whose names are not UTF-8 are left out: nothing could
-    /// be claimed there.
+    /// What is at the top level, sorted by name. What is not UTF-8 of a name is U+FFFD, so that somebody can say that nothing
+    /// can be claimed there.
     ///
     /// # Errors
     /// [`Error::ListRootfs`].
@@ -202,15 +204,18 @@ impl Rootfs {
         let mut entries = Vec::new();
         for entry in rustix::fs::Dir::read_from(&directory).map_err(listing)? {
             let entry = entry.map_err(listing)?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            if name == "." || name == ".." {
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
                 continue;
             }
             let kind = match entry.file_type() {
-                FileType::Unknown => sys::kind_at(directory.as_fd(), Path::new(name)).map_err(failed)?,
+                FileType::Unknown => {
+                    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+                    sys::kind_at(directory.as_fd(), path).map_err(failed)?
+                }
                 kind => kind,
             };
-            entries.push(RootEntry { name: name.to_owned(), kind: entry_kind(kind) });
+            entries.push(RootEntry { name: name.to_string_lossy().into_owned(), kind: entry_kind(kind) });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)

@@ -50,6 +50,10 @@ pub(crate) fn of(top: &[RootEntry], full: bool) -> (Vec<Place>, Vec<String>) {
             if entry.kind != EntryKind::Directory || is_known || NEVER.contains(&entry.name.as_str()) {
                 continue;
             }
+            if is_odd_name(&entry.name) {
+                notes.push(format!("/{} is not kept: its name is no plain text", entry.name.escape_debug()));
+                continue;
+            }
             let member = member(&entry.name);
             if kept.iter().any(|place| place.member == member) {
                 notes.push(format!("{target} is not kept: another folder is called {member} already"));
@@ -59,6 +63,11 @@ pub(crate) fn of(top: &[RootEntry], full: bool) -> (Vec<Place>, Vec<String>) {
         }
     }
     (kept, notes)
+}
+
+/// Whether no target can have this name: the host gives what is not UTF-8 with U+FFFD in it.
+fn is_odd_name(name: &str) -> bool {
+    name.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER)
 }
 
 pub(crate) fn is_name_byte(byte: u8) -> bool {

@@ -53,6 +53,17 @@ fn the_eight_volumes_of_a_pod() {
 }
 
 #[test]
+fn odd_names_are_passed_over() {
+    let mut rootfs = debian();
+    rootfs.extend(["a\nb", "bell\u{7}", "caf\u{fffd}"].map(|name| root_entry(name, EntryKind::Directory)));
+    let request = ClaimsRequest { rootfs, ..claims_request(Some("p"), &[]) };
+    let grant = Universal::claims(request).unwrap();
+    assert!(grant.claims.iter().all(|claim| claim.target.chars().all(|c| c.is_ascii_graphic())));
+    let notes = grant.notes.join("; ");
+    assert!(notes.contains(r"/a\nb is not kept") && grant.notes.len() == 3, "{notes}");
+}
+
+#[test]
 fn all_that_is_neither_virtual_nor_temporary() {
     let grant =
         Universal::claims(ClaimsRequest { rootfs: debian(), ..claims_request(Some("p"), &[]) }).unwrap();
