@@ -1,11 +1,14 @@
 //! Calls one hook as a runtime does: state on standard input, its own environment, a time limit, and bounded capture.
 
 use crate::behaviour::Behaviour;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::io::Errno;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -196,24 +199,29 @@ pub fn call(call: &Call<'_>) -> std::io::Result<Outcome> {
     let mut child = command.spawn()?;
     let started = Instant::now();
     let (closed, outputs_closed) = mpsc::channel();
-    let stdout = capture(child.stdout.take(), closed.clone());
-    let stderr = capture(child.stderr.take(), closed);
+    let stdout = Output::capture(child.stdout.take().map(OwnedFd::from), closed.clone());
+    let stderr = Output::capture(child.stderr.take().map(OwnedFd::from), closed);
     if let Some(mut stdin) = child.stdin.take() {
         let state = call.state.to_vec();
         // A hook need not read it, and may be killed before it could.
         thread::spawn(move || stdin.write_all(&state));
     }
     let ended = wait(&mut child, call, started)?;
-    // What was printed before the end is in the pipes already.
-    let patience = if call.behaviour.waits_for_stdio() { HELD_FOR } else { Duration::from_millis(20) };
-    let over = Instant::now() + patience;
-    let open = (0..2).filter(|_| {
-        let left = over.saturating_duration_since(Instant::now());
-        matches!(outputs_closed.recv_timeout(left), Err(mpsc::RecvTimeoutError::Timeout))
-    });
-    let held = open.count() > 0 && call.behaviour.waits_for_stdio();
-    let taken = |output: &Mutex<Captured>| output.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(Outcome { ended, stdout: taken(&stdout), stderr: taken(&stderr), held })
+    let over = Instant::now() + HELD_FOR;
+    let held = if call.behaviour.waits_for_stdio() {
+        let open = (0..2).filter(|_| {
+            let left = over.saturating_duration_since(Instant::now());
+            matches!(outputs_closed.recv_timeout(left), Err(mpsc::RecvTimeoutError::Timeout))
+        });
+        open.count() > 0
+    } else {
+        // What it printed before its end is in the pipes; a child of it may go on printing for ever.
+        while !(stdout.is_drained() && stderr.is_drained()) && Instant::now() < over {
+            thread::sleep(Duration::from_micros(200));
+        }
+        false
+    };
+    Ok(Outcome { ended, stdout: stdout.taken(), stderr: stderr.taken(), held })
 }
 
 /// crun looks a name up in PATH, and so would [`Command`]; runc takes it as it is.
@@ -237,23 +245,52 @@ fn environment(entry: &Entry, inherited: &[(String, String)]) -> BTreeMap<String
     }
 }
 
-/// Reads an output to its end without keeping all of it, and then says so.
-fn capture(output: Option<impl Read + Send + 'static>, closed: mpsc::Sender<()>) -> Arc<Mutex<Captured>> {
-    let captured = Arc::new(Mutex::new(Captured::default()));
-    let Some(mut output) = output else { return captured };
-    let kept = Arc::clone(&captured);
-    thread::spawn(move || {
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(read @ 1..) = output.read(&mut buffer) {
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = (KEPT - kept.bytes.len()).min(read);
-            kept.bytes.extend_from_slice(&buffer[..room]);
-            kept.total += read as u64;
-        }
-        // Nobody listens any more where the caller has given up.
-        let _ = closed.send(());
-    });
-    captured
+/// One of a hook's outputs, while it is read to its end without keeping all of it.
+struct Output {
+    pipe: Option<Arc<OwnedFd>>,
+    /// Locked while something is read, so that whoever has it locked knows what is still in the pipe.
+    captured: Arc<Mutex<Captured>>,
+}
+
+impl Output {
+    /// Reads it, and then says so.
+    fn capture(pipe: Option<OwnedFd>, closed: mpsc::Sender<()>) -> Self {
+        let output = Self { pipe: pipe.map(Arc::new), captured: Arc::default() };
+        let Some(pipe) = output.pipe.clone() else { return output };
+        let captured = Arc::clone(&output.captured);
+        thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                // What is not there yet is not waited for under the lock.
+                if rustix::event::poll(&mut [PollFd::new(&pipe, PollFlags::IN)], None) == Err(Errno::INTR) {
+                    continue;
+                }
+                let mut kept = captured.lock().unwrap_or_else(PoisonError::into_inner);
+                match rustix::io::read(&pipe, &mut buffer) {
+                    Ok(read @ 1..) => {
+                        let room = (KEPT - kept.bytes.len()).min(read);
+                        kept.bytes.extend_from_slice(&buffer[..room]);
+                        kept.total += read as u64;
+                    }
+                    Err(Errno::INTR) => {}
+                    _ => break,
+                }
+            }
+            // Nobody listens any more where the caller has given up.
+            let _ = closed.send(());
+        });
+        output
+    }
+
+    /// Whether all is captured that has been printed so far.
+    fn is_drained(&self) -> bool {
+        let _captured = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pipe.as_ref().is_none_or(|pipe| rustix::io::ioctl_fionread(pipe).is_ok_and(|left| left == 0))
+    }
+
+    fn taken(&self) -> Captured {
+        self.captured.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 fn wait(child: &mut Child, call: &Call<'_>, started: Instant) -> std::io::Result<Ended> {
