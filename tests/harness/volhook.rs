@@ -10,7 +10,7 @@ fn all_pass(args: &[&str]) -> Result<()> {
     let mut all = vec!["--jobs", "2"];
     all.extend(args);
     all.extend(files.iter().map(String::as_str));
-    let output = harness(&all)?.deadline(Duration::from_secs(150)).run()?;
+    let output = harness(&all)?.deadline(Duration::from_secs(550)).run()?;
     assert_eq!(output.code(), Some(0), "{output}");
     let summary = format!("{} passed, 0 failed\n", files.len());
     assert!(output.stdout.ends_with(&summary), "some were left out: {output}");

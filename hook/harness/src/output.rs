@@ -28,8 +28,8 @@ use std::time::Instant;
 /// PATH of every program that the harness starts.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The longest that a program may take before it is killed and the call fails.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// The longest that a program may take before it is killed and the call fails; what takes seconds takes minutes on a busy host.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// The most that a program may print to standard output or error before it is killed.
 const FLOOD: u64 = 256 << 20;
@@ -183,7 +183,7 @@ impl Program {
         self
     }
 
-    /// Gives it this long instead of a minute.
+    /// Gives it this long instead of five minutes.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self

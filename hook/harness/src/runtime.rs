@@ -243,12 +243,12 @@ impl Runtime {
         state["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0)
     }
 
-    /// Waits up to ten seconds until a container has a status: `created`, `running` or `stopped`.
+    /// Waits up to a minute until a container has a status: `created`, `running` or `stopped`.
     ///
     /// # Errors
     /// When it does not get there.
     pub fn wait_for(&self, id: &str, status: &str) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let output = self.state(id)?;
             let state: Value = serde_json::from_str(&output.stdout).unwrap_or_default();
@@ -256,7 +256,7 @@ impl Runtime {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                bail!("container {id} is not {status} after ten seconds:\n{output}");
+                bail!("container {id} is not {status} after a minute:\n{output}");
             }
             thread::sleep(Duration::from_millis(20));
         }

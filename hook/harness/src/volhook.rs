@@ -132,12 +132,12 @@ impl Volhook {
         self.command(&["hook", stage]).stdin(state).run()
     }
 
-    /// Installs the hooks in a bundle, at the stage `prestart`.
+    /// Installs the hooks in a bundle, at the stage `prestart`, with a timeout that no host is too busy for.
     ///
     /// # Errors
     /// When the binary cannot be run or does not end in time.
     pub fn install(&self, bundle: &Bundle) -> Result<Output> {
-        self.command(&["bundle", "install"]).arg(bundle.path()).run()
+        self.command(&["bundle", "install", "--timeout", "250"]).arg(bundle.path()).run()
     }
 
     /// A runtime behind `volhook runtime`.

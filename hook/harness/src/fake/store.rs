@@ -40,7 +40,7 @@ impl Container {
 
     /// Kills what is left of it, and waits until the kernel has taken it down.
     pub(super) fn end(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(240);
         while is_alive(self.pid, self.started) {
             // It may end by itself meanwhile.
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), nix::sys::signal::SIGKILL);

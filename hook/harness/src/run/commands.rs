@@ -397,7 +397,7 @@ impl World<'_> {
     }
 
     fn wait(&self, id: &str, status: &str) -> Result<()> {
-        let over = Instant::now() + Duration::from_secs(10);
+        let over = Instant::now() + self.deadline;
         loop {
             let seen = self.status(id);
             if seen.as_deref() == Some(status) {
@@ -405,7 +405,12 @@ impl World<'_> {
             }
             if Instant::now() >= over {
                 let seen = seen.unwrap_or_else(|| "not known to the runtime".to_owned());
-                return Err(Mismatch::between("not after ten seconds either", status, seen).into());
+                return Err(Mismatch::between(
+                    format!("not after {} s either", self.deadline.as_secs_f64()),
+                    status,
+                    seen,
+                )
+                .into());
             }
             thread::sleep(Duration::from_millis(10));
         }
