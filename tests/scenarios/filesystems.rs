@@ -194,16 +194,22 @@ fn privileged_killed_while_it_is_resized_a_volume_is_whole() -> Result<()> {
     let content: Vec<u8> = (0..24 * M).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
     fs::write(note(&place), &content)?;
     volhook.run(&["volume", "umount", "mydb"])?.success();
-    let mut killed = 0;
+    let (mut killed, mut life) = (0, std::time::Duration::from_millis(10));
     for round in 0..16_u64 {
         let wanted = if round % 2 == 0 { "64M" } else { "192M" };
         let mut resize = std::process::Command::new(volhook.binary());
         resize.args(["volume", "resize", "mydb", wanted]).env_clear().envs(volhook.env());
         let mut resize =
             resize.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn()?;
-        std::thread::sleep(std::time::Duration::from_millis(10 + 15 * (round / 2)));
+        std::thread::sleep(life);
         resize.kill()?;
-        killed += u32::from(!resize.wait()?.success());
+        // Later and later, as far as this host's speed allows.
+        if resize.wait()?.success() {
+            life = life.mul_f64(0.6);
+        } else {
+            killed += 1;
+            life += std::time::Duration::from_millis(8);
+        }
         assert_eq!(volhook.run(&["volume", "fsck", "mydb"])?.success(), "mydb: clean\n", "round {round}");
         let place = volhook.run(&["volume", "mount", "--read-only", "mydb"])?.success();
         assert!(fs::read(note(&place))? == content, "round {round}: the content has changed");

@@ -35,17 +35,18 @@ fn the_deadline_kills_the_whole_group() {
     let start = Instant::now();
     let error = shell("sleep 1000 & echo $!; wait", Duration::from_millis(300)).unwrap_err();
     assert!(matches!(error, Error::ProgramDeadline { .. }), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < LONG);
     let error = shell("while :; do echo flood; done", Duration::from_millis(300)).unwrap_err();
     assert!(matches!(error, Error::ProgramDeadline { .. }), "{error}");
 }
 
 #[test]
 fn what_is_left_behind_is_not_waited_for() {
-    let start = Instant::now();
-    let output = shell("sleep 3 & echo done", LONG).unwrap();
-    assert_eq!(output.stdout, b"done\n");
-    assert!(start.elapsed() < Duration::from_secs(2));
+    // It would end this program at its deadline if it were.
+    let output = shell("sleep 1000 & echo $!", LONG).unwrap();
+    let left = String::from_utf8(output.stdout).unwrap();
+    let killed = Command::new("kill").arg(left.trim()).status().unwrap();
+    assert!(killed.success(), "it is still there");
 }
 
 #[test]

@@ -127,7 +127,11 @@ fn killed_processes_leave_a_journal_that_opens() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("journal");
     let mut said = BTreeSet::new();
-    for round in 0..12 {
+    for round in 0..120_u32 {
+        // How much they get done in a while is the host's affair.
+        if round >= 12 && said.len() > 100 {
+            break;
+        }
         let name = "processes::killed_processes_leave_a_journal_that_opens";
         let mut children: Vec<_> = (0..4).map(|number| start(name, &folder, round * 4 + number)).collect();
         std::thread::sleep(Duration::from_millis(60 + u64::from(round) * 13));

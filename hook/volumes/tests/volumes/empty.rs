@@ -1,6 +1,7 @@
 //! Emptying the trash: hostile trees, what is in the way, and being killed in the middle.
 
 use crate::fixture::ROOT;
+use crate::fixture::Rounds;
 use crate::fixture::at;
 use crate::fixture::directory;
 use crate::fixture::fresh;
@@ -217,9 +218,11 @@ fn at_the_deadline_it_stops_and_the_next_time_goes_on() {
     let emptied = store.empty_trash(at(1), Instant::now()).unwrap();
     assert_kept(&emptied, &discarded, &["the time ran out"]);
     assert_eq!(tree(&discarded.path), before, "nothing is begun");
-    let mut partly = 0;
+    let (mut partly, mut time) = (0, Duration::from_millis(1));
     loop {
-        let emptied = store.empty_trash(at(1), Instant::now() + Duration::from_millis(20)).unwrap();
+        // Too little for all on the fastest host, in the end enough for something on the slowest.
+        time = time.mul_f64(1.5);
+        let emptied = store.empty_trash(at(1), Instant::now() + time).unwrap();
         if emptied.volumes == [id("v1")] {
             break;
         }
@@ -288,7 +291,8 @@ fn killed_while_emptying_the_rest_is_still_known_as_discarded() {
     let (folder, store) = store();
     let name = "empty::killed_while_emptying_the_rest_is_still_known_as_discarded";
     let mut partly = 0;
-    for round in 0..8_u64 {
+    let mut rounds = Rounds::at_least(8);
+    while let Some(round) = rounds.next(partly > 0) {
         let before: Vec<_> = (0..4)
             .map(|number| {
                 discarded(&store, &format!("v{number}"), |data| {
@@ -301,7 +305,8 @@ fn killed_while_emptying_the_rest_is_still_known_as_discarded() {
         let mut child = start(name, &root(&folder));
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
         assert!(lines.any(|line| line.unwrap() == "begun"));
-        std::thread::sleep(Duration::from_millis(round * 3));
+        // From at once to later and later.
+        std::thread::sleep(Duration::from_millis((round % 8) * 3 * (1 + round / 8)));
         child.kill().unwrap();
         child.wait().unwrap();
         let left = store.trash().unwrap();

@@ -116,6 +116,29 @@ pub(crate) fn tree(folder: &Path) -> Vec<String> {
     paths
 }
 
+/// The rounds of a test that something has to happen in: as many as `least`, and more of them, up to ten times as many,
+/// until it has. How long a process takes to get there is the host's affair.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    least: u64,
+    next: u64,
+}
+
+impl Rounds {
+    /// None is over yet.
+    pub(crate) fn at_least(least: u64) -> Rounds {
+        Rounds { least, next: 0 }
+    }
+
+    /// The number of the next round, if there is to be one; `enough` is whether it has happened.
+    pub(crate) fn next(&mut self, enough: bool) -> Option<u64> {
+        let wanted = if enough { self.least } else { self.least * 10 };
+        let round = self.next;
+        self.next += 1;
+        (round < wanted).then_some(round)
+    }
+}
+
 /// When to kill a process so that about one in six has ended before, however fast the host is at the moment:
 /// the time within which the moments lie follows what became of the processes before.
 #[derive(Debug)]

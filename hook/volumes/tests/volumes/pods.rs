@@ -3,6 +3,7 @@
 use crate::copy::patient;
 use crate::copy::run;
 use crate::fixture::ROOT;
+use crate::fixture::Rounds;
 use crate::fixture::at;
 use crate::fixture::directory;
 use crate::fixture::fresh;
@@ -493,7 +494,8 @@ fn what_killed_creators_left_is_completed_by_the_next() {
     let (folder, store) = store();
     let name = "pods::what_killed_creators_left_is_completed_by_the_next";
     let (mut left, mut most) = (0, 0);
-    for round in 0..20_u64 {
+    let mut rounds = Rounds::at_least(20);
+    while let Some(round) = rounds.next(left > 0) {
         let mut children: Vec<_> = (0..2).map(|_| start(name, &root(&folder))).collect();
         std::thread::sleep(Duration::from_millis(30 + round * 5));
         for child in &mut children {

@@ -3,6 +3,7 @@
 //! A test starts its own program again, told by an environment variable to be one of the processes.
 
 use crate::fixture::ROOT;
+use crate::fixture::Rounds;
 use crate::fixture::directory;
 use crate::fixture::fresh;
 use crate::fixture::id;
@@ -99,7 +100,8 @@ fn privileged_what_killed_creators_left_is_removed_and_no_volume_is_half() {
     let name = "races::privileged_what_killed_creators_left_is_removed_and_no_volume_is_half";
     let staging = root(&folder).join("staging");
     let mut leftovers = 0;
-    for round in 0..10_u64 {
+    let mut rounds = Rounds::at_least(10);
+    while let Some(round) = rounds.next(leftovers > 0) {
         let mut children: Vec<_> = (0..3).map(|_| start(name, &root(&folder))).collect();
         std::thread::sleep(Duration::from_millis(80 + round * 7));
         for child in &mut children {

@@ -1,6 +1,7 @@
 //! Into the trash and out of it again, several at once, and killed in between.
 
 use crate::fixture::ROOT;
+use crate::fixture::Rounds;
 use crate::fixture::at;
 use crate::fixture::directory;
 use crate::fixture::fresh;
@@ -312,7 +313,8 @@ fn killed_anywhere_every_volume_is_live_or_discarded_and_whole_or_being_deleted(
     let root = root(&folder);
     let name = "trash::killed_anywhere_every_volume_is_live_or_discarded_and_whole_or_being_deleted";
     let mut seen = [0; 4];
-    for round in 0..24_u64 {
+    let mut rounds = Rounds::at_least(24);
+    while let Some(round) = rounds.next(seen[0] > 0 && seen[1] > 0) {
         let mut child = start(name, &root);
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
         assert!(lines.any(|line| line.unwrap() == "begun"));
