@@ -314,10 +314,19 @@ fn privileged_a_process_outside_may_keep_a_file_open(kind: RuntimeKind) -> Resul
     let open = fs::File::open(&inside).with_context(|| format!("cannot open {inside}"))?;
     runtime.delete_force("c1")?.success();
     assert_contains(&volhook.run(&["lease", "ls", "--wide"])?.success(), "its image is still attached");
-    runtime.run(&claiming(&volhook, BLOCK)?, "c2")?.failure();
+    let hasty = BundleBuilder::new().annotation("dev.volhook.mount.x", BLOCK).build()?;
+    volhook.command(&["bundle", "install", "--timeout", "10"]).arg(hasty.path()).run()?.success();
+    runtime.run(&hasty, "c2")?.failure();
     assert_contains(&last_refusal(&volhook)?, "held exclusively by container \"c1\"");
-    drop(open);
-    runtime.run_detached(&claiming(&volhook, BLOCK)?, "c3")?.success();
+    // A hook that has time waits, as for a slow disk.
+    let patient = claiming(&volhook, BLOCK)?;
+    thread::scope(|scope| -> Result<()> {
+        let started = scope.spawn(|| runtime.run_detached(&patient, "c3"));
+        thread::sleep(Duration::from_secs(3));
+        drop(open);
+        started.join().expect("no starter panics")?.success();
+        Ok(())
+    })?;
     assert_eq!(leases(&volhook)?, [("mydb".to_owned(), "c3".to_owned())]);
     runtime.delete_force("c3")?.success();
     Ok(())

@@ -86,7 +86,7 @@ impl Ledger {
         work: &Work<'_>,
     ) -> Result<(Locked<'_>, LeaseTable), Error> {
         let interest = Interest { volumes, ..Interest::default() };
-        let patience = (Instant::now() + patience::DYING).min(work.until);
+        let patience = work.teardown();
         loop {
             let (dead, dying) = judge::dead(self, self.about(&interest, work)?.grants(), work);
             if dying && Instant::now() < patience {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// For a holder that was killed to be gone, and for the kernel to let go of its volume.
+/// How long poststop waits for a holder that was killed to be gone, and for the kernel to let go of its volume. Its runtime
+/// waits as well, and whoever needs the volume next can wait for longer ([`teardown`](crate::Work::teardown)).
 pub const DYING: Duration = Duration::from_secs(2);
 
 /// For the journal's lock to give leases back, also when the time for the work is over: undoing is what the time after

@@ -34,6 +34,14 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Until when to wait for a dead holder to be gone and for the kernel to let go of its volume: half of what is left. What
+    /// a container has written and not synced is written then, which takes a slow or busy disk many seconds.
+    #[must_use]
+    pub fn teardown(&self) -> Instant {
+        let now = Instant::now();
+        now + self.until.saturating_duration_since(now) / 2
+    }
+
     /// The same with at least until `until`: what undoes or ends something may take its time.
     #[must_use]
     pub fn at_least(self, until: Instant) -> Self {

@@ -81,7 +81,8 @@ fn taken<'a>(
     let mut renewals = Renewals::new(making);
     let volumes = leased_volumes(subject, claimed);
     let interest = Interest { volumes: &volumes, container: Some(&subject.container), attempts: &[] };
-    let patience = Instant::now() + patience::DYING;
+    let teardown = context.work().teardown();
+    let patience = Patience { teardown, renewal: teardown.min(Instant::now() + patience::DYING) };
     let mut asked = 0;
     let mut earlier_answers = None;
     loop {
@@ -97,7 +98,7 @@ fn taken<'a>(
         context.step("journal");
         let living = judge::after(&table, over.iter().map(|over| &over.record));
         let proposal = match propose::propose(context, subject, claimed, making.image, &living) {
-            Err(failure) if is_worth_waiting(&failure, dying, claimed, patience.min(context.deadline)) => {
+            Err(failure) if is_worth_waiting(&failure, dying, claimed, &patience) => {
                 thread::sleep(patience::PAUSE);
                 continue;
             }
@@ -167,12 +168,19 @@ pub(crate) fn note_stepped_back(
     locked.append(Timestamp::now(), &notes).map_err(Failure::new)
 }
 
-/// Whether who holds a claimed volume may let go of it until `patience` is over: he is dying, or it is a pod that another
-/// of its containers is making anew from this image.
-fn is_worth_waiting(failure: &Failure, dying: bool, claimed: &Claimed, patience: Instant) -> bool {
+/// Whether who holds a claimed volume may let go of it soon: he is dying, or it is a pod that another of its containers is
+/// making anew from this image.
+fn is_worth_waiting(failure: &Failure, dying: bool, claimed: &Claimed, patience: &Patience) -> bool {
     let is_busy = matches!(failure.cause.downcast_ref::<PlanError>(), Some(PlanError::Busy { .. }));
     let meets_another = claimed.pod.state.is_some_and(|state| state.image == ImageState::Changed);
-    is_busy && (dying || meets_another) && Instant::now() < patience
+    let now = Instant::now();
+    is_busy && (dying && now < patience.teardown || meets_another && now < patience.renewal)
+}
+
+/// Until when others are waited for.
+struct Patience {
+    teardown: Instant,
+    renewal: Instant,
 }
 
 /// Whether what is in the way is somebody who fills the volume, who is done soon.
