@@ -16,7 +16,7 @@ type ImportRule = (&'static str, &'static [&'static str], &'static [&'static str
 
 /// The import table of `hook/docs/architecture.md`.
 const IMPORTS: [ImportRule; 23] = [
-    ("hook/api", &[], &[]),
+    ("hook/api", &["volhook-core"], &[]),
     ("hook/core", &[], &[]),
     ("hook/journal", &["volhook-core"], &[]),
     // Its tests compare what a plugin decides in the sandbox with what the same code decides outside.

@@ -1,7 +1,11 @@
 //! What kind of failure something is, for everybody who decides by it: people by an exit code, engines by a text.
 
+use serde::Deserialize;
+use serde::Serialize;
+
 /// What kind of failure it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Failed or refused for another reason than those below.
     Failed,

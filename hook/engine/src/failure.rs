@@ -1,9 +1,11 @@
-//! The one error type of the binary: a line of cause, hints, and the exit code.
+//! The one error type of the engine and its faces: what failed, of which kind it is, and what helps.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
+use volhook_api::Failed;
 use volhook_api::Kind;
+use volhook_api::VolumeRef;
 use volhook_core::claims::Claim;
 use volhook_core::claims::ClaimError;
 use volhook_core::names::NameError;
@@ -81,13 +83,7 @@ impl Failure {
 
     /// The cause and what is behind it, in one line.
     pub fn cause_line(&self) -> String {
-        let mut line = self.cause.to_string();
-        let mut source = self.cause.source();
-        while let Some(error) = source {
-            let _ = write!(line, ": {error}");
-            source = error.source();
-        }
-        line.replace('\n', " ")
+        self.as_failed().line()
     }
 
     /// Cause and hints in one line: what a runtime prints of a hook's standard error.
@@ -97,6 +93,24 @@ impl Failure {
             let _ = write!(line, "; {hint}");
         }
         line
+    }
+
+    /// The failure as data.
+    #[must_use]
+    pub fn as_failed(&self) -> Failed {
+        let mut because = Vec::new();
+        let mut source = self.cause.source();
+        while let Some(error) = source {
+            because.push(error.to_string());
+            source = error.source();
+        }
+        Failed {
+            kind: self.kind,
+            cause: self.cause.to_string(),
+            because,
+            hints: self.hints.clone(),
+            volume: self.volume.as_ref().map(VolumeRef::from),
+        }
     }
 
     /// For people: the cause in one line, or when `verbose` the chain behind it line by line.
@@ -223,7 +237,9 @@ plain!(
 mod tests {
     use super::Failure;
     use std::io::ErrorKind;
+    use volhook_api::Failed;
     use volhook_api::Kind;
+    use volhook_api::VolumeRef;
     use volhook_mounts::Error;
     use volhook_mounts::SyscallError;
 

@@ -2,18 +2,25 @@
 
 use crate::context::Context;
 use crate::failure::Failure;
+use volhook_api::RefError;
+use volhook_api::VolumeRef;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
-use volhook_core::names::VolumeName;
 use volhook_core::volume::Volume;
 use volhook_volumes::StoreError;
 
-/// A volume's identity from what a person typed.
+/// A volume's identity from what a person typed: `NAME`, or `TENANT/NAME`.
 pub fn volume_id(tenant: &str, name: &str) -> Result<VolumeId, Failure> {
-    Ok(VolumeId {
-        tenant: Tenant::new(tenant).map_err(Failure::usage)?,
-        name: VolumeName::new(name).map_err(Failure::usage)?,
-    })
+    let tenant = Tenant::new(tenant).map_err(Failure::usage)?;
+    Ok(VolumeRef::parse(name, &tenant).map_err(misnamed)?.into())
+}
+
+/// The failure for a text that names no volume.
+fn misnamed(error: RefError) -> Failure {
+    match error {
+        RefError::Name(error) => Failure::usage(error),
+        other @ RefError::OtherTenant { .. } => Failure::usage(other),
+    }
 }
 
 /// The volume that a person means.

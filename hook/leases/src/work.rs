@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 use volhook_api::Remark;
+use volhook_volumes::Copied;
 
 /// Who is told of a piece of work while it goes on. Everything has an answer of its own here, so that a watcher says only
 /// what it cares for.
@@ -14,6 +15,16 @@ pub trait Watcher {
     /// Something worth telling has happened.
     fn told(&self, remark: &Remark) {
         let _ = remark;
+    }
+
+    /// So much is copied by now.
+    fn copied(&self, copied: &Copied) {
+        let _ = copied;
+    }
+
+    /// Whether the work is not wanted any more. What is done step by step then ends at the next one, and undoes what it must.
+    fn stop(&self) -> bool {
+        false
     }
 }
 
