@@ -6,9 +6,11 @@
 //! shows what is not an answer.
 
 mod failed;
+pub mod filter;
 mod kind;
 pub mod pairs;
 mod remark;
+pub mod volume;
 mod volume_ref;
 
 pub use failed::Failed;

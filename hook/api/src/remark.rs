@@ -33,6 +33,16 @@ pub enum Remark {
         /// Why.
         cause: String,
     },
+    /// Something stands in a place that is not its own, or cannot be read, and is passed over.
+    PassedOver {
+        /// What, and why.
+        cause: String,
+    },
+    /// What something takes of the disk could not be counted.
+    NotCounted {
+        /// Why.
+        cause: String,
+    },
     /// What a command held could not be given back; whoever needs it next finds the command dead.
     NotGivenBack {
         /// Why.
@@ -47,6 +57,8 @@ impl fmt::Display for Remark {
             | Self::NotJudged { cause }
             | Self::NotRecorded { cause }
             | Self::HistoryStays { cause }
+            | Self::PassedOver { cause }
+            | Self::NotCounted { cause }
             | Self::NotGivenBack { cause } => f.write_str(cause),
             Self::Rebuilt { kept, copy } => {
                 write!(f, "rebuilt it with {kept} records; the damaged file is kept as {}", copy.display())

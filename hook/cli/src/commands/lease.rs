@@ -1,6 +1,6 @@
 //! `volhook lease` and `volhook gc`: who holds what, and giving back what is dead.
 
-use crate::commands::removal;
+use crate::commands::trash;
 use crate::output::Shown;
 use crate::output::Tone;
 use crate::output::confirm;
@@ -174,6 +174,6 @@ pub(crate) fn gc(context: &Context<'_>, dry_run: bool) -> Result<(), Failure> {
     }
     dead.iter().try_for_each(told)?;
     context.store.clean_staging(context.long_deadline()).map_err(Failure::new)?;
-    removal::delete_expired(context)?;
+    trash::delete_expired(context, &context.work())?;
     context.trim_history()?.iter().try_for_each(|removed| out(&format!("history {}\n", removed.name)))
 }

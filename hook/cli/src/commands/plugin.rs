@@ -1,10 +1,10 @@
 //! `volhook plugin`: which plugins there are, and what becomes of installed ones.
 
 use crate::commands::driver::option_documents;
-use crate::commands::removal::report_all;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
+use crate::output::report_all;
 use crate::output::warn;
 use serde_json::Value;
 use serde_json::json;
