@@ -7,8 +7,10 @@
 
 mod failed;
 mod kind;
+pub mod lease;
 pub mod pairs;
 mod remark;
+pub mod upkeep;
 mod volume_ref;
 
 pub use failed::Failed;

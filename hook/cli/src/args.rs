@@ -1,6 +1,7 @@
 //! The command line: what there is to say, and where it goes.
 
 mod harness;
+mod lease;
 mod plugin;
 mod plugin_dev;
 mod pod;
@@ -26,6 +27,7 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 use harness::Harness;
+use lease::Lease;
 use plugin::Plugin;
 use pod::Pod;
 use std::ffi::OsString;
@@ -416,31 +418,6 @@ enum Trash {
 }
 
 #[derive(Subcommand)]
-enum Lease {
-    /// List leases.
-    Ls {
-        /// Show how each stands, and the evidence.
-        #[arg(long)]
-        wide: bool,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Give back a lease that is not provably dead: the last resort, after looking at the evidence.
-    Break {
-        /// The volume.
-        volume: String,
-        /// The container that holds it.
-        container: String,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-        /// Do not ask.
-        #[arg(short, long)]
-        force: bool,
-    },
-}
-
-#[derive(Subcommand)]
 enum Journal {
     /// Read every file from end to end; change nothing. Fails unless all is as it was written.
     Check {
@@ -577,10 +554,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Volume(Volume::Inspect { names, format, tenant }) => {
             commands::volume::inspect(&context, &tenant, &names, format.as_deref())
         }
-        Command::Lease(Lease::Ls { wide, output }) => commands::lease::ls(&context, wide, output.json),
-        Command::Lease(Lease::Break { volume, container, tenant, force }) => {
-            commands::lease::break_lease(&context, &tenant, &volume, &container, force)
-        }
+        Command::Lease(command) => lease::run(&engine, &watch, &command),
         Command::Journal(Journal::Check { output }) => commands::journal::check(&context, output.json),
         Command::Journal(Journal::Rebuild { dry_run }) => commands::journal::rebuild(&context, dry_run),
         Command::Driver(Driver::Ls { output }) => commands::driver::ls(&context, output.json),
@@ -596,7 +570,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Doctor { output } => commands::doctor::doctor(&context, output.json),
         Command::Completions { shell } => commands::shell::completions(shell),
         Command::Man { words, out } => commands::shell::man(Cli::command(), &words, out.as_deref()),
-        Command::Gc { dry_run } => commands::lease::gc(&context, dry_run),
+        Command::Gc { dry_run } => commands::gc::gc(&engine, &watch, dry_run),
     };
     context.tell_untold();
     match result {

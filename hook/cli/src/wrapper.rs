@@ -61,7 +61,7 @@ pub(crate) fn run(
     args: &[OsString],
 ) -> ExitCode {
     let inherited = inherited.with_own_mask();
-    let context = &Context::new(engine, watch.work());
+    let context = &Context::new(engine, watch.whole_work());
     let mut attempt = None;
     let mut container = None;
     let result = runtime(context, named).and_then(|runtime| {

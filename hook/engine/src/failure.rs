@@ -216,6 +216,22 @@ impl From<volhook_leases::Error> for Failure {
     }
 }
 
+/// What came as data, from wherever.
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Self {
+        let Failed { kind, cause, because, hints, volume } = failed;
+        let mut chain: Box<dyn Error + Send + Sync> = match because.last() {
+            Some(root) => root.clone().into(),
+            None => cause.clone().into(),
+        };
+        let above = std::iter::once(&cause).chain(&because).take(because.len());
+        for intention in above.collect::<Vec<_>>().into_iter().rev() {
+            chain = Box::new(Context { intention: intention.clone(), source: chain });
+        }
+        Self { kind, cause: chain, hints, volume: volume.map(Into::into), asked: Vec::new() }
+    }
+}
+
 macro_rules! plain {
     ($($error:ty),* $(,)?) => {
         $(impl From<$error> for Failure {
@@ -254,6 +270,21 @@ mod tests {
         let of = |errno| Failure::context("cannot write it", std::io::Error::from_raw_os_error(errno)).kind;
         // ENOSPC, EDQUOT, EIO
         assert_eq!([28, 122, 5].map(of), [Kind::NoRoom, Kind::NoRoom, Kind::Failed]);
+    }
+
+    #[test]
+    fn a_failure_is_the_same_as_data() {
+        let volume: VolumeRef = "team/v".parse().unwrap();
+        for because in [&[][..], &["nearest"], &["nearest", "between", "root"]] {
+            let failed = Failed {
+                kind: Kind::Held,
+                cause: "cause".to_owned(),
+                because: because.iter().map(ToString::to_string).collect(),
+                hints: vec!["hint".to_owned()],
+                volume: Some(volume.clone()),
+            };
+            assert_eq!(Failure::from(failed.clone()).as_failed(), failed);
+        }
     }
 
     #[test]

@@ -12,10 +12,12 @@ mod decisions;
 mod engine;
 mod failpoint;
 mod failure;
+pub mod held;
 pub mod host_grants;
 pub mod image;
 pub mod named;
 pub mod start;
+pub mod upkeep;
 
 pub use context::Context;
 pub use decisions::Decisions;
