@@ -6,10 +6,12 @@
 //! shows what is not an answer.
 
 mod failed;
+pub mod journal;
 mod kind;
 pub mod lease;
 pub mod pairs;
 mod remark;
+pub mod story;
 pub mod upkeep;
 mod volume_ref;
 

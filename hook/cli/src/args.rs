@@ -1,6 +1,7 @@
 //! The command line: what there is to say, and where it goes.
 
 mod harness;
+mod journal;
 mod lease;
 mod plugin;
 mod plugin_dev;
@@ -27,6 +28,7 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 use harness::Harness;
+use journal::Journal;
 use lease::Lease;
 use plugin::Plugin;
 use pod::Pod;
@@ -418,22 +420,6 @@ enum Trash {
 }
 
 #[derive(Subcommand)]
-enum Journal {
-    /// Read every file from end to end; change nothing. Fails unless all is as it was written.
-    Check {
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Begin damaged files anew with what can be read, with containers' records and with what the kernel knows. A
-    /// copy is kept. Hooks do the same when they meet damage.
-    Rebuild {
-        /// Only show what is lost and what would be kept.
-        #[arg(long)]
-        dry_run: bool,
-    },
-}
-
-#[derive(Subcommand)]
 enum Driver {
     /// List drivers.
     Ls {
@@ -555,17 +541,17 @@ pub(crate) fn run() -> ExitCode {
             commands::volume::inspect(&context, &tenant, &names, format.as_deref())
         }
         Command::Lease(command) => lease::run(&engine, &watch, &command),
-        Command::Journal(Journal::Check { output }) => commands::journal::check(&context, output.json),
-        Command::Journal(Journal::Rebuild { dry_run }) => commands::journal::rebuild(&context, dry_run),
+        Command::Journal(command) => journal::run(&engine, &watch, &command),
         Command::Driver(Driver::Ls { output }) => commands::driver::ls(&context, output.json),
         Command::Driver(Driver::Inspect { name, output }) => {
             commands::driver::inspect(&context, &name, output.json)
         }
         Command::Plugin(command) => plugin::run(&context, &command),
         Command::Harness(command) => harness::run(&context, command),
-        Command::Events { follow, output } => commands::events::events(&context, follow, output.json),
+        Command::Events { follow: true, output } => commands::events::follow(&engine, &watch, output.json),
+        Command::Events { follow: false, output } => commands::events::events(&engine, &watch, output.json),
         Command::Explain { container, output } => {
-            commands::explain::explain(&context, &container, output.json)
+            commands::explain::explain(&engine, &watch, &container, output.json)
         }
         Command::Doctor { output } => commands::doctor::doctor(&context, output.json),
         Command::Completions { shell } => commands::shell::completions(shell),

@@ -15,8 +15,10 @@ mod failure;
 pub mod held;
 pub mod host_grants;
 pub mod image;
+pub mod journal;
 pub mod named;
 pub mod start;
+pub mod story;
 pub mod upkeep;
 
 pub use context::Context;
