@@ -18,7 +18,6 @@ use volhook_harness::Volhook;
 /// What is looked at, with what is to be seen of a damaged journal.
 fn looks(bundle: &Bundle) -> Vec<(Vec<String>, &'static str)> {
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let _ = bundle;
     vec![
         (words("lease ls"), "v2"),
         (words("lease ls --wide"), "v2"),
@@ -27,6 +26,7 @@ fn looks(bundle: &Bundle) -> Vec<(Vec<String>, &'static str)> {
         (words("events"), "v2"),
         (words("events --json"), "v2"),
         (words(&format!("explain {}", id("c2"))), "It holds v2, v3"),
+        (vec!["plan".to_owned(), bundle.path().to_string_lossy().into_owned()], "v2"),
     ]
 }
 

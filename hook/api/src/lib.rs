@@ -5,6 +5,7 @@
 //! as well. A face (the command line, a server) turns [`Kind`] into its own codes and words, and shows a [`Remark`] where it
 //! shows what is not an answer.
 
+pub mod bundle;
 mod failed;
 pub mod journal;
 mod kind;

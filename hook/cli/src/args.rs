@@ -36,6 +36,10 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use volhook_api::bundle;
+use volhook_api::bundle::Install;
+use volhook_api::bundle::Preview;
+use volhook_core::names::ContainerId;
 use volhook_engine::Context;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
@@ -478,14 +482,17 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Runtime => return wrapper::run(&engine, &watch, inherited, None, &of_runtime),
         Command::Plan { bundle, id, output } => {
-            commands::bundle::plan(&context, &bundle, id.as_deref(), output.json)
+            let container = id.map(ContainerId::new).transpose().map_err(Failure::usage);
+            container.and_then(|container| {
+                commands::bundle::plan(&engine, &watch, &Preview { bundle, container }, output.json)
+            })
         }
         Command::Bundle(Bundle::Install { bundle, stage, timeout }) => {
             let stage = match stage {
-                LiveStage::Prestart => "prestart",
-                LiveStage::CreateRuntime => "createRuntime",
+                LiveStage::Prestart => bundle::LiveStage::Prestart,
+                LiveStage::CreateRuntime => bundle::LiveStage::CreateRuntime,
             };
-            commands::bundle::install(&context, &bundle, stage, timeout)
+            commands::bundle::install(&engine, &watch, &Install { bundle, stage, timeout })
         }
         Command::Volume(Volume::Create { name, driver, options, labels, tenant }) => {
             let (name, driver) = (name.as_deref(), driver.as_deref());
@@ -610,8 +617,8 @@ fn be_hook(
 /// Cuts the command line behind `runtime`: what follows is the real runtime's, even where it looks like ours.
 fn split_at_runtime(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
     let mut at = 1;
-    while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
-        at += if matches!(arg, "--root" | "--run-dir" | "--config") { 2 } else { 1 };
+    while let Some(arg) = args.get(at).filter(|arg| arg.as_encoded_bytes().starts_with(b"-")) {
+        at += if matches!(arg.to_str(), Some("--root" | "--run-dir" | "--config")) { 2 } else { 1 };
     }
     let rest =
         if args.get(at).is_some_and(|arg| arg == "runtime") { args.split_off(at + 1) } else { Vec::new() };
@@ -639,6 +646,7 @@ fn report(failure: &Failure, verbose: bool) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt as _;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -654,5 +662,8 @@ mod tests {
         assert_eq!(split("volhook runtime --root /r run c1"), (2, 4));
         assert_eq!(split("volhook --root /v --config=/c -v runtime --root /r state c1"), (6, 4));
         assert_eq!(split("volhook plan runtime"), (3, 0));
+        let root = OsString::from_vec(b"--root=/v\xff".to_vec());
+        let line = ["volhook".into(), root, "runtime".into(), "state".into(), "c1".into()];
+        assert_eq!(split_at_runtime(line.into()).1.len(), 2);
     }
 }

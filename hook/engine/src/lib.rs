@@ -19,6 +19,7 @@ pub mod journal;
 pub mod named;
 pub mod start;
 pub mod story;
+mod text;
 pub mod upkeep;
 
 pub use context::Context;
