@@ -6,6 +6,7 @@
 //! shows what is not an answer.
 
 pub mod bundle;
+pub mod doctor;
 mod failed;
 pub mod journal;
 mod kind;

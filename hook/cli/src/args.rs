@@ -560,7 +560,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Explain { container, output } => {
             commands::explain::explain(&engine, &watch, &container, output.json)
         }
-        Command::Doctor { output } => commands::doctor::doctor(&context, output.json),
+        Command::Doctor { output } => commands::doctor::doctor(&engine, &watch, output.json),
         Command::Completions { shell } => commands::shell::completions(shell),
         Command::Man { words, out } => commands::shell::man(Cli::command(), &words, out.as_deref()),
         Command::Gc { dry_run } => commands::gc::gc(&engine, &watch, dry_run),

@@ -9,6 +9,7 @@ pub mod ask;
 pub mod bundle;
 mod context;
 mod decisions;
+pub mod doctor;
 mod engine;
 mod failpoint;
 mod failure;
