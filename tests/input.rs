@@ -320,6 +320,8 @@ fn privileged_a_read_only_state_root_can_be_looked_at() -> Result<()> {
         $ gc
         Error: cannot give back the leases of the dead: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
         hint: the filesystem is mounted read-only: remount it, or name another place with --root
+        Error: cannot remove old history: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
+        hint: the filesystem is mounted read-only: remount it, or name another place with --root
         "#);
     });
     Ok(())

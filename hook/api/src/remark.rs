@@ -11,6 +11,11 @@ pub enum Remark {
         /// What is wrong with it.
         cause: String,
     },
+    /// The journal is damaged, and whoever only looks at it leaves it as it is: what can be read of it is shown.
+    SeenDamaged {
+        /// What is wrong with it.
+        cause: String,
+    },
     /// A damaged file of the journal was rebuilt.
     Rebuilt {
         /// How many records it has now.
@@ -60,6 +65,10 @@ impl fmt::Display for Remark {
             | Self::PassedOver { cause }
             | Self::NotCounted { cause }
             | Self::NotGivenBack { cause } => f.write_str(cause),
+            Self::SeenDamaged { cause } => write!(
+                f,
+                "{cause}; what can still be read of it is shown, and `volhook journal rebuild` mends it"
+            ),
             Self::Rebuilt { kept, copy } => {
                 write!(f, "rebuilt it with {kept} records; the damaged file is kept as {}", copy.display())
             }

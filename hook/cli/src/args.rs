@@ -1,6 +1,8 @@
 //! The command line: what there is to say, and where it goes.
 
 mod harness;
+mod journal;
+mod lease;
 mod plugin;
 mod plugin_dev;
 mod pod;
@@ -21,12 +23,18 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 use harness::Harness;
+use journal::Journal;
+use lease::Lease;
 use plugin::Plugin;
 use pod::Pod;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use volhook_api::bundle;
+use volhook_api::bundle::Install;
+use volhook_api::bundle::Preview;
+use volhook_core::names::ContainerId;
 use volhook_engine::Context;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
@@ -220,47 +228,6 @@ enum Trash {
 }
 
 #[derive(Subcommand)]
-enum Lease {
-    /// List leases.
-    Ls {
-        /// Show how each stands, and the evidence.
-        #[arg(long)]
-        wide: bool,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Give back a lease that is not provably dead: the last resort, after looking at the evidence.
-    Break {
-        /// The volume.
-        volume: String,
-        /// The container that holds it.
-        container: String,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-        /// Do not ask.
-        #[arg(short, long)]
-        force: bool,
-    },
-}
-
-#[derive(Subcommand)]
-enum Journal {
-    /// Read every file from end to end; change nothing. Fails unless all is as it was written.
-    Check {
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Begin damaged files anew with what can be read, with containers' records and with what the kernel knows. A
-    /// copy is kept. Hooks do the same when they meet damage.
-    Rebuild {
-        /// Only show what is lost and what would be kept.
-        #[arg(long)]
-        dry_run: bool,
-    },
-}
-
-#[derive(Subcommand)]
 enum Driver {
     /// List drivers.
     Ls {
@@ -319,14 +286,17 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Runtime => return wrapper::run(&engine, &watch, inherited, None, &of_runtime),
         Command::Plan { bundle, id, output } => {
-            commands::bundle::plan(&context, &bundle, id.as_deref(), output.json)
+            let container = id.map(ContainerId::new).transpose().map_err(Failure::usage);
+            container.and_then(|container| {
+                commands::bundle::plan(&engine, &watch, &Preview { bundle, container }, output.json)
+            })
         }
         Command::Bundle(Bundle::Install { bundle, stage, timeout }) => {
             let stage = match stage {
-                LiveStage::Prestart => "prestart",
-                LiveStage::CreateRuntime => "createRuntime",
+                LiveStage::Prestart => bundle::LiveStage::Prestart,
+                LiveStage::CreateRuntime => bundle::LiveStage::CreateRuntime,
             };
-            commands::bundle::install(&context, &bundle, stage, timeout)
+            commands::bundle::install(&engine, &watch, &Install { bundle, stage, timeout })
         }
         Command::Volume(command) => volume::run(&engine, &watch, command),
         Command::Pod(command) => pod::run(&context, &command),
@@ -336,26 +306,23 @@ pub(crate) fn run() -> ExitCode {
             commands::trash::restore(&engine, &watch, &tenant, name)
         }
         Command::Trash(Trash::Empty { force }) => commands::trash::empty(&engine, &watch, force),
-        Command::Lease(Lease::Ls { wide, output }) => commands::lease::ls(&context, wide, output.json),
-        Command::Lease(Lease::Break { volume, container, tenant, force }) => {
-            commands::lease::break_lease(&context, &tenant, &volume, &container, force)
-        }
-        Command::Journal(Journal::Check { output }) => commands::journal::check(&context, output.json),
-        Command::Journal(Journal::Rebuild { dry_run }) => commands::journal::rebuild(&context, dry_run),
+        Command::Lease(command) => lease::run(&engine, &watch, &command),
+        Command::Journal(command) => journal::run(&engine, &watch, &command),
         Command::Driver(Driver::Ls { output }) => commands::driver::ls(&context, output.json),
         Command::Driver(Driver::Inspect { name, output }) => {
             commands::driver::inspect(&context, &name, output.json)
         }
         Command::Plugin(command) => plugin::run(&context, &command),
         Command::Harness(command) => harness::run(&context, command),
-        Command::Events { follow, output } => commands::events::events(&context, follow, output.json),
+        Command::Events { follow: true, output } => commands::events::follow(&engine, &watch, output.json),
+        Command::Events { follow: false, output } => commands::events::events(&engine, &watch, output.json),
         Command::Explain { container, output } => {
-            commands::explain::explain(&context, &container, output.json)
+            commands::explain::explain(&engine, &watch, &container, output.json)
         }
-        Command::Doctor { output } => commands::doctor::doctor(&context, output.json),
+        Command::Doctor { output } => commands::doctor::doctor(&engine, &watch, output.json),
         Command::Completions { shell } => commands::shell::completions(shell),
         Command::Man { words, out } => commands::shell::man(Cli::command(), &words, out.as_deref()),
-        Command::Gc { dry_run } => commands::lease::gc(&context, dry_run),
+        Command::Gc { dry_run } => commands::gc::gc(&engine, &watch, dry_run),
     };
     context.tell_untold();
     match result {
@@ -409,8 +376,8 @@ fn be_hook(
 /// Cuts the command line behind `runtime`: what follows is the real runtime's, even where it looks like ours.
 fn split_at_runtime(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
     let mut at = 1;
-    while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
-        at += if matches!(arg, "--root" | "--run-dir" | "--config") { 2 } else { 1 };
+    while let Some(arg) = args.get(at).filter(|arg| arg.as_encoded_bytes().starts_with(b"-")) {
+        at += if matches!(arg.to_str(), Some("--root" | "--run-dir" | "--config")) { 2 } else { 1 };
     }
     let rest =
         if args.get(at).is_some_and(|arg| arg == "runtime") { args.split_off(at + 1) } else { Vec::new() };
@@ -438,6 +405,7 @@ fn report(failure: &Failure, verbose: bool) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt as _;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -453,5 +421,8 @@ mod tests {
         assert_eq!(split("volhook runtime --root /r run c1"), (2, 4));
         assert_eq!(split("volhook --root /v --config=/c -v runtime --root /r state c1"), (6, 4));
         assert_eq!(split("volhook plan runtime"), (3, 0));
+        let root = OsString::from_vec(b"--root=/v\xff".to_vec());
+        let line = ["volhook".into(), root, "runtime".into(), "state".into(), "c1".into()];
+        assert_eq!(split_at_runtime(line.into()).1.len(), 2);
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod driver;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod filesystem;
+pub(crate) mod gc;
 pub(crate) mod harness;
 pub(crate) mod journal;
 pub(crate) mod lease;

@@ -48,6 +48,20 @@ fn write_to(mut out: impl std::io::Write, text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Waits for `time`, and says whether somebody may still read standard output then.
+pub(crate) fn is_read_after(time: Duration) -> Result<bool, Failure> {
+    let stdout = std::io::stdout();
+    let failed = |error| Failure::context("cannot wait", std::io::Error::from(error));
+    let timeout = Timespec::try_from(time).map_err(|error| Failure::context("cannot wait", error))?;
+    // What goes wrong there is told without being asked for (poll(2)).
+    let mut there = [PollFd::new(&stdout, PollFlags::empty())];
+    match poll(&mut there, Some(&timeout)) {
+        Ok(0) | Err(rustix::io::Errno::INTR) => Ok(true),
+        Ok(_) => Ok(false),
+        Err(error) => Err(failed(error)),
+    }
+}
+
 /// One JSON document.
 pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
     out(&format!("{value:#}\n"))

@@ -20,7 +20,7 @@ const DEFAULT_TIMEOUT_SECONDS: u64 = 10;
 /// A watcher, with a stop-watch over the steps of one hook call. With `VOLHOOK_TIMINGS=FILE` in the environment it appends
 /// one JSON object of microseconds to that file when the call ends.
 pub(crate) struct Watch {
-    until: Instant,
+    allowance: Duration,
     file: Option<PathBuf>,
     start: Instant,
     laps: Mutex<Laps>,
@@ -32,7 +32,7 @@ struct Laps {
 }
 
 impl Watch {
-    /// Begins, with the deadline that `VOLHOOK_TIMEOUT` leaves.
+    /// Begins, with the time for each piece of work that `VOLHOOK_TIMEOUT` leaves.
     pub(crate) fn begin() -> Self {
         let start = Instant::now();
         let seconds = std::env::var("VOLHOOK_TIMEOUT")
@@ -42,16 +42,21 @@ impl Watch {
             .unwrap_or(DEFAULT_TIMEOUT_SECONDS);
         Self {
             // A fifth is left for undoing what was done and for saying why.
-            until: start + Duration::from_secs(seconds) * 4 / 5,
+            allowance: Duration::from_secs(seconds) * 4 / 5,
             file: std::env::var_os("VOLHOOK_TIMINGS").map(PathBuf::from),
             start,
             laps: Mutex::new(Laps { last: start, parts: Vec::new() }),
         }
     }
 
-    /// What this process does, as one piece of work.
+    /// A piece of work that begins now. A person who was asked something before it has not used up its time.
     pub(crate) fn work(&self) -> Work<'_> {
-        Work { until: self.until, watcher: self }
+        Work { until: Instant::now() + self.allowance, watcher: self }
+    }
+
+    /// All that this process does, as one piece of work: whoever calls a hook counts from its start.
+    pub(crate) fn whole_work(&self) -> Work<'_> {
+        Work { until: self.start + self.allowance, watcher: self }
     }
 
     fn laps(&self) -> MutexGuard<'_, Laps> {
@@ -93,11 +98,28 @@ impl Watcher for Watch {
 
     fn told(&self, remark: &Remark) {
         match remark {
-            Remark::NotGivenBack { .. }
+            Remark::SeenDamaged { .. }
+            | Remark::NotGivenBack { .. }
             | Remark::NotRecorded { .. }
             | Remark::PassedOver { .. }
             | Remark::NotCounted { .. } => warn(&remark.to_string()),
             _ => note(&format!("volhook: {remark}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Watch;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn who_is_asked_something_may_take_his_time() {
+        let watch = Watch::begin();
+        let (before, whole) = (watch.work().until, watch.whole_work().until);
+        thread::sleep(Duration::from_millis(2));
+        assert!(watch.work().until > before);
+        assert_eq!(watch.whole_work().until, whole);
     }
 }

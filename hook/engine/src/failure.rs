@@ -300,6 +300,21 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_is_the_same_as_data() {
+        let volume: VolumeRef = "team/v".parse().unwrap();
+        for because in [&[][..], &["nearest"], &["nearest", "between", "root"]] {
+            let failed = Failed {
+                kind: Kind::Held,
+                cause: "cause".to_owned(),
+                because: because.iter().map(ToString::to_string).collect(),
+                hints: vec!["hint".to_owned()],
+                volume: Some(volume.clone()),
+            };
+            assert_eq!(Failure::from(failed.clone()).as_failed(), failed);
+        }
+    }
+
+    #[test]
     fn an_old_kernel_is_named() {
         let hints = hints_of(38);
         assert!(hints.len() == 1 && hints[0].contains("Linux 5.12 or later"), "{hints:?}");

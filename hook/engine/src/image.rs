@@ -1,6 +1,7 @@
 //! The image of a container: its root filesystem as the engine made it, with nothing of what is mounted inside.
 
 use crate::failure::Failure;
+use crate::text;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
@@ -62,9 +63,9 @@ impl<'a> Image<'a> {
         Ok(self.bare.get_or_init(|| bare))
     }
 
-    /// Where the host has it.
-    pub fn place(&self) -> String {
-        self.path.display().to_string()
+    /// Where the host has it, as text.
+    pub(crate) fn place(&self) -> Result<String, Failure> {
+        text::of_path("the image", &self.path).map(str::to_owned)
     }
 
     /// A mount of it for somebody to keep.

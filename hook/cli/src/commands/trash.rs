@@ -17,7 +17,6 @@ use volhook_core::names::Tenant;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
 use volhook_engine::volumes::trash;
-use volhook_leases::Work;
 
 /// `volhook trash ls`.
 pub(crate) fn ls(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(), Failure> {
@@ -60,11 +59,6 @@ pub(crate) fn empty(engine: &Engine, watch: &Watch, force: bool) -> Result<(), F
         }
     }
     report(progress::spinning("deleting", || trash::empty(engine, now, &watch.work()))?)
-}
-
-/// Deletes what was removed longer ago than the configured time.
-pub(crate) fn delete_expired(engine: &Engine, work: &Work<'_>) -> Result<(), Failure> {
-    report(progress::spinning("deleting", || trash::expire(engine, work))?)
 }
 
 fn report(emptied: Emptied) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use crate::bundle::could_claim;
 use crate::context::Context;
+use crate::engine::Places;
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::image::Image;
@@ -10,6 +11,7 @@ use crate::start::acquire::acquire;
 use crate::start::claim;
 use crate::start::storage;
 use crate::start::subject::Subject;
+use crate::text;
 use std::path::Path;
 use volhook_core::claims;
 use volhook_core::names::ContainerId;
@@ -37,16 +39,18 @@ pub fn hook_entry(
 ) -> Result<HookEntry, Failure> {
     let mut args = vec!["volhook".to_owned(), "hook".to_owned(), stage.to_owned()];
     args.extend(attempt.map(rewrite::token));
+    let Places { root, run_dir, config, .. } = &context.places;
     let mut env = vec![
-        format!("VOLHOOK_ROOT={}", context.places.root.display()),
-        format!("VOLHOOK_RUN_DIR={}", context.places.run_dir.display()),
-        format!("VOLHOOK_CONFIG={}", context.places.config.display()),
+        format!("VOLHOOK_ROOT={}", text::of_path("the state root", root)?),
+        format!("VOLHOOK_RUN_DIR={}", text::of_path("the run directory", run_dir)?),
+        format!("VOLHOOK_CONFIG={}", text::of_path("the configuration", config)?),
         format!("VOLHOOK_TIMEOUT={timeout}"),
     ];
     env.extend(context.places.environment.iter().cloned());
     let program = context.places.program.as_ref();
     let program = program.ok_or_else(|| Failure::new("cannot tell the path of the volhook program"))?;
-    Ok(HookEntry { path: program.display().to_string(), args, env, timeout })
+    let path = text::of_path("the volhook program", program)?.to_owned();
+    Ok(HookEntry { path, args, env, timeout })
 }
 
 /// A container that is about to start, whose spec is at hand.
@@ -108,6 +112,15 @@ pub fn rewritten(
         return Ok(stripped.then_some(spec));
     }
     context.step("spec");
+    // Before anything is made: an entry that cannot be written refuses the start.
+    let entry = |stage| -> Result<HookEntry, Failure> {
+        let mut entry = hook_entry(context, stage, Some(&start.attempt), ENTRY_TIMEOUT_SECONDS)?;
+        if let Some(file) = start.spec_file {
+            entry.env.push(format!("{SPEC_VARIABLE}={}", text::of_path("the spec", file)?));
+        }
+        Ok(entry)
+    };
+    let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
     let root_path = start.bundle.join(spec.root_path()?);
     let rootfs = Rootfs::on_host(&root_path).map_err(|error| {
         Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
@@ -129,12 +142,7 @@ pub fn rewritten(
         return Ok(stripped.then_some(spec));
     }
     let planned = acquire(context, &subject, &claimed, &image, None, |proposal| {
-        let entry = |stage| -> Result<HookEntry, Failure> {
-            let mut entry = hook_entry(context, stage, Some(&subject.attempt), ENTRY_TIMEOUT_SECONDS)?;
-            entry.env.extend(start.spec_file.map(|file| format!("{SPEC_VARIABLE}={}", file.display())));
-            Ok(entry)
-        };
-        let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
+        // The state root is in the entries, and names of volumes are ASCII.
         let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
         let plan = proposal.plan.clone();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;

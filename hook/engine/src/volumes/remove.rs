@@ -45,7 +45,7 @@ pub fn removable(engine: &Engine, meant: &Selection, work: &Work<'_>) -> Result<
         }
         Selection::Unused { tenant, filter, days } => {
             let history = History::read(context, *days)?;
-            let table = context.grants()?;
+            let table = context.seen()?;
             removal.unused_for = Some(*days);
             for volume in of_nobody(context, tenant, filter)? {
                 if let Some(last) = history.unused(&volume, &table) {
@@ -112,7 +112,7 @@ fn replaced(volume: &Volume) -> Failure {
 fn of_nobody(context: &Context<'_>, tenant: &Tenant, filter: &Filter) -> Result<Vec<Volume>, Failure> {
     let filter = Matcher::new(filter)?;
     let listing = context.store.list().map_err(Failure::new)?;
-    let table = context.grants()?;
+    let table = context.seen()?;
     let meant = |volume: &Volume| {
         volume.id.tenant == *tenant
             && volume.pod.is_none()

@@ -1,18 +1,20 @@
 //! Runtimes and engines: which there are, and which are told of volhook.
 
 use super::Files;
-use super::Finding;
 use super::Rights;
 use super::is_program;
+use super::unlooked;
+use crate::failure::Failure;
 use serde_json::Value;
 use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
-use volhook_engine::Failure;
+use volhook_api::doctor::Finding;
 
 /// What may run containers with volhook.
 const PROGRAMS: [&str; 4] = ["runc", "crun", "podman", "docker"];
@@ -29,13 +31,12 @@ const HOOK_FOLDERS: [&str; 2] = ["/usr/share/containers/oci/hooks.d", "/etc/cont
 /// Where dockerd finds its runtimes (dockerd(8)).
 const DAEMON_JSON: &str = "/etc/docker/daemon.json";
 
-/// The runtimes and engines in `path`, with their versions.
-pub(super) fn found(path: &OsStr, deadline: Instant) -> Vec<Finding> {
+/// The runtimes and engines in `folders` and the system's, with their versions.
+pub(super) fn found(folders: &[PathBuf], deadline: Instant) -> Vec<Finding> {
     const CHECK: &str = "runtimes";
-    let folders: Vec<PathBuf> =
-        std::env::split_paths(path).chain(SYSTEM_FOLDERS.iter().map(PathBuf::from)).collect();
+    let folders = || folders.iter().map(PathBuf::as_path).chain(SYSTEM_FOLDERS.iter().map(Path::new));
     let programs = PROGRAMS.iter().filter_map(|name| {
-        folders.iter().map(|folder| folder.join(name)).find(|path| path.is_absolute() && is_program(path))
+        folders().map(|folder| folder.join(name)).find(|path| path.is_absolute() && is_program(path))
     });
     let findings: Vec<Finding> = programs
         .map(|program| {
@@ -88,7 +89,7 @@ const CHECK: &str = "registration";
 fn in_hook_folder(files: &Files, folder: &str, rights: &Rights) -> Vec<Finding> {
     let failed = |error| {
         let failure = Failure::context(format!("cannot list the hooks in {folder}"), error);
-        Finding::unlooked(CHECK, rights, &failure, "make the folder readable")
+        unlooked(CHECK, rights, &failure, "make the folder readable")
     };
     let entries = match std::fs::read_dir(files.at(folder)) {
         Ok(entries) => entries,
@@ -97,15 +98,14 @@ fn in_hook_folder(files: &Files, folder: &str, rights: &Rights) -> Vec<Finding> 
         }
         Err(error) => return vec![failed(error)],
     };
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
-    names.retain(|name| name.ends_with(".json"));
+    let mut names: Vec<OsString> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    names.retain(|name| name.as_encoded_bytes().ends_with(b".json"));
     names.sort();
-    names.iter().filter_map(|name| hook_file(files, &format!("{folder}/{name}"), rights)).collect()
+    names.iter().filter_map(|name| hook_file(files, &Path::new(folder).join(name), rights)).collect()
 }
 
 /// What a file of podman's says about volhook, if anything.
-fn hook_file(files: &Files, path: &str, rights: &Rights) -> Option<Finding> {
+fn hook_file(files: &Files, path: &Path, rights: &Rights) -> Option<Finding> {
     let document = match read_json(files, path, rights)? {
         Ok(document) => document,
         Err(finding) => return Some(finding),
@@ -123,7 +123,7 @@ fn hook_file(files: &Files, path: &str, rights: &Rights) -> Option<Finding> {
 
 /// What docker is told of volhook.
 fn in_daemon_json(files: &Files, rights: &Rights) -> Vec<Finding> {
-    let document = match read_json(files, DAEMON_JSON, rights) {
+    let document = match read_json(files, Path::new(DAEMON_JSON), rights) {
         None => return Vec::new(),
         Some(Err(finding)) => return vec![finding],
         Some(Ok(document)) => document,
@@ -135,7 +135,7 @@ fn in_daemon_json(files: &Files, rights: &Rights) -> Vec<Finding> {
             let program = runtime["path"].as_str().filter(|program| is_ours(program))?;
             let use_of = if default == Some(name) { "its default" } else { "for `docker run --runtime`" };
             let text = format!("docker has the runtime {name:?}, {program}, {use_of}");
-            Some(told(files, DAEMON_JSON, program, &text))
+            Some(told(files, Path::new(DAEMON_JSON), program, &text))
         })
         .collect()
 }
@@ -146,7 +146,8 @@ fn is_ours(program: &str) -> bool {
     name == "volhook" || name.starts_with("volhook-")
 }
 
-fn told(files: &Files, file: &str, program: &str, text: &str) -> Finding {
+fn told(files: &Files, file: &Path, program: &str, text: &str) -> Finding {
+    let file = file.display();
     if is_program(&files.at(program)) {
         return Finding::ok(CHECK, format!("{text} ({file})"));
     }
@@ -159,13 +160,14 @@ fn told(files: &Files, file: &str, program: &str, text: &str) -> Finding {
 
 /// A JSON document that may concern volhook; `None` where there is no such file, or where it is broken without naming
 /// volhook.
-fn read_json(files: &Files, path: &str, rights: &Rights) -> Option<Result<Value, Finding>> {
+fn read_json(files: &Files, path: &Path, rights: &Rights) -> Option<Result<Value, Finding>> {
+    let shown = path.display();
     let text = match files.read(path) {
         Ok(text) => text,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return None,
         Err(error) => {
-            let failure = Failure::context(format!("cannot read {path}"), error);
-            return Some(Err(Finding::unlooked(CHECK, rights, &failure, "make the file readable")));
+            let failure = Failure::context(format!("cannot read {shown}"), error);
+            return Some(Err(unlooked(CHECK, rights, &failure, "make the file readable")));
         }
     };
     match serde_json::from_str(&text) {
@@ -173,7 +175,7 @@ fn read_json(files: &Files, path: &str, rights: &Rights) -> Option<Result<Value,
         Err(_) if !text.contains("volhook") => None,
         Err(error) => Some(Err(Finding::problem(
             CHECK,
-            format!("{path} names volhook and is no JSON: {error}"),
+            format!("{shown} names volhook and is no JSON: {error}"),
             "correct that file; its engine cannot read it either",
         ))),
     }
@@ -182,8 +184,8 @@ fn read_json(files: &Files, path: &str, rights: &Rights) -> Option<Result<Value,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::Verdict;
     use std::os::unix::fs::PermissionsExt as _;
+    use volhook_api::doctor::Verdict;
 
     const ROOT: Rights = Rights { is_root: true, may_mount: true, filtered: false };
 
@@ -198,7 +200,7 @@ mod tests {
     }
 
     fn lines(findings: &[Finding]) -> String {
-        let line = |f: &Finding| format!("{}: {}\n", f.verdict.word(), f.found);
+        let line = |f: &Finding| format!("{}: {}\n", f.verdict.as_str(), f.found);
         findings.iter().map(line).collect()
     }
 
@@ -251,7 +253,7 @@ mod tests {
         program(&files, "/runc", "#!/bin/sh\necho runc version 1.9\necho more\n");
         program(&files, "/podman", "#!/bin/sh\nexit 3\n");
         write(&files, "/crun", "not a program");
-        let findings = found(folder.path().as_os_str(), Instant::now());
+        let findings = found(&[folder.path().to_owned()], Instant::now());
         let told = lines(&findings).replace(&*folder.path().to_string_lossy(), "[PATH]");
         let ours: Vec<&str> = told.lines().filter(|line| line.contains("[PATH]")).collect();
         assert_eq!(

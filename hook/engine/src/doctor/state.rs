@@ -1,18 +1,21 @@
 //! What volhook has written: journal, plugins and volumes, and what is left of the dead.
 
 use super::AS_ROOT;
-use super::Finding;
 use super::Rights;
 use super::counted;
 use super::named;
+use super::unlooked;
+use crate::context::Context;
+use crate::failure::Failure;
 use jiff::SignedDuration;
 use jiff::Timestamp;
+use volhook_api::doctor::Finding;
 use volhook_core::decision::PluginKind;
 use volhook_core::lease::LeaseTable;
-use volhook_engine::Context;
-use volhook_engine::Failure;
 use volhook_journal::CheckpointState;
 use volhook_journal::FileState;
+use volhook_leases::Quiet;
+use volhook_leases::Work;
 use volhook_plugin_host::PluginError;
 use volhook_volumes::OtherKind;
 
@@ -41,7 +44,7 @@ fn journal(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     let report = match checked {
         Ok(report) => report,
         Err(failure) => {
-            return vec![Finding::unlooked(CHECK, rights, &failure, "make the journal's folder readable")];
+            return vec![unlooked(CHECK, rights, &failure, "make the journal's folder readable")];
         }
     };
     let mut findings = Vec::new();
@@ -116,7 +119,7 @@ fn plugins(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
         Ok(both) => both,
         Err(error) => {
             let failure = Failure::new(error);
-            return vec![Finding::unlooked(CHECK, rights, &failure, "make the folder of plugins readable")];
+            return vec![unlooked(CHECK, rights, &failure, "make the folder of plugins readable")];
         }
     };
     let mut names = Vec::new();
@@ -152,22 +155,18 @@ fn unusable(error: PluginError, rights: &Rights) -> Finding {
         PluginError::Fault { .. } => "tell its author".to_owned(),
         _ => "see whether this process may map memory as code (SELinux, seccomp)".to_owned(),
     };
-    Finding::unlooked(CHECK, rights, &Failure::new(error), &mend)
+    unlooked(CHECK, rights, &Failure::new(error), &mend)
 }
 
 /// Leases and records of containers that are gone.
 fn leases(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "leases";
-    // Not by way of the context, which would rebuild a damaged journal.
-    let table = context
-        .ledger
-        .journal()
-        .map_err(Failure::from)
-        .and_then(|journal| journal.read().map_err(Failure::new));
+    // That the journal is damaged is told where it is looked at.
+    let table = context.ledger.seen(&Work { watcher: &Quiet, ..context.work() }).map_err(Failure::from);
     let looked = table.and_then(|table| Ok((table, context.ledger.attempts().list()?)));
     let (table, records) = match looked {
         Ok(both) => both,
-        Err(failure) => return vec![Finding::unlooked(CHECK, rights, &failure, "mend the journal first")],
+        Err(failure) => return vec![unlooked(CHECK, rights, &failure, "mend the journal first")],
     };
     if !rights.is_root && table.grants().next().is_some() {
         let found = format!(
@@ -215,7 +214,7 @@ fn volumes(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     let listing = match context.store.list() {
         Ok(listing) => listing,
         Err(error) => {
-            return vec![Finding::unlooked(CHECK, rights, &Failure::new(error), "make the folder readable")];
+            return vec![unlooked(CHECK, rights, &Failure::new(error), "make the folder readable")];
         }
     };
     let mut findings: Vec<Finding> = listing
@@ -253,7 +252,7 @@ fn staging(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
             );
             Finding::warning(CHECK, found, GC)
         }
-        Err(error) => Finding::unlooked(CHECK, rights, &Failure::new(error), "make the folder readable"),
+        Err(error) => unlooked(CHECK, rights, &Failure::new(error), "make the folder readable"),
     }]
 }
 
@@ -263,7 +262,7 @@ fn trash(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     let trash = match context.store.trash() {
         Ok(trash) => trash,
         Err(error) => {
-            return vec![Finding::unlooked(CHECK, rights, &Failure::new(error), "make the folder readable")];
+            return vec![unlooked(CHECK, rights, &Failure::new(error), "make the folder readable")];
         }
     };
     // A configuration that cannot be read is told of elsewhere.

@@ -1,8 +1,10 @@
 //! Configuration, state root and run directory: whether they are there and as they must be.
 
 use super::AS_ROOT;
-use super::Finding;
 use super::Rights;
+use super::unlooked;
+use crate::context::Context;
+use crate::failure::Failure;
 use rustix::fs::Access;
 use rustix::fs::AtFlags;
 use rustix::fs::CWD;
@@ -11,14 +13,13 @@ use rustix::fs::StatVfsMountFlags;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use volhook_api::doctor::Finding;
 use volhook_core::decision::Pairs;
 use volhook_core::options;
 use volhook_core::options::Given;
 use volhook_core::question::Answer;
 use volhook_core::question::Question;
 use volhook_core::size;
-use volhook_engine::Context;
-use volhook_engine::Failure;
 use volhook_plugin_host::PluginError;
 
 /// Filesystem types (statfs(2)).
@@ -40,7 +41,7 @@ pub(super) fn configuration(context: &Context<'_>, rights: &Rights) -> Vec<Findi
         Ok(config) => config,
         Err(failure) => {
             let mend = format!("correct {path}; until then only containers without claims start");
-            return vec![Finding::unlooked(CHECK, rights, &failure, &mend)];
+            return vec![unlooked(CHECK, rights, &failure, &mend)];
         }
     };
     let mut findings = Vec::new();
@@ -209,7 +210,7 @@ impl Place<'_> {
                 Err(error) if error.kind() == ErrorKind::NotFound && !there.is_symlink() => {}
                 Err(error) => {
                     let failure = Failure::context(format!("cannot look at {what} {shown}"), error);
-                    return (vec![Finding::unlooked(check, rights, &failure, &elsewhere)], None);
+                    return (vec![unlooked(check, rights, &failure, &elsewhere)], None);
                 }
             }
             match there.parent() {

@@ -2,12 +2,12 @@
 
 use super::AS_ROOT;
 use super::Files;
-use super::Finding;
 use super::Rights;
 use super::named;
+use crate::context::Context;
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use volhook_engine::Context;
+use volhook_api::doctor::Finding;
 use volhook_mounts::OLDEST_KERNEL;
 use volhook_mounts::probe::Probe;
 use volhook_mounts::probe::device_nodes;
@@ -201,7 +201,7 @@ pub(super) fn loop_devices(files: &Files, rights: &Rights) -> Vec<Finding> {
 fn missing_loop_node(files: &Files) -> Option<String> {
     let entries = std::fs::read_dir(files.at("/sys/block")).ok()?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let nodes = names.filter(|name| name.starts_with("loop")).map(|name| files.at(&format!("/dev/{name}")));
+    let nodes = names.filter(|name| name.starts_with("loop")).map(|name| files.at(format!("/dev/{name}")));
     nodes.filter(|node| !node.exists()).map(|node| node.display().to_string()).min()
 }
 
@@ -264,7 +264,7 @@ pub(super) fn programs(find: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::Verdict;
+    use volhook_api::doctor::Verdict;
     use volhook_mounts::SyscallError;
 
     const ROOT: Rights = Rights { is_root: true, may_mount: true, filtered: false };
@@ -316,7 +316,7 @@ mod tests {
                 Probe { call: "fsopen", result: Err(SyscallError::from_raw_os_error("fsopen(x)", errno)) };
             let fine = Probe { call: "open_tree", result: Ok(()) };
             let Finding { verdict, found, mend, .. } = judge_calls(&[fine, failed], &rights);
-            format!("{}: {found}: {}", verdict.word(), mend.unwrap_or_default())
+            format!("{}: {found}: {}", verdict.as_str(), mend.unwrap_or_default())
         };
         const ENOSYS: i32 = 38;
         const EPERM: i32 = 1;
