@@ -14,6 +14,7 @@ mod output;
 mod places;
 mod progress;
 mod template;
+mod trace;
 mod watch;
 mod wrapper;
 

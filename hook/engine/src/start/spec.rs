@@ -11,6 +11,8 @@ use crate::start::claim;
 use crate::start::storage;
 use crate::start::subject::Subject;
 use std::path::Path;
+use tracing::debug_span;
+use tracing::info_span;
 use volhook_core::claims;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
@@ -90,11 +92,15 @@ pub fn container_id(spec: &Spec, attempt: &str) -> Result<ContainerId, Failure> 
 }
 
 /// The spec with its volumes, leases taken; `None` when it is to stay as it is.
-pub fn rewritten(
-    context: &Context<'_>,
-    mut spec: Spec,
-    start: &SpecStart<'_>,
-) -> Result<Option<Spec>, Failure> {
+pub fn rewritten(context: &Context<'_>, spec: Spec, start: &SpecStart<'_>) -> Result<Option<Spec>, Failure> {
+    let _start = info_span!("start", container = %start.container, attempt = start.attempt).entered();
+    let rewritten = rewrite(context, spec, start).map_err(|failure| failure.of_attempt(&start.attempt));
+    context.tell_untold();
+    rewritten
+}
+
+fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Result<Option<Spec>, Failure> {
+    let reading = debug_span!("spec").entered();
     if !could_claim(context, &spec.outline()?)? {
         return Ok(None);
     }
@@ -107,11 +113,13 @@ pub fn rewritten(
     if wishes.is_empty() && !mounts.iter().any(|mount| mount.kind == VOLHOOK_TYPE) {
         return Ok(stripped.then_some(spec));
     }
-    context.step("spec");
+    drop(reading);
+    let looking = debug_span!("process").entered();
     let root_path = start.bundle.join(spec.root_path()?);
     let rootfs = Rootfs::on_host(&root_path).map_err(|error| {
         Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
     })?;
+    drop(looking);
     let subject = Subject {
         attempt: start.attempt.clone(),
         stage: Stage::Spec,
@@ -129,6 +137,7 @@ pub fn rewritten(
         return Ok(stripped.then_some(spec));
     }
     let planned = acquire(context, &subject, &claimed, &image, None, |proposal| {
+        let _recording = debug_span!("record").entered();
         let entry = |stage| -> Result<HookEntry, Failure> {
             let mut entry = hook_entry(context, stage, Some(&subject.attempt), ENTRY_TIMEOUT_SECONDS)?;
             entry.env.extend(start.spec_file.map(|file| format!("{SPEC_VARIABLE}={}", file.display())));
@@ -139,7 +148,6 @@ pub fn rewritten(
         let plan = proposal.plan.clone();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
         context.ledger.attempts().write(&Record::new(plan, None, spec.document().clone()))?;
-        context.step("record");
         failpoint::reached("recorded")?;
         Ok(spec)
     })?;
