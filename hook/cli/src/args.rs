@@ -14,6 +14,7 @@ use crate::hook;
 use crate::output::complain;
 use crate::places::engine_at;
 use crate::places::engine_from_environment;
+use crate::trace;
 use crate::watch::Watch;
 use crate::wrapper;
 use clap::Args;
@@ -253,6 +254,7 @@ struct Output {
 /// Parses the command line and does what it says.
 pub(crate) fn run() -> ExitCode {
     let inherited = inherited::take();
+    trace::listen();
     let mut args = std::env::args_os();
     if let Some(program) = args.next() {
         let engine = engine_from_environment();

@@ -14,6 +14,7 @@ mod output;
 mod places;
 mod progress;
 mod streams;
+mod trace;
 mod watch;
 mod wrapper;
 
