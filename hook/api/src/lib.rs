@@ -14,6 +14,7 @@ mod kind;
 pub mod lease;
 pub mod pairs;
 mod remark;
+pub mod request;
 pub mod story;
 pub mod upkeep;
 pub mod volume;

@@ -16,6 +16,7 @@ use crate::places::engine_at;
 use crate::places::engine_from_environment;
 use crate::trace;
 use crate::watch::Watch;
+use crate::worker;
 use crate::wrapper;
 use clap::Args;
 use clap::CommandFactory as _;
@@ -166,6 +167,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Do one request, a document on standard input; how far it is and its outcome come on standard output, a document in each
+    /// line. For programs.
+    Work,
     /// Give back the leases of containers that are provably dead, and what else is left of them.
     Gc {
         /// Only show what would be given back.
@@ -286,6 +290,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Hook { stage, attempt } => {
             return be_hook(&engine, &watch, inherited, stage, attempt.as_deref());
         }
+        Command::Work => return worker::work(&engine, &watch),
         Command::Runtime => return wrapper::run(&engine, &watch, inherited, None, &of_runtime),
         Command::Plan { bundle, id, output } => {
             let container = id.map(ContainerId::new).transpose().map_err(Failure::usage);

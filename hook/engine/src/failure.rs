@@ -295,19 +295,6 @@ mod tests {
     }
 
     #[test]
-    fn told_by_another_process_it_is_the_same() {
-        let source = SyscallError::from_raw_os_error("mount_setattr(x)", 1);
-        let cause = Error::Prepare { target: "/data".to_owned(), idmapped: false, source };
-        let volume: VolumeRef = "team/v".parse().unwrap();
-        let failure = Failure::context("cannot mount the volumes", cause).hint("look").about(volume.into());
-        let failed = Failed { kind: Kind::Held, ..failure.as_failed() };
-        let text = serde_json::to_string(&failed).unwrap();
-        let again = Failure::from(serde_json::from_str::<Failed>(&text).unwrap());
-        assert_eq!(again.as_failed(), failed);
-        assert_eq!(again.causes(true), failure.causes(true));
-    }
-
-    #[test]
     fn a_full_disk_is_told_apart() {
         let of = |errno| Failure::context("cannot write it", std::io::Error::from_raw_os_error(errno)).kind;
         // ENOSPC, EDQUOT, EIO
