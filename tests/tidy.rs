@@ -55,7 +55,7 @@ const IMPORTS: [ImportRule; 23] = [
         ],
         &[],
     ),
-    ("hook/harness", &["volhook-core"], &[]),
+    ("hook/harness", &[], &[]),
     (
         "hook/cli",
         &[
@@ -68,7 +68,6 @@ const IMPORTS: [ImportRule; 23] = [
             "volhook-plugin-host",
             "volhook-mounts",
             "volhook-volumes",
-            "volhook-harness",
         ],
         &[],
     ),

@@ -1,6 +1,6 @@
 //! The command line: what there is to say, and where it goes.
 
-mod harness;
+mod passed;
 mod plugin;
 mod plugin_dev;
 mod pod;
@@ -25,7 +25,7 @@ use clap::FromArgMatches as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
-use harness::Harness;
+use passed::Harness;
 use plugin::Plugin;
 use pod::Pod;
 use std::ffi::OsString;
@@ -123,7 +123,7 @@ enum Command {
     /// Manage plugins.
     #[command(subcommand)]
     Plugin(Plugin),
-    /// Test OCI hooks, volhook's or any other.
+    /// Test OCI hooks, volhook's or any other; done by the program volhook-harness.
     #[command(subcommand)]
     Harness(Harness),
     /// Show what happened: grants, refusals with reasons, releases, faults.
@@ -495,12 +495,12 @@ pub(crate) fn run() -> ExitCode {
         let (engine, watch) = (engine_from_environment(), Watch::begin());
         return be_hook(&engine, &watch, inherited, stage, attempt.as_deref());
     }
-    if let Some(code) = commands::harness::helper(&std::env::args_os().collect::<Vec<_>>()) {
-        return code;
-    }
-    let (own, of_runtime) = split_at_runtime(std::env::args_os().collect());
+    let (own, of_runtime) = passed::split_at_runtime(std::env::args_os().collect());
     if commands::shell::answered(&own, Cli::command, engine_from_environment) {
         return ExitCode::SUCCESS;
+    }
+    if let Some(failure) = passed::pass_on(&own, &inherited) {
+        return report(&failure, false);
     }
     let cli = match parse(own) {
         Ok(cli) => cli,
@@ -588,7 +588,7 @@ pub(crate) fn run() -> ExitCode {
             commands::driver::inspect(&context, &name, output.json)
         }
         Command::Plugin(command) => plugin::run(&context, &command),
-        Command::Harness(command) => harness::run(&context, command),
+        Command::Harness(_) => Err(Failure::internal("another program does that")),
         Command::Events { follow, output } => commands::events::events(&context, follow, output.json),
         Command::Explain { container, output } => {
             commands::explain::explain(&context, &container, output.json)
@@ -647,17 +647,6 @@ fn be_hook(
     }
 }
 
-/// Cuts the command line behind `runtime`: what follows is the real runtime's, even where it looks like ours.
-fn split_at_runtime(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
-    let mut at = 1;
-    while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
-        at += if matches!(arg, "--root" | "--run-dir" | "--config") { 2 } else { 1 };
-    }
-    let rest =
-        if args.get(at).is_some_and(|arg| arg == "runtime") { args.split_off(at + 1) } else { Vec::new() };
-    (args, rest)
-}
-
 /// Prints what the parser says, which may be the help that was asked for.
 fn misused(error: &clap::Error) -> ExitCode {
     let code = u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
@@ -683,16 +672,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn what_follows_runtime_is_the_runtimes() {
-        let split = |line: &str| {
-            let (own, rest) = split_at_runtime(line.split(' ').map(OsString::from).collect());
-            (own.len(), rest.len())
-        };
-        assert_eq!(split("volhook runtime --root /r run c1"), (2, 4));
-        assert_eq!(split("volhook --root /v --config=/c -v runtime --root /r state c1"), (6, 4));
-        assert_eq!(split("volhook plan runtime"), (3, 0));
     }
 }

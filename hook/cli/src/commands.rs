@@ -9,7 +9,6 @@ pub(crate) mod driver;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod filesystem;
-pub(crate) mod harness;
 pub(crate) mod journal;
 pub(crate) mod lease;
 pub(crate) mod listing;

@@ -7,6 +7,7 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod args;
+mod beside;
 mod commands;
 mod filter;
 mod hook;

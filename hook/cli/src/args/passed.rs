@@ -1,0 +1,82 @@
+//! What of a command line is another program's: the real runtime's, and that of the programs beside this one.
+
+use crate::beside::Beside;
+use crate::beside::HARNESS;
+use clap::Subcommand;
+use std::ffi::OsString;
+use volhook_engine::Failure;
+use volhook_mounts::inherited::Inherited;
+
+/// What `volhook-harness` does. Its own command line has the options; these are here to be listed.
+#[derive(Subcommand)]
+pub(super) enum Harness {
+    /// Run test scripts of OCI hooks, volhook's or any other. `volhook-harness run --help` lists the options.
+    Run,
+    /// Print the statements of the scripts.
+    Statements,
+}
+
+/// Where the command stands, behind options that all commands have.
+fn command_at(args: &[OsString]) -> usize {
+    let mut at = 1;
+    while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
+        at += if matches!(arg, "--root" | "--run-dir" | "--config") { 2 } else { 1 };
+    }
+    at
+}
+
+/// Cuts the command line behind `runtime`: what follows is the real runtime's, even where it looks like ours.
+pub(super) fn split_at_runtime(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
+    let at = command_at(&args);
+    let rest =
+        if args.get(at).is_some_and(|arg| arg == "runtime") { args.split_off(at + 1) } else { Vec::new() };
+    (args, rest)
+}
+
+/// Becomes the program that does what a command line says, if it is not this one: returns only where that failed, or where
+/// this is the one. What a harness tests is the volhook that was called, under whatever name.
+pub(super) fn pass_on(args: &[OsString], inherited: &Inherited) -> Option<Failure> {
+    let (program, args) = to_whom(args)?;
+    inherited.give_back();
+    // Where there is none, the program is not found either.
+    let own = std::env::current_exe().unwrap_or_default();
+    Some(program.take_over(&args, &[("VOLHOOK_BINARY", &own)]))
+}
+
+/// Who does what a command line says, if it is not this program; and the words that it is given. They are not read here.
+fn to_whom(args: &[OsString]) -> Option<(Beside, Vec<OsString>)> {
+    let at = command_at(args);
+    match args.get(at)?.to_str()? {
+        "harness" => Some((HARNESS, args[at + 1..].to_vec())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_harness_is_the_harnesss() {
+        let given = |line: &str| {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            to_whom(&args).map(|(program, rest)| (program.name, rest.len()))
+        };
+        assert_eq!(given("volhook harness"), Some(("volhook-harness", 0)));
+        assert_eq!(given("volhook --root /r -v harness run --root x"), Some(("volhook-harness", 3)));
+        assert_eq!(given("volhook --root harness plan x"), None);
+        assert_eq!(given("volhook plan harness"), None);
+        assert_eq!(given("volhook"), None);
+    }
+
+    #[test]
+    fn what_follows_runtime_is_the_runtimes() {
+        let split = |line: &str| {
+            let (own, rest) = split_at_runtime(line.split(' ').map(OsString::from).collect());
+            (own.len(), rest.len())
+        };
+        assert_eq!(split("volhook runtime --root /r run c1"), (2, 4));
+        assert_eq!(split("volhook --root /v --config=/c -v runtime --root /r state c1"), (6, 4));
+        assert_eq!(split("volhook plan runtime"), (3, 0));
+    }
+}
