@@ -38,6 +38,13 @@ fn a_program_that_is_not_installed_is_told_of_with_how_to_get_it() -> Result<()>
     hint: install the package volhook-harness, or run `cargo xtask install` in volhook's sources, which installs all of its programs
     [exit status: 1]
     ");
+    let missing = Program::new(&volhook).args(["--root", "/nonexistent", "plugin", "new", "x"]).run()?;
+    insta::assert_snapshot!(shown(&missing, folder.path()), @r"
+    ------- stderr -------
+    Error: volhook-dev, which has the commands of authors of plugins, is not installed: it is neither in [PREFIX]/bin nor in [PREFIX]/libexec/volhook
+    hint: install the package volhook-dev, or run `cargo xtask install` in volhook's sources, which installs all of its programs
+    [exit status: 1]
+    ");
     // What needs no other program works.
     Program::new(&volhook).args(["harness", "--root"]).run()?.failure();
     Program::new(&volhook).args(["plugin", "ls"]).run()?.success();
@@ -49,13 +56,17 @@ fn a_program_finds_the_others_by_their_names_whatever_its_own_is() -> Result<()>
     let (volhook, folder) = alone("volhook-rel")?;
     let libexec = folder.path().join("libexec/volhook");
     fs::create_dir_all(&libexec)?;
-    symlink(built("volhook-harness")?, libexec.join("volhook-harness"))?;
+    for program in ["volhook-harness", "volhook-dev"] {
+        symlink(built(program)?, libexec.join(program))?;
+    }
     let link = folder.path().join("volhook");
     symlink(&volhook, &link)?;
     for name in [&volhook, &link] {
         // Neither PATH nor anything else is in the environment.
         let told = Program::new(name).args(["--root", "/nonexistent", "harness", "statements"]).run()?;
         assert!(told.success().contains("expect no container ID"));
+        let told = Program::new(name).args(["plugin", "--root", "/nonexistent", "native", "--help"]).run()?;
+        assert!(told.success().contains("Usage: volhook-dev native"));
     }
     let script = folder.path().join("script.txt");
     fs::write(&script, "exec volhook --version\nexec readlink -f $VOLHOOK\nexpect stdout is $PROGRAM\n")?;

@@ -2,7 +2,6 @@
 
 mod passed;
 mod plugin;
-mod plugin_dev;
 mod pod;
 
 use crate::commands;
@@ -14,12 +13,8 @@ use crate::commands::removal::Removal;
 use crate::commands::shell::Shell;
 use crate::commands::volume::Asked;
 use crate::hook;
-use crate::output::complain;
-use crate::places::engine_at;
-use crate::places::engine_from_environment;
 use crate::watch::Watch;
 use crate::wrapper;
-use clap::Args;
 use clap::CommandFactory as _;
 use clap::FromArgMatches as _;
 use clap::Parser;
@@ -29,13 +24,17 @@ use passed::Harness;
 use plugin::Plugin;
 use pod::Pod;
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use volhook_engine::Context;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
 use volhook_engine::start::spec;
+use volhook_face::args::Output;
+use volhook_face::args::Places;
+use volhook_face::args::misused;
+use volhook_face::args::report;
+use volhook_face::places::engine_from_environment;
 use volhook_mounts::inherited;
 use volhook_mounts::inherited::Inherited;
 
@@ -53,25 +52,6 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 no such volume, 70 a bug in volhook, 130 stopped with Ctrl-C.";
-
-#[derive(Args)]
-struct Places {
-    /// Volumes, plugins and the journal.
-    #[arg(long, global = true, env = "VOLHOOK_ROOT", value_name = "DIR", default_value = "/var/lib/volhook")]
-    root: PathBuf,
-    /// Records of running containers.
-    #[arg(long, global = true, env = "VOLHOOK_RUN_DIR", value_name = "DIR", default_value = "/run/volhook")]
-    run_dir: PathBuf,
-    /// The configuration; need not exist.
-    #[arg(
-        long,
-        global = true,
-        env = "VOLHOOK_CONFIG",
-        value_name = "FILE",
-        default_value = "/etc/volhook/config.toml"
-    )]
-    config: PathBuf,
-}
 
 #[derive(Subcommand)]
 enum Command {
@@ -120,7 +100,7 @@ enum Command {
     /// See which drivers there are, and their options.
     #[command(subcommand)]
     Driver(Driver),
-    /// Manage plugins.
+    /// Manage plugins, and begin, build and test some; the latter is done by the program volhook-dev.
     #[command(subcommand)]
     Plugin(Plugin),
     /// Test OCI hooks, volhook's or any other; done by the program volhook-harness.
@@ -472,13 +452,6 @@ enum Driver {
     },
 }
 
-#[derive(Args)]
-struct Output {
-    /// One JSON document: sizes in bytes, times in RFC 3339.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Parses the command line and does what it says.
 pub(crate) fn run() -> ExitCode {
     let inherited = inherited::take();
@@ -506,8 +479,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
-    let Places { root, run_dir, config } = cli.places;
-    let (engine, watch) = (engine_at(root, run_dir, config), Watch::begin());
+    let (engine, watch) = (cli.places.engine(), Watch::begin());
     let context = Context::new(&engine, watch.work());
     let result = match cli.command {
         Command::Hook { stage, attempt } => {
@@ -645,24 +617,6 @@ fn be_hook(
         Stage::CreateRuntime => hook::start(engine, watch, "createRuntime", attempt),
         Stage::Poststop => hook::stop(engine, watch, attempt),
     }
-}
-
-/// Prints what the parser says, which may be the help that was asked for.
-fn misused(error: &clap::Error) -> ExitCode {
-    let code = u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
-    let text = error.render().ansi().to_string();
-    // Where nobody reads any more nobody can be told.
-    let _ = if error.use_stderr() {
-        write!(anstream::stderr(), "{}", text.replacen("error:", "Error:", 1))
-    } else {
-        write!(anstream::stdout(), "{text}")
-    };
-    code
-}
-
-fn report(failure: &Failure, verbose: bool) -> ExitCode {
-    complain(failure, verbose);
-    ExitCode::from(failure.kind.exit_code())
 }
 
 #[cfg(test)]

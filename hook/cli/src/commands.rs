@@ -14,7 +14,6 @@ pub(crate) mod lease;
 pub(crate) mod listing;
 pub(crate) mod mount;
 pub(crate) mod plugin;
-pub(crate) mod plugin_dev;
 pub(crate) mod pod;
 pub(crate) mod prune;
 pub(crate) mod removal;

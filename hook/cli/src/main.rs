@@ -7,18 +7,16 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod args;
-mod beside;
 mod commands;
 mod filter;
 mod hook;
-mod output;
-mod places;
 mod progress;
 mod template;
 mod watch;
 mod wrapper;
 
 use std::process::ExitCode;
+use volhook_face::output;
 
 /// musl's own allocator asks the kernel for memory too often for a program of two milliseconds.
 #[cfg(target_env = "musl")]

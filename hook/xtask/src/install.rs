@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The programs, and their folders below the prefix: where volhook looks for the others.
-const PROGRAMS: [(&str, &str); 2] = [("volhook", "bin"), ("volhook-harness", "bin")];
+const PROGRAMS: [(&str, &str); 3] = [("volhook", "bin"), ("volhook-harness", "bin"), ("volhook-dev", "bin")];
 
 /// Called by one of these names, the binary wraps the runtime that the name ends with.
 const WRAPPERS: [&str; 2] = ["volhook-runc", "volhook-crun"];

@@ -1,10 +1,11 @@
 //! What of a command line is another program's: the real runtime's, and that of the programs beside this one.
 
-use crate::beside::Beside;
-use crate::beside::HARNESS;
 use clap::Subcommand;
 use std::ffi::OsString;
 use volhook_engine::Failure;
+use volhook_face::beside::Beside;
+use volhook_face::beside::DEV;
+use volhook_face::beside::HARNESS;
 use volhook_mounts::inherited::Inherited;
 
 /// What `volhook-harness` does. Its own command line has the options; these are here to be listed.
@@ -16,9 +17,35 @@ pub(super) enum Harness {
     Statements,
 }
 
+/// What `volhook-dev` does, listed as above.
+#[derive(Subcommand)]
+pub(super) enum Authoring {
+    /// Begin a plugin: a project that builds and passes its own tests as it is. `volhook-dev new --help` lists the options.
+    New,
+    /// Build a project's component, to build/NAME.wasm in it. `volhook-dev build --help` lists the options.
+    Build,
+    /// Run a project's tests and fixtures, outside and inside the sandbox. `volhook-dev test --help` lists the options.
+    Test,
+    /// Ask a plugin what a fixture asks, and print its decision. `volhook-dev run --help` lists the options.
+    Run,
+    /// Check that a component is fit to be installed. `volhook-dev check --help` lists the options.
+    Check,
+    /// Measure what decisions take: time, fuel and memory. `volhook-dev bench --help` lists the options.
+    Bench,
+    /// Show what another build would have decided otherwise than what is recorded. `volhook-dev replay --help` lists the options.
+    Replay,
+    /// Build what runs a project outside of the sandbox, and print how it is started. `volhook-dev native --help` lists the
+    /// options.
+    Native,
+}
+
 /// Where the command stands, behind options that all commands have.
 fn command_at(args: &[OsString]) -> usize {
-    let mut at = 1;
+    word_at(args, 1)
+}
+
+/// Where the next word stands that is no such option.
+fn word_at(args: &[OsString], mut at: usize) -> usize {
     while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
         at += if matches!(arg, "--root" | "--run-dir" | "--config") { 2 } else { 1 };
     }
@@ -48,6 +75,12 @@ fn to_whom(args: &[OsString]) -> Option<(Beside, Vec<OsString>)> {
     let at = command_at(args);
     match args.get(at)?.to_str()? {
         "harness" => Some((HARNESS, args[at + 1..].to_vec())),
+        "plugin" => {
+            let word = args.get(word_at(args, at + 1))?.to_str()?;
+            // Options that all commands have are for it as well, wherever they stand.
+            let rest = [&args[1..at], &args[at + 1..]].concat();
+            Authoring::has_subcommand(word).then_some((DEV, rest))
+        }
         _ => None,
     }
 }
@@ -57,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_harness_is_the_harnesss() {
+    fn what_another_program_does_is_passed_on() {
         let given = |line: &str| {
             let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             to_whom(&args).map(|(program, rest)| (program.name, rest.len()))
@@ -66,6 +99,11 @@ mod tests {
         assert_eq!(given("volhook --root /r -v harness run --root x"), Some(("volhook-harness", 3)));
         assert_eq!(given("volhook --root harness plan x"), None);
         assert_eq!(given("volhook plan harness"), None);
+        assert_eq!(given("volhook plugin new x"), Some(("volhook-dev", 2)));
+        assert_eq!(given("volhook --root /r plugin -v test . --json"), Some(("volhook-dev", 6)));
+        assert_eq!(given("volhook plugin ls"), None);
+        assert_eq!(given("volhook plugin install new"), None);
+        assert_eq!(given("volhook plugin --help"), None);
         assert_eq!(given("volhook"), None);
     }
 

@@ -14,20 +14,23 @@ const LIBEXEC: &str = "libexec/volhook";
 
 /// A program of the same installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Beside {
+pub struct Beside {
     /// Its file's name, whatever this program's is.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// What it is for.
-    pub(crate) purpose: &'static str,
+    pub purpose: &'static str,
 }
 
 /// Tests OCI hooks.
-pub(crate) const HARNESS: Beside =
-    Beside { name: "volhook-harness", purpose: "which `volhook harness` starts" };
+pub const HARNESS: Beside = Beside { name: "volhook-harness", purpose: "which `volhook harness` starts" };
+
+/// Has the commands of authors of plugins.
+pub const DEV: Beside =
+    Beside { name: "volhook-dev", purpose: "which has the commands of authors of plugins" };
 
 /// Why a program is not there.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotThere {
+pub enum NotThere {
     /// Nobody can tell where this program is, so nobody can tell what is beside it.
     #[error("cannot tell where the volhook program is")]
     Nowhere(#[source] io::Error),
@@ -64,7 +67,10 @@ impl From<NotThere> for Failure {
 
 impl Beside {
     /// Its path.
-    pub(crate) fn path(self) -> Result<PathBuf, NotThere> {
+    ///
+    /// # Errors
+    /// [`NotThere`].
+    pub fn path(self) -> Result<PathBuf, NotThere> {
         self.path_from(&std::env::current_exe().map_err(NotThere::Nowhere)?)
     }
 
@@ -77,7 +83,8 @@ impl Beside {
     }
 
     /// Becomes it: returns only where that failed.
-    pub(crate) fn take_over(self, args: &[OsString], variables: &[(&str, &Path)]) -> Failure {
+    #[must_use]
+    pub fn take_over(self, args: &[OsString], variables: &[(&str, &Path)]) -> Failure {
         let path = match self.path() {
             Ok(path) => path,
             Err(error) => return error.into(),

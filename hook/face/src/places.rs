@@ -5,7 +5,8 @@ use volhook_engine::Engine;
 use volhook_engine::Places;
 
 /// The engine for a call whose command line is the real runtime's.
-pub(crate) fn engine_from_environment() -> Engine {
+#[must_use]
+pub fn engine_from_environment() -> Engine {
     let path = |name, default| std::env::var_os(name).map_or_else(|| PathBuf::from(default), PathBuf::from);
     engine_at(
         path("VOLHOOK_ROOT", "/var/lib/volhook"),
@@ -15,7 +16,8 @@ pub(crate) fn engine_from_environment() -> Engine {
 }
 
 /// The engine for these places; this program is the one that hook entries call.
-pub(crate) fn engine_at(root: PathBuf, run_dir: PathBuf, config: PathBuf) -> Engine {
+#[must_use]
+pub fn engine_at(root: PathBuf, run_dir: PathBuf, config: PathBuf) -> Engine {
     let timings = std::env::var("VOLHOOK_TIMINGS").map(|file| format!("VOLHOOK_TIMINGS={file}"));
     Engine::at(Places {
         root,

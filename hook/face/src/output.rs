@@ -28,12 +28,18 @@ use volhook_core::decision::Pairs;
 use volhook_engine::Failure;
 
 /// Writes to standard output; a reader that has gone away is no error.
-pub(crate) fn out(text: &str) -> Result<(), Failure> {
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn out(text: &str) -> Result<(), Failure> {
     write_to(std::io::stdout().lock(), text)
 }
 
 /// Writes text with styles in it, which stay only on a terminal that wants them.
-pub(crate) fn out_styled(text: &str) -> Result<(), Failure> {
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn out_styled(text: &str) -> Result<(), Failure> {
     write_to(anstream::stdout().lock(), text)
 }
 
@@ -47,13 +53,16 @@ fn write_to(mut out: impl std::io::Write, text: &str) -> Result<(), Failure> {
 }
 
 /// One JSON document.
-pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn print_json(value: &Value) -> Result<(), Failure> {
     out(&format!("{value:#}\n"))
 }
 
 /// How something is to be seen on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tone {
+pub enum Tone {
     /// As it should be.
     Good,
     /// Worth a look.
@@ -64,7 +73,8 @@ pub(crate) enum Tone {
 
 impl Tone {
     /// The style for text outside tables.
-    pub(crate) fn style(self) -> Style {
+    #[must_use]
+    pub fn style(self) -> Style {
         let colour = match self {
             Self::Good => AnsiColor::Green,
             Self::Doubtful => AnsiColor::Yellow,
@@ -75,13 +85,15 @@ impl Tone {
 }
 
 /// A cell of a table.
-pub(crate) struct Shown {
+#[derive(Debug)]
+pub struct Shown {
     text: String,
     tone: Option<Tone>,
 }
 
 impl Shown {
-    pub(crate) fn new(text: impl Into<String>, tone: Option<Tone>) -> Self {
+    /// A text, and how it is to be seen.
+    pub fn new(text: impl Into<String>, tone: Option<Tone>) -> Self {
         Self { text: text.into(), tone }
     }
 }
@@ -134,7 +146,10 @@ fn fitted(natural: &[u16], titles: &[u16], room: u16) -> Option<Vec<u16>> {
 
 /// A table with one line for each row, as docker prints them. On a terminal that is too narrow for it, long cells go on in
 /// the next line; a pipe or file gets everything in one.
-pub(crate) fn print_table<C: Into<Shown>>(header: &[&str], rows: Vec<Vec<C>>) -> Result<(), Failure> {
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn print_table<C: Into<Shown>>(header: &[&str], rows: Vec<Vec<C>>) -> Result<(), Failure> {
     let stdout = std::io::stdout();
     let mut table = Table::new();
     table.load_style(presets::NOTHING).force_no_tty().set_content_arrangement(ContentArrangement::Disabled);
@@ -195,18 +210,18 @@ impl std::io::Write for Heard {
 }
 
 /// Says a line on standard error, as it is.
-pub(crate) fn note(text: &str) {
+pub fn note(text: &str) {
     // Where standard error is gone nobody can be told.
     let _ = Heard.write_all(format!("{text}\n").as_bytes());
 }
 
 /// Says on standard error what does not keep the command from its work.
-pub(crate) fn warn(text: &str) {
+pub fn warn(text: &str) {
     say("Warning", Tone::Doubtful, text);
 }
 
 /// Says on standard error why the command failed, and what helps. With `verbose`, the whole chain of causes.
-pub(crate) fn complain(failure: &Failure, verbose: bool) {
+pub fn complain(failure: &Failure, verbose: bool) {
     say("Error", Tone::Bad, &failure.causes(verbose));
     for hint in &failure.hints {
         say("hint", Tone::Good, hint);
@@ -223,7 +238,8 @@ fn say(label: &str, tone: Tone, text: &str) {
 }
 
 /// Names and values as a JSON object.
-pub(crate) fn object(pairs: &Pairs) -> Value {
+#[must_use]
+pub fn object(pairs: &Pairs) -> Value {
     pairs
         .iter()
         .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
@@ -232,12 +248,16 @@ pub(crate) fn object(pairs: &Pairs) -> Value {
 }
 
 /// A text for a table, in which an empty field is a dash.
-pub(crate) fn dash(text: Option<String>) -> String {
+#[must_use]
+pub fn dash(text: Option<String>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned())
 }
 
 /// Asks a question that only a plain yes answers. Without a terminal nobody could answer it.
-pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
+///
+/// # Errors
+/// Without a terminal, or when it cannot be read.
+pub fn confirm(question: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new(format!("cannot ask {question:?}: there is no terminal to answer it"))
             .hint("--force does it without asking"));
@@ -252,7 +272,10 @@ pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
 }
 
 /// `KEY=VALUE` texts that were given with `flag`.
-pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<Pairs, Failure> {
+///
+/// # Errors
+/// When one of them is something else.
+pub fn pairs(flag: &str, texts: &[String]) -> Result<Pairs, Failure> {
     texts
         .iter()
         .map(|text| match text.split_once('=') {
