@@ -228,6 +228,28 @@ fn privileged_the_same_changes_are_never_mounted_twice() {
     assert_eq!(read(inside(&overlay, "usr/file")), "kept");
 }
 
+/// Directories serve as mounts do: what is mounted below them is nobody's business.
+#[test]
+fn privileged_an_overlay_of_directories_has_nothing_that_is_mounted_below() {
+    private_host();
+    let layers = Layers::new(
+        "echo image >$LOWER/usr/file; mkdir -p $LOWER/../changes/upper
+         mount -t tmpfs none $LOWER/usr; echo secret >$LOWER/usr/secret",
+    );
+    let before = own_mounts();
+    let lower = Rootfs::on_host(&layers.path("lower")).unwrap().into_directory();
+    let changes = std::os::fd::OwnedFd::from(std::fs::File::open(layers.path("changes")).unwrap());
+    let overlay = mount_overlay(lower, changes, None).unwrap();
+    assert_eq!(entries(&inside(&overlay, "usr")), ["file"]);
+    std::fs::write(inside(&overlay, "usr/file"), "changed").unwrap();
+    assert_eq!(read(layers.path("changes/upper/usr/file")), "changed");
+    assert!(layers.is_in_use());
+    drop(overlay);
+    assert!(!layers.is_in_use());
+    assert_eq!(own_mounts(), before);
+    shell("umount $LOWER/usr; cat $LOWER/usr/file", &[("LOWER", &layers.path("lower"))]);
+}
+
 /// What one look tells is what the kernel says when it is asked for a second overlay.
 #[test]
 fn privileged_the_last_overlay_leaves_a_trace() {

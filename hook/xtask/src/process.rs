@@ -4,10 +4,15 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
+use nix::sys::resource::UsageWho;
+use nix::sys::resource::getrusage;
+use nix::sys::time::TimeValLike;
 use serde_json::Value;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read as _;
+use std::io::Seek as _;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -80,6 +85,45 @@ pub(crate) fn time(command: &mut Command) -> Result<f64> {
     let took = started.elapsed().as_secs_f64() * 1000.0;
     ensure!(status.success(), "failed ({status}): {}", line(command));
     Ok(took)
+}
+
+/// What a program took, with all its children, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Spent {
+    /// From starting it to its end.
+    pub(crate) wall: f64,
+    /// Of the processors, for itself and in the kernel.
+    pub(crate) processor: f64,
+}
+
+/// Runs a command quietly and returns what it took; a failure shows what it said.
+pub(crate) fn spend(command: &mut Command) -> Result<Spent> {
+    let mut said = tempfile::tempfile().context("cannot make a temporary file")?;
+    let errors = said.try_clone().context("cannot share a file")?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+    spend_of(command).map_err(|error| {
+        let mut text = String::new();
+        let read = said.rewind().and_then(|()| said.read_to_string(&mut text));
+        if read.is_ok() { error.context(text) } else { error }
+    })
+}
+
+/// Runs a command whose input and output are already settled and returns what it took.
+pub(crate) fn spend_of(command: &mut Command) -> Result<Spent> {
+    let before = of_children()?;
+    let started = Instant::now();
+    let status = command.status().with_context(|| format!("cannot run {}", line(command)))?;
+    let wall = started.elapsed().as_secs_f64() * 1_000_000.0;
+    let processor = of_children()? - before;
+    ensure!(status.success(), "failed ({status}): {}", line(command));
+    Ok(Spent { wall, processor })
+}
+
+/// Microseconds of processor time that children have taken which are gone by now (getrusage(2)).
+fn of_children() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("cannot read processor times")?;
+    let spent = usage.user_time() + usage.system_time();
+    Ok(spent.num_microseconds() as f64)
 }
 
 /// A command as one would type it.
