@@ -10,6 +10,7 @@ use crate::start::acquire::acquire;
 use crate::start::claim;
 use crate::start::storage;
 use crate::start::subject::Subject;
+use oci_spec::runtime::Hook;
 use std::path::Path;
 use tracing::debug_span;
 use tracing::info_span;
@@ -17,8 +18,8 @@ use volhook_core::claims;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
 use volhook_core::rewrite;
-use volhook_core::rewrite::HookEntry;
 use volhook_core::spec::Spec;
+use volhook_core::spec::SpecError;
 use volhook_core::spec::VOLHOOK_TYPE;
 use volhook_core::stage::Stage;
 use volhook_leases::attempts::Record;
@@ -36,19 +37,31 @@ pub fn hook_entry(
     stage: &str,
     attempt: Option<&str>,
     timeout: u32,
-) -> Result<HookEntry, Failure> {
+) -> Result<Hook, Failure> {
     let mut args = vec!["volhook".to_owned(), "hook".to_owned(), stage.to_owned()];
     args.extend(attempt.map(rewrite::token));
+    let places = &context.places;
     let mut env = vec![
-        format!("VOLHOOK_ROOT={}", context.places.root.display()),
-        format!("VOLHOOK_RUN_DIR={}", context.places.run_dir.display()),
-        format!("VOLHOOK_CONFIG={}", context.places.config.display()),
+        variable("VOLHOOK_ROOT", &places.root)?,
+        variable("VOLHOOK_RUN_DIR", &places.run_dir)?,
+        variable("VOLHOOK_CONFIG", &places.config)?,
         format!("VOLHOOK_TIMEOUT={timeout}"),
     ];
-    env.extend(context.places.environment.iter().cloned());
-    let program = context.places.program.as_ref();
+    env.extend(places.environment.iter().cloned());
+    let program = places.program.clone();
     let program = program.ok_or_else(|| Failure::new("cannot tell the path of the volhook program"))?;
-    Ok(HookEntry { path: program.display().to_string(), args, env, timeout })
+    let mut entry = Hook::default();
+    // With no environment of its own runc would hand down the one that it has.
+    entry.set_path(program).set_args(Some(args)).set_env(Some(env)).set_timeout(Some(timeout.into()));
+    Ok(entry)
+}
+
+/// A variable of an entry's environment that names a path.
+fn variable(name: &str, path: &Path) -> Result<String, Failure> {
+    match path.to_str() {
+        Some(text) => Ok(format!("{name}={text}")),
+        None => Err(SpecError::PathNotText { path: path.to_owned() }.into()),
+    }
 }
 
 /// A container that is about to start, whose spec is at hand.
@@ -138,13 +151,15 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
     }
     let planned = acquire(context, &subject, &claimed, &image, None, |proposal| {
         let _recording = debug_span!("record").entered();
-        let entry = |stage| -> Result<HookEntry, Failure> {
+        let entry = |stage| -> Result<Hook, Failure> {
             let mut entry = hook_entry(context, stage, Some(&subject.attempt), ENTRY_TIMEOUT_SECONDS)?;
-            entry.env.extend(start.spec_file.map(|file| format!("{SPEC_VARIABLE}={}", file.display())));
+            if let Some(file) = start.spec_file {
+                entry.env_mut().get_or_insert_default().push(variable(SPEC_VARIABLE, file)?);
+            }
             Ok(entry)
         };
         let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
-        let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
+        let source = |id: &VolumeId| context.store.directory_path(id);
         let plan = proposal.plan.clone();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
         context.ledger.attempts().write(&Record::new(plan, None, spec.document().clone()))?;
@@ -154,5 +169,47 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
     match planned {
         Some(spec) => Ok(Some(spec)),
         None => Err(Failure::internal("a container that has no process yet holds leases already")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::engine::Places;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::path::PathBuf;
+    use std::time::Instant;
+    use volhook_leases::Quiet;
+    use volhook_leases::Work;
+
+    /// The runtime would be told another path.
+    #[test]
+    fn a_path_that_is_no_text_is_not_written() {
+        let odd = PathBuf::from(OsStr::from_bytes(b"/v\xff"));
+        let plain = || Places {
+            root: "/root".into(),
+            run_dir: "/run".into(),
+            config: "/config".into(),
+            program: Some("/volhook".into()),
+            environment: Vec::new(),
+        };
+        let installed = |places: Places| {
+            let engine = Engine::at(places);
+            let context = Context::new(&engine, Work { until: Instant::now(), watcher: &Quiet });
+            let entry = hook_entry(&context, "prestart", None, 10)?;
+            Ok(rewrite::install_hooks(&mut Spec::parse(b"{}")?, &[("prestart", entry)])?)
+        };
+        assert!(installed(plain()).is_ok_and(|changed| changed));
+        for places in [
+            Places { root: odd.clone(), ..plain() },
+            Places { run_dir: odd.clone(), ..plain() },
+            Places { config: odd.clone(), ..plain() },
+            Places { program: Some(odd), ..plain() },
+        ] {
+            let failure: Failure = installed(places).expect_err("it cannot be written");
+            assert!(failure.cause_line().contains(r#""/v\xFF" cannot be written"#), "{failure:?}");
+        }
     }
 }
