@@ -4,10 +4,13 @@ use crate::assert_contains;
 use crate::last_refusal;
 use crate::leases;
 use crate::on_both_runtimes;
+use anyhow::Context as _;
 use anyhow::Result;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
+use volhook_harness::Bundle;
 use volhook_harness::BundleBuilder;
 use volhook_harness::Runtime;
 use volhook_harness::RuntimeKind;
@@ -18,6 +21,7 @@ on_both_runtimes!(
     privileged_what_cannot_be_told_is_refused,
     privileged_other_names_of_the_program_are_no_wrapper,
     privileged_large_specs_without_claims_start,
+    privileged_text_that_is_not_utf_8_matters_to_claims_alone,
     privileged_an_unreadable_spec_passes_over_no_policy,
 );
 
@@ -95,7 +99,7 @@ fn privileged_other_names_of_the_program_are_no_wrapper(kind: RuntimeKind) -> Re
     ] {
         let path = folder.path().join(&name);
         symlink(volhook.binary(), &path)?;
-        let output = std::process::Command::new(&path).arg("--version").envs(volhook.env()).output()?;
+        let output = Command::new(&path).arg("--version").envs(volhook.env()).output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{name}: {output:?}");
         assert_eq!(said.starts_with("volhook"), !is_wrapper, "{name}: {said}");
@@ -121,6 +125,52 @@ fn privileged_large_specs_without_claims_start(kind: RuntimeKind) -> Result<()> 
     let refused =
         volhook.command(&["hook", "precreate"]).stdin(fs::read(bundle.path().join("config.json"))?).run()?;
     assert_contains(&refused.failure(), "larger than 16 MiB");
+    Ok(())
+}
+
+/// runc starts with such a spec, with something else in place of that text; writing the spec again would do that as well.
+fn privileged_text_that_is_not_utf_8_matters_to_claims_alone(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let wrapped = volhook.wrapped_runtime(kind)?;
+    for (odd, is_crun_able) in [(&b"X=\xff"[..], false), (br"X=\udcff", true)] {
+        let bundle = |claim: bool| -> Result<(Bundle, Vec<u8>)> {
+            let builder = BundleBuilder::new().shell("echo started");
+            let builder = if claim { builder.annotation(CLAIM.0, CLAIM.1) } else { builder };
+            let bundle = builder.build()?;
+            volhook.install(&bundle)?.success();
+            bundle.edit(|spec| {
+                spec["process"]["env"].as_array_mut().into_iter().for_each(|env| env.push("ODD".into()));
+            })?;
+            let file = bundle.path().join("config.json");
+            let text = fs::read(&file)?;
+            let at = text.windows(3).position(|part| part == b"ODD").context("the variable is there")?;
+            let spec = [&text[..at], odd, &text[at + 3..]].concat();
+            fs::write(&file, &spec)?;
+            Ok((bundle, spec))
+        };
+        let (plain, spec) = bundle(false)?;
+        if kind == RuntimeKind::Runc || is_crun_able {
+            for (runtime, id) in [(&wrapped, "c1"), (&Runtime::new(kind)?, "c2")] {
+                assert_eq!(runtime.run(&plain, id)?.success(), "started\n");
+            }
+        }
+        assert!(fs::read(plain.path().join("config.json"))? == spec, "the wrapper changed the spec");
+        let passed = Command::new(volhook.binary())
+            .args(["hook", "precreate"])
+            .envs(volhook.env())
+            .stdin(fs::File::open(plain.path().join("config.json"))?)
+            .output()?;
+        assert!(passed.status.success() && passed.stdout == spec, "precreate changed the spec");
+
+        let (claiming, spec) = bundle(true)?;
+        let refused = volhook.command(&["hook", "precreate"]).stdin(spec).run()?;
+        assert_contains(&refused.failure(), "unusable \"process.env[2]\": it is not UTF-8");
+        for (runtime, id) in [(&wrapped, "c3"), (&Runtime::new(kind)?, "c4")] {
+            runtime.run(&claiming, id)?.failure();
+        }
+        assert_contains(&volhook.install(&claiming)?.failure(), "process.env[2]");
+        assert_eq!(leases(&volhook)?, []);
+    }
     Ok(())
 }
 

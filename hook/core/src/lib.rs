@@ -10,6 +10,7 @@ pub mod check;
 pub mod claims;
 pub mod config;
 pub mod decision;
+mod document;
 pub mod grants;
 pub mod image;
 pub mod lease;

@@ -5,6 +5,7 @@
 //! it is believed only as far as it concerns what is volhook's own.
 
 use crate::decision::Access;
+use crate::document;
 use crate::names::VolumeId;
 use crate::plan::Plan;
 use crate::plan::PlannedMount;
@@ -15,12 +16,16 @@ use crate::spec::SpecError;
 use crate::spec::SpecMount;
 use crate::spec::VOLHOOK_TYPE;
 use crate::stage::Apply;
+use oci_spec::runtime::Hook;
+use oci_spec::runtime::Mount;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
 
 /// What a rewriting did, kept in the annotation `<prefix>.planned`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,19 +38,6 @@ pub struct Planned {
     removed: Vec<(usize, Value)>,
     /// JSON pointers (RFC 6901) of containers that were not there before.
     made: Vec<String>,
-}
-
-/// A hook entry, as in the OCI runtime-spec ("POSIX-platform Hooks").
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HookEntry {
-    /// Absolute path of the program.
-    pub path: String,
-    /// Its arguments, beginning with its name.
-    pub args: Vec<String>,
-    /// Its whole environment: with none, runc would hand down its own.
-    pub env: Vec<String>,
-    /// Seconds after which the runtime kills it.
-    pub timeout: u32,
 }
 
 /// The name of the annotation under `prefix`.
@@ -111,14 +103,14 @@ pub fn strip(
 /// planned target stays and is covered.
 ///
 /// # Errors
-/// [`SpecError`] when a part of the spec to be edited has an unusable type.
+/// [`SpecError`] when a part of the spec to be edited has an unusable type, and when a path cannot be written into a spec.
 pub fn apply(
     spec: &mut Spec,
     plan: &Plan,
     prefix: &str,
     resolved: &BTreeMap<String, Result<Resolved, String>>,
-    source: &dyn Fn(&VolumeId) -> String,
-    hooks: &[(&str, HookEntry)],
+    source: &dyn Fn(&VolumeId) -> PathBuf,
+    hooks: &[(&str, Hook)],
 ) -> Result<(), SpecError> {
     let place = |destination: &str| match resolved.get(destination) {
         Some(Ok(resolved)) => resolved.path.clone(),
@@ -140,15 +132,15 @@ pub fn apply(
     }
     for mount in plan.mounts.iter().filter(|mount| mount.apply == Apply::Spec) {
         let at = spec_position(&mount.resolved.path, &placed);
-        let entry = spec_mount(mount, source(&mount.volume));
-        mounts.insert(at, json!({
-            "destination": entry.destination, "type": entry.kind, "source": entry.source, "options": entry.options,
-        }));
+        let written = spec_mount(mount, source(&mount.volume));
+        let entry = SpecMount::from(&written);
+        mounts.insert(at, written_as(&written, written.source().as_deref())?);
         planned.added.push(entry.destination.clone());
         placed.insert(at, (mount.resolved.path.clone(), entry));
     }
     for (stage, entry) in hooks {
-        array_at(document, &["hooks", stage], &mut planned.made)?.push(hook_value(entry));
+        array_at(document, &["hooks", stage], &mut planned.made)?
+            .push(written_as(entry, Some(entry.path()))?);
     }
     let annotations = object_at(document, "annotations", &mut planned.made)?;
     // The record of what was made must be complete before it is written down.
@@ -167,9 +159,12 @@ pub fn has_entry(spec: &Spec, attempt: &str) -> bool {
 /// Whether a hook entry was written for `attempt`.
 fn belongs_to(entry: &Value, attempt: &str) -> bool {
     let token = token(attempt);
-    entry["args"]
-        .as_array()
-        .is_some_and(|args| args.len() == 4 && args[1] == "hook" && args[3] == token.as_str())
+    arguments(entry).is_some_and(|args| args.len() == 4 && args[1] == "hook" && args[3] == token)
+}
+
+/// The arguments of a hook entry, if it is one that volhook may have written.
+fn arguments(entry: &Value) -> Option<Vec<String>> {
+    document::view::<Hook>(entry, &["path", "args"]).ok()?.args().clone()
 }
 
 /// The argument by which a hook entry belongs to an attempt.
@@ -183,17 +178,18 @@ pub fn token(attempt: &str) -> String {
 /// whether anything changed.
 ///
 /// # Errors
-/// [`SpecError`] when `hooks` has an unusable type.
-pub fn install_hooks(spec: &mut Spec, hooks: &[(&str, HookEntry)]) -> Result<bool, SpecError> {
+/// [`SpecError`] when `hooks` has an unusable type, and when a path cannot be written into a spec.
+pub fn install_hooks(spec: &mut Spec, hooks: &[(&str, Hook)]) -> Result<bool, SpecError> {
     let before = spec.document().clone();
-    let file_name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-    let ours = |value: &Value, entry: &HookEntry| {
-        value["path"].as_str().is_some_and(|path| file_name(path) == file_name(&entry.path))
-            && value["args"].as_array().is_some_and(|args| args.len() >= 2 && args[1] == "hook")
+    let ours = |value: &Value, entry: &Hook| {
+        let same = |path: &str| Path::new(path).file_name() == entry.path().file_name();
+        value["path"].as_str().is_some_and(same)
+            && arguments(value).is_some_and(|args| args.len() >= 2 && args[1] == "hook")
     };
     for stage in ["prestart", "createRuntime", "poststop"] {
-        let wanted: Vec<Value> =
-            hooks.iter().filter(|(name, _)| *name == stage).map(|(_, entry)| hook_value(entry)).collect();
+        let of_stage = hooks.iter().filter(|(name, _)| *name == stage);
+        let wanted = of_stage.map(|(_, entry)| written_as(entry, Some(entry.path())));
+        let wanted: Vec<Value> = wanted.collect::<Result<_, _>>()?;
         if let Some(entries) =
             spec.document_mut().pointer_mut(&format!("/hooks/{stage}")).and_then(Value::as_array_mut)
         {
@@ -210,23 +206,26 @@ pub fn install_hooks(spec: &mut Spec, hooks: &[(&str, HookEntry)]) -> Result<boo
     Ok(*spec.document() != before)
 }
 
-fn hook_value(entry: &HookEntry) -> Value {
-    json!({"path": entry.path, "args": entry.args, "env": entry.env, "timeout": entry.timeout})
+/// What goes into the document. It has one path that could be anything, and only that may not fit into JSON.
+fn written_as(entry: &impl Serialize, path: Option<&Path>) -> Result<Value, SpecError> {
+    let path = || path.map(Path::to_owned).unwrap_or_default();
+    serde_json::to_value(entry).map_err(|_| SpecError::PathNotText { path: path() })
 }
 
 /// The bind mount that stands for a planned mount. Private, so that nothing mounted in the container reaches
 /// the host or another container through the volume.
-fn spec_mount(mount: &PlannedMount, source: String) -> SpecMount {
+fn spec_mount(mount: &PlannedMount, source: PathBuf) -> Mount {
     let mut options = vec!["bind", "private", if mount.access == Access::ReadOnly { "ro" } else { "rw" }];
     let flags =
         [(mount.flags.nosuid, "nosuid"), (mount.flags.nodev, "nodev"), (mount.flags.noexec, "noexec")];
     options.extend(flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name));
-    SpecMount {
-        destination: mount.target.to_string(),
-        kind: "bind".to_owned(),
-        source,
-        options: options.into_iter().map(str::to_owned).collect(),
-    }
+    let mut written = Mount::default();
+    written
+        .set_destination(mount.target.to_string().into())
+        .set_typ(Some("bind".to_owned()))
+        .set_source(Some(source))
+        .set_options(Some(options.into_iter().map(str::to_owned).collect()));
+    written
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -77,6 +77,12 @@ fn resolve(paths: impl Iterator<Item = String>) -> BTreeMap<String, Result<Resol
         .collect()
 }
 
+fn hook(path: &str, args: Vec<String>, env: Vec<String>) -> Hook {
+    let mut hook = Hook::default();
+    hook.set_path(path.into()).set_args(Some(args)).set_env(Some(env)).set_timeout(Some(10));
+    hook
+}
+
 fn plan_and_apply(spec: &mut Spec, attempt: &str, targets: &[String]) -> Option<Plan> {
     let mounts = spec.mounts().unwrap();
     let resolved = resolve(mounts.iter().map(|m| m.destination.clone()).chain(targets.iter().cloned()));
@@ -98,14 +104,10 @@ fn plan_and_apply(spec: &mut Spec, attempt: &str, targets: &[String]) -> Option<
     };
     let plan = plan(&facts, decided(claims)).unwrap();
     crate::check::check(&plan, &BTreeMap::new(), &Grants::default(), &LeaseTable::default()).unwrap();
-    let hook = HookEntry {
-        path: "/usr/bin/volhook".into(),
-        args: vec!["volhook".into(), "hook".into(), "createRuntime".into(), token(attempt)],
-        env: vec![],
-        timeout: 10,
-    };
-    apply(spec, &plan, PREFIX, &resolved, &|id| format!("/volumes/{id}"), &[("createRuntime", hook)])
-        .unwrap();
+    let args = vec!["volhook".into(), "hook".into(), "createRuntime".into(), token(attempt)];
+    let hook = hook("/usr/bin/volhook", args, vec![]);
+    let source = |id: &VolumeId| format!("/volumes/{id}").into();
+    apply(spec, &plan, PREFIX, &resolved, &source, &[("createRuntime", hook)]).unwrap();
     Some(plan)
 }
 
@@ -160,6 +162,85 @@ proptest! {
         let second = plan_and_apply(&mut again, "t1", &targets).unwrap();
         prop_assert_eq!(second, plan);
         prop_assert_eq!(again, spec);
+    }
+}
+
+/// What a newer spec, or another tool, may have anywhere: names that volhook does not know.
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        "[ -~\u{e4}\u{fffd}]{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            unknown(inner).prop_map(Value::Object),
+        ]
+    })
+}
+
+fn unknown(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Map<String, Value>> {
+    prop::collection::btree_map("x-[a-z]{1,3}", value, 0..4).prop_map(|fields| fields.into_iter().collect())
+}
+
+fn with(mut object: Value, extra: Map<String, Value>) -> Value {
+    object.as_object_mut().unwrap().extend(extra);
+    object
+}
+
+proptest! {
+    #[test]
+    fn what_is_unknown_survives(
+        at_top in unknown(anything()),
+        in_mounts in prop::collection::vec(unknown(anything()), 0..4),
+        in_hook in unknown(anything()),
+        in_hooks in unknown(anything()),
+        in_root in unknown(anything()),
+        annotations in prop::collection::btree_map("x-[a-z]{1,3}", "[ -~\u{e4}]{0,8}", 0..3),
+        targets in prop::collection::btree_set(path(), 1..4),
+    ) {
+        let mounts: Vec<Value> = in_mounts
+            .into_iter()
+            .enumerate()
+            .map(|(i, extra)| with(json!({"destination": format!("/m{i}"), "type": "tmpfs"}), extra))
+            .collect();
+        let other = with(json!({"path": "/other", "args": ["other"]}), in_hook);
+        let document = json!({
+            "root": with(json!({"path": "rootfs"}), in_root),
+            "mounts": mounts,
+            "hooks": with(json!({"createRuntime": [other], "poststop": null}), in_hooks),
+            "annotations": annotations,
+        });
+        let document = with(document, at_top);
+        let original = Spec::parse(document.to_string().as_bytes()).unwrap();
+        prop_assert_eq!(original.document(), &document);
+
+        let targets: Vec<String> = targets.into_iter().collect();
+        let mut spec = original.clone();
+        let Some(plan) = plan_and_apply(&mut spec, "t1", &targets) else { return Ok(()) };
+        let mut left = spec.document().clone();
+        let added = |list: &mut Value, is_ours: &dyn Fn(&Value) -> bool| {
+            let list = list.as_array_mut().unwrap();
+            let all = list.len();
+            list.retain(|entry| !is_ours(entry));
+            all - list.len()
+        };
+        let mounted = plan.mounts.iter().filter(|mount| mount.apply == Apply::Spec).count();
+        prop_assert_eq!(added(&mut left["mounts"], &|mount| mount["source"].as_str().is_some_and(ours)), mounted);
+        prop_assert_eq!(added(&mut left["hooks"]["createRuntime"], &|entry| belongs_to(entry, "t1")), 1);
+        left["annotations"].as_object_mut().unwrap().remove(&planned_key(PREFIX));
+        prop_assert_eq!(&left, &document, "everything else is as it was");
+        let orders = [&left, &document].map(|document| document.as_object().unwrap().keys().cloned().collect::<Vec<_>>());
+        prop_assert_eq!(&orders[0], &orders[1]);
+
+        let entry = hook("/usr/bin/volhook", vec!["volhook".into(), "hook".into(), "prestart".into()], vec![]);
+        prop_assert!(install_hooks(&mut spec, &[("prestart", entry)]).unwrap());
+        spec.document_mut()["hooks"].as_object_mut().unwrap().shift_remove("prestart");
+        strip(&mut spec, PREFIX, &ours).unwrap();
+        prop_assert_eq!(spec, original);
     }
 }
 
@@ -219,11 +300,8 @@ fn a_forged_note_neither_adds_nor_removes_what_is_not_ours() {
 
 #[test]
 fn installed_hooks_replace_their_predecessors_and_nothing_else() {
-    let entry = |path: &str, stage: &str| HookEntry {
-        path: path.into(),
-        args: vec!["volhook".into(), "hook".into(), stage.into()],
-        env: vec!["PATH=/bin".into()],
-        timeout: 10,
+    let entry = |path: &str, stage: &str| {
+        hook(path, vec!["volhook".into(), "hook".into(), stage.into()], vec!["PATH=/bin".into()])
     };
     let mut spec = Spec::parse(
         json!({"x": 1, "hooks": {"prestart": [{"path": "/other", "zz": true}], "startContainer": [{"path": "/s"}]}})

@@ -2,11 +2,14 @@
 //!
 //! The document stays a JSON value, so that fields this version does not know survive an edit.
 
+use crate::document;
 use crate::names::is_below_or_at;
+use oci_spec::runtime::Mount;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The most bytes of a spec of a container with volumes.
 pub const MAX_SPEC_BYTES: usize = 16 << 20;
@@ -27,7 +30,7 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Reads the outline of a spec, and nothing else of it.
+    /// Reads the outline of a spec, and nothing else of it. Text in it that is no Unicode is read as runc reads it.
     ///
     /// # Errors
     /// [`SpecError`] when it is larger than [`MAX_READ_BYTES`], not JSON or not a spec.
@@ -40,13 +43,13 @@ impl Outline {
         #[derive(Deserialize)]
         struct Kind {
             #[serde(rename = "type")]
-            kind: Option<String>,
+            kind: Option<Value>,
         }
         if bytes.len() > MAX_READ_BYTES {
             return Err(SpecError::TooLarge { limit: MAX_READ_BYTES });
         }
-        let wire: Wire = serde_json::from_slice(bytes).map_err(SpecError::Parse)?;
-        let ours = |mount: &Kind| mount.kind.as_deref() == Some(VOLHOOK_TYPE);
+        let (wire, _) = document::read_as_runc::<Wire>(bytes).map_err(SpecError::Parse)?;
+        let ours = |mount: &Kind| mount.kind.as_ref().is_some_and(|kind| kind == VOLHOOK_TYPE);
         Ok(Self {
             annotations: wire.annotations.unwrap_or_default(),
             volume_mounts: wire.mounts.unwrap_or_default().iter().any(ours),
@@ -66,6 +69,18 @@ pub enum SpecError {
     /// Not JSON.
     #[error("the container spec is not valid JSON")]
     Parse(#[source] serde_json::Error),
+    /// JSON for some, but with text that is no Unicode: it would be another one once the spec is written again.
+    #[error("the container spec has an unusable {part:?}: it is not UTF-8")]
+    NotText {
+        /// Where, in dotted form.
+        part: String,
+    },
+    /// A path that is to go into the spec, and cannot.
+    #[error("{path:?} cannot be written into a container spec: it is not UTF-8")]
+    PathNotText {
+        /// The path.
+        path: PathBuf,
+    },
     /// JSON, but a field has another type than the OCI runtime-spec says.
     #[error("the container spec has an unusable {field:?}: {reason}")]
     Field {
@@ -94,6 +109,24 @@ pub struct SpecMount {
     pub source: String,
     /// `options`.
     pub options: Vec<String>,
+}
+
+/// What is looked at of a mount.
+const MOUNT_PARTS: [&str; 4] = ["destination", "type", "source", "options"];
+
+impl From<&Mount> for SpecMount {
+    fn from(mount: &Mount) -> Self {
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let kind = mount.typ().clone().unwrap_or_default();
+        let destination = text(mount.destination());
+        Self {
+            // A claim is checked as it was written; the runtime will never see it.
+            destination: if kind == VOLHOOK_TYPE { destination } else { clean(&destination) },
+            kind,
+            source: mount.source().as_ref().map(text).unwrap_or_default(),
+            options: mount.options().clone().unwrap_or_default(),
+        }
+    }
 }
 
 impl SpecMount {
@@ -127,12 +160,16 @@ impl Spec {
     /// Parses a spec.
     ///
     /// # Errors
-    /// [`SpecError`] when it is too large, not JSON or not an object.
+    /// [`SpecError`] when it is too large, not JSON, not an object, or cannot be written again as it is.
     pub fn parse(bytes: &[u8]) -> Result<Self, SpecError> {
         if bytes.len() > MAX_SPEC_BYTES {
             return Err(SpecError::TooLarge { limit: MAX_SPEC_BYTES });
         }
-        let document: Value = serde_json::from_slice(bytes).map_err(SpecError::Parse)?;
+        let (document, is_replaced) = document::read_as_runc::<Value>(bytes).map_err(SpecError::Parse)?;
+        if is_replaced {
+            let part = document::replaced_part(&document).unwrap_or_default();
+            return Err(SpecError::NotText { part: crate::names::shorten(&part) });
+        }
         if document.is_object() {
             Ok(Self { document })
         } else {
@@ -143,9 +180,11 @@ impl Spec {
     /// What says whether the container has volumes.
     ///
     /// # Errors
-    /// [`SpecError::Field`] when annotations or mounts are none.
+    /// [`SpecError::Field`] when annotations are none.
     pub fn outline(&self) -> Result<Outline, SpecError> {
-        let volume_mounts = self.mounts()?.iter().any(|mount| mount.kind == VOLHOOK_TYPE);
+        // What else is odd about mounts matters where there are claims.
+        let mut mounts = self.document["mounts"].as_array().into_iter().flatten();
+        let volume_mounts = mounts.any(|mount| mount["type"] == VOLHOOK_TYPE);
         Ok(Outline { annotations: self.annotations()?, volume_mounts })
     }
 
@@ -194,31 +233,16 @@ impl Spec {
     /// # Errors
     /// [`SpecError::Field`] when they are not mounts.
     pub fn mounts(&self) -> Result<Vec<SpecMount>, SpecError> {
-        #[derive(Deserialize)]
-        struct Wire {
-            destination: String,
-            #[serde(default, rename = "type")]
-            kind: Option<String>,
-            source: Option<String>,
-            options: Option<Vec<String>>,
-        }
         let mounts = match &self.document["mounts"] {
             Value::Null => return Ok(Vec::new()),
-            value => Vec::<Wire>::deserialize(value).map_err(|error| field("mounts", &error.to_string()))?,
+            value => value.as_array().ok_or_else(|| field("mounts", "must be a list"))?,
         };
-        Ok(mounts
-            .into_iter()
-            .map(|wire| SpecMount {
-                // A claim is checked as it was written; the runtime will never see it.
-                destination: match wire.kind.as_deref() {
-                    Some(VOLHOOK_TYPE) => wire.destination,
-                    _ => clean(&wire.destination),
-                },
-                kind: wire.kind.unwrap_or_default(),
-                source: wire.source.unwrap_or_default(),
-                options: wire.options.unwrap_or_default(),
-            })
-            .collect())
+        let seen = |(index, mount)| {
+            let seen = document::view::<Mount>(mount, &MOUNT_PARTS);
+            seen.map(|mount| SpecMount::from(&mount))
+                .map_err(|error| field(&format!("mounts[{index}]"), &error.to_string()))
+        };
+        mounts.iter().enumerate().map(seen).collect()
     }
 
     /// Whether the container gets or joins a user namespace, so that ids differ inside it.
@@ -313,9 +337,63 @@ mod tests {
     #[test]
     fn wrong_types_are_named() {
         let spec = Spec::parse(br#"{"mounts":[{"destination":5}],"annotations":{"a":1}}"#).unwrap();
-        assert!(spec.mounts().unwrap_err().to_string().contains("mounts"));
+        assert!(spec.mounts().unwrap_err().to_string().contains("mounts[0]"));
         assert!(spec.annotations().unwrap_err().to_string().contains("annotations"));
         assert!(Spec::parse(b"[]").is_err());
         assert!(spec.root_path().is_err());
+    }
+
+    /// What newer specs have, and what Go writes of what is not there.
+    #[test]
+    fn parts_that_nobody_looks_at_may_be_newer_than_the_types() {
+        let text = r#"{
+            "ociVersion": "1.9.0-newer", "hooks": null, "annotations": null, "root": {"path": "rootfs", "newer": {}},
+            "process": {"scheduler": {"policy": "SCHED_NEWER"}, "user": {"uid": 4294967296}, "args": null},
+            "linux": {
+                "namespaces": [{"type": "newer"}, {"type": "time"}, {"type": "user", "path": null}, {"type": 1}],
+                "seccomp": {"defaultAction": "SCMP_ACT_NEWER", "flags": null}, "uidMappings": [{"size": -1}],
+                "personality": {"domain": "NEWER"}, "resources": {"memory": {"limit": 18446744073709551615}}
+            },
+            "mounts": [
+                {"destination": "/a/../b", "type": null, "source": null, "options": null, "uidMappings": [{"hostID": -5}]},
+                {"destination": "c", "type": "bind", "source": "/s", "options": ["ro"], "newer": [null]}
+            ]
+        }"#;
+        let spec = Spec::parse(text.as_bytes()).unwrap();
+        let seen: Vec<_> =
+            spec.mounts().unwrap().into_iter().map(|m| (m.destination, m.kind, m.source)).collect();
+        let expected = [("/b", "", ""), ("/c", "bind", "/s")];
+        assert_eq!(seen, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
+        assert!(spec.has_user_namespace() && spec.annotations().unwrap().is_empty());
+        assert_eq!(spec.root_path().unwrap(), "rootfs");
+        assert!(!spec.outline().unwrap().volume_mounts);
+    }
+
+    /// A container without claims starts with what its runtime reads.
+    #[test]
+    fn odd_mounts_are_no_claims() {
+        for mounts in ["5", r#"[5, {"type": 7}, {"destination": null}, ["/x"]]"#] {
+            let spec = Spec::parse(format!(r#"{{"mounts": {mounts}}}"#).as_bytes()).unwrap();
+            assert!(!spec.outline().unwrap().volume_mounts, "{mounts}");
+            assert!(spec.mounts().is_err(), "{mounts}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_named_and_no_claim() {
+        for (text, part) in [
+            (
+                &b"{\"annotations\": {\"a\": \"b\"}, \"mounts\": [{\"source\": \"/v\xff\"}]}"[..],
+                "mounts[0].source",
+            ),
+            (&br#"{"annotations": {"a": "b"}, "process": {"args": ["x", "\udcff"]}}"#[..], "process.args[1]"),
+            (&b"{\"annotations\": {\"a\": \"b\", \"c\xff\": \"\"}}"[..], "annotations.c\u{fffd}"),
+        ] {
+            let told = Spec::parse(text).unwrap_err();
+            assert!(matches!(&told, SpecError::NotText { part: named } if named == part), "{told}");
+            let outline = Outline::parse(text).unwrap();
+            assert_eq!((outline.annotations["a"].as_str(), outline.volume_mounts), ("b", false));
+        }
+        assert!(matches!(Spec::parse(b"{\"a\": \"\xff\""), Err(SpecError::Parse(_))));
     }
 }

@@ -1,9 +1,14 @@
 //! The container's state, as a runtime gives it to a hook on standard input (OCI runtime-spec, "State").
 
+use crate::document;
 use crate::names::ContainerId;
 use crate::names::NameError;
+use crate::names::shorten;
+use oci_spec::runtime;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The most bytes of state that a hook reads. A state is an id, a few paths and the annotations; more than
 /// this is not a state.
@@ -27,37 +32,46 @@ pub enum StateError {
         /// The container.
         id: String,
     },
+    /// A `bundle` whose path the runtime could not say.
+    #[error("the container state of {id:?} has a `bundle` that is not UTF-8: {bundle:?}")]
+    BundleNotText {
+        /// The container.
+        id: String,
+        /// What can be read of it.
+        bundle: String,
+    },
     /// No `pid` where one is needed.
-    #[error("the container state of {id:?} has no process: pid is {}", pid.map_or("missing".to_owned(), |p| p.to_string()))]
+    #[error("the container state of {id:?} has no process: pid is {pid}")]
     NoProcess {
         /// The container.
         id: String,
         /// What the state said.
-        pid: Option<i64>,
+        pid: String,
     },
 }
 
-/// What volhook uses of the state. Fields that it does not use are not read, so an unusual `status` (crun's
-/// `starting`) is no error.
+/// What volhook uses of the state. Fields that it does not use are not looked at, so an unusual `status` (crun's
+/// `starting`) is no error, and an unusual `pid` only one where a process is needed.
 #[derive(Debug, Clone)]
 pub struct State {
     /// The container's id as the runtime says it; see [`State::id`].
     pub raw_id: String,
-    pid: Option<i64>,
-    bundle: Option<String>,
+    seen: runtime::State,
+    pid: Value,
+    is_unicode: bool,
     /// Annotations as the runtime copied them; docker's state has none although its spec does.
     pub annotations: BTreeMap<String, String>,
     /// The spec's `root.path`, which crun says.
     pub root: Option<String>,
 }
 
+/// What is not in the standard, and what is there in another form.
 #[derive(Deserialize)]
-struct Wire {
+struct Besides {
     id: String,
-    pid: Option<i64>,
-    bundle: Option<String>,
     root: Option<String>,
-    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 impl State {
@@ -69,14 +83,12 @@ impl State {
         if bytes.len() > MAX_STATE_BYTES {
             return Err(StateError::TooLarge);
         }
-        let wire: Wire = serde_json::from_slice(bytes).map_err(StateError::Parse)?;
-        Ok(Self {
-            raw_id: wire.id,
-            pid: wire.pid,
-            bundle: wire.bundle.filter(|b| !b.is_empty()),
-            annotations: wire.annotations.unwrap_or_default(),
-            root: wire.root,
-        })
+        let (document, is_replaced) = document::read_as_runc::<Value>(bytes).map_err(StateError::Parse)?;
+        let seen = document::view(&document, &["bundle"]).map_err(StateError::Parse)?;
+        let besides: Besides =
+            document::view(&document, &["id", "root", "annotations"]).map_err(StateError::Parse)?;
+        let Besides { id: raw_id, root, annotations } = besides;
+        Ok(Self { raw_id, seen, pid: document["pid"].clone(), is_unicode: !is_replaced, annotations, root })
     }
 
     /// All annotations of the container's spec, where the state is crun's: that leaves out none, and it is the one runtime that
@@ -98,9 +110,17 @@ impl State {
     /// The bundle's path.
     ///
     /// # Errors
-    /// [`StateError::NoBundle`].
-    pub fn bundle(&self) -> Result<&str, StateError> {
-        self.bundle.as_deref().ok_or_else(|| StateError::NoBundle { id: crate::names::shorten(&self.raw_id) })
+    /// [`StateError::NoBundle`], and [`StateError::BundleNotText`] where the path is another one than it seems.
+    pub fn bundle(&self) -> Result<&Path, StateError> {
+        let (bundle, id) = (self.seen.bundle(), shorten(&self.raw_id));
+        let text = bundle.to_string_lossy();
+        if text.is_empty() {
+            return Err(StateError::NoBundle { id });
+        }
+        if !self.is_unicode && text.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(StateError::BundleNotText { id, bundle: shorten(&text) });
+        }
+        Ok(bundle)
     }
 
     /// The container's init process.
@@ -109,10 +129,10 @@ impl State {
     /// [`StateError::NoProcess`] when the state has none (crun writes 0, runc leaves it out once the
     /// container is stopped).
     pub fn pid(&self) -> Result<i32, StateError> {
-        self.pid
-            .and_then(|pid| i32::try_from(pid).ok())
-            .filter(|pid| *pid > 0)
-            .ok_or_else(|| StateError::NoProcess { id: crate::names::shorten(&self.raw_id), pid: self.pid })
+        self.pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0).ok_or_else(|| {
+            let pid = if self.pid.is_null() { "missing".to_owned() } else { self.pid.to_string() };
+            StateError::NoProcess { id: shorten(&self.raw_id), pid: shorten(&pid) }
+        })
     }
 }
 
@@ -124,7 +144,7 @@ mod tests {
     fn states_of_both_runtimes() {
         let runc = br#"{"ociVersion":"1.0.2-dev","id":"c1","status":"creating","pid":42,"bundle":"/b","annotations":{"a":"b"}}"#;
         let state = State::parse(runc).unwrap();
-        assert_eq!((state.pid().unwrap(), state.bundle().unwrap()), (42, "/b"));
+        assert_eq!((state.pid().unwrap(), state.bundle().unwrap()), (42, Path::new("/b")));
         let crun = br#"{"ociVersion":"1.0","id":"c1","pid":0,"root":"/r","bundle":"/b","status":"starting"}"#;
         let state = State::parse(crun).unwrap();
         assert!(matches!(state.pid(), Err(StateError::NoProcess { .. })));
@@ -146,5 +166,40 @@ mod tests {
         assert!(matches!(State::parse(&vec![b' '; MAX_STATE_BYTES + 1]), Err(StateError::TooLarge)));
         let huge = br#"{"id":"c1","pid":4294967297}"#;
         assert!(State::parse(huge).unwrap().pid().is_err());
+    }
+
+    /// What other versions, and engines above them, write.
+    #[test]
+    fn states_that_are_odd_are_states() {
+        for (text, pid) in [
+            (
+                r#"{"ociVersion":"1.2.1","id":"c1","status":"creating","pid":42,"bundle":"/b","annotations":null}"#,
+                Some(42),
+            ),
+            (r#"{"ociVersion":"1.0.2-dev","id":"c1","status":"paused","pid":42,"bundle":"/b"}"#, Some(42)),
+            (
+                r#"{"ociVersion":"1.3.0","id":"c1","status":{"newer":1},"pid":42,"bundle":"/b","x":[1]}"#,
+                Some(42),
+            ),
+            (r#"{"ociVersion":null,"id":"c1","status":null,"pid":null,"bundle":"/b","root":null}"#, None),
+            (r#"{"id":"c1","pid":4294967297,"bundle":"/b"}"#, None),
+            (r#"{"id":"c1","pid":42.5,"bundle":"/b"}"#, None),
+            (r#"{"id":"c1","pid":"42","bundle":"/b"}"#, None),
+        ] {
+            let state = State::parse(text.as_bytes()).unwrap();
+            assert_eq!((state.pid().ok(), state.bundle().unwrap()), (pid, Path::new("/b")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_no_text_is_never_another_path() {
+        let state =
+            State::parse(b"{\"id\":\"c1\",\"bundle\":\"/b\xff\",\"annotations\":{\"a\":\"b\"}}").unwrap();
+        assert_eq!(state.annotations["a"], "b");
+        let told = state.bundle().unwrap_err().to_string();
+        assert!(told.contains("/b\u{fffd}") && told.contains("UTF-8"), "{told}");
+        // Such a name is one.
+        let state = State::parse("{\"id\":\"c1\",\"bundle\":\"/b\u{fffd}\"}".as_bytes()).unwrap();
+        assert_eq!(state.bundle().unwrap(), Path::new("/b\u{fffd}"));
     }
 }

@@ -9,7 +9,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use volhook_core::spec::MAX_READ_BYTES;
-use volhook_core::spec::MAX_SPEC_BYTES;
 use volhook_core::spec::Outline;
 use volhook_core::spec::Spec;
 use volhook_core::spec::SpecError;
@@ -41,7 +40,7 @@ pub fn read_spec_file(path: &Path) -> Result<Spec, Failure> {
     Spec::parse(&read_bytes(path)?).map_err(|error| not_usable(path, error))
 }
 
-/// Reads a spec, unless it asks for nothing; then it may be larger than one that is edited.
+/// Reads a spec, unless it asks for nothing; then it may be one that cannot be edited, such as a larger one.
 ///
 /// # Errors
 /// When it cannot be read or is no spec, and those of what is asked for.
@@ -49,7 +48,7 @@ pub fn read_claiming_spec(context: &Context<'_>, path: &Path) -> Result<Option<S
     claiming(context, &read_bytes(path)?, |error| not_usable(path, error))
 }
 
-/// A spec, unless it asks for nothing; then it may be larger than one that is edited.
+/// A spec, unless it asks for nothing; then it may be one that cannot be edited, such as a larger one.
 ///
 /// # Errors
 /// When it is no spec, and those of what is asked for.
@@ -62,15 +61,17 @@ fn claiming(
     bytes: &[u8],
     not_usable: impl Fn(SpecError) -> Failure,
 ) -> Result<Option<Spec>, Failure> {
-    if bytes.len() > MAX_SPEC_BYTES {
-        let outline = Outline::parse(bytes).map_err(&not_usable)?;
-        if !could_claim(context, &outline)? {
-            return Ok(None);
+    match Spec::parse(bytes) {
+        Ok(spec) => {
+            let claims = could_claim(context, &spec.outline()?)?;
+            Ok(claims.then_some(spec))
+        }
+        // It cannot be edited; who asks for nothing starts with it all the same.
+        Err(error) => {
+            let outline = Outline::parse(bytes).map_err(&not_usable)?;
+            if could_claim(context, &outline)? { Err(not_usable(error)) } else { Ok(None) }
         }
     }
-    let spec = Spec::parse(bytes).map_err(not_usable)?;
-    let claims = could_claim(context, &spec.outline()?)?;
-    Ok(claims.then_some(spec))
 }
 
 /// Whether a spec may ask for volumes, or gets some without asking.

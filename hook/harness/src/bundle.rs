@@ -6,6 +6,7 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
+use oci_spec::runtime::LinuxIdMappingBuilder;
 use serde_json::Value;
 use serde_json::json;
 use std::fs;
@@ -238,7 +239,8 @@ impl BundleBuilder {
     pub fn user_namespace(mut self, first: u32, size: u32) -> Self {
         self.image.owner = first;
         self.edit(|config| {
-            let mapping = json!([{ "containerID": 0, "hostID": first, "size": size }]);
+            let mapping = LinuxIdMappingBuilder::default().container_id(0_u32).host_id(first).size(size);
+            let mapping = json!([mapping.build().expect("its builder asks for nothing")]);
             push(&mut config["linux"]["namespaces"], json!({ "type": "user" }));
             push(&mut config["linux"]["namespaces"], json!({ "type": "network" }));
             config["linux"]["uidMappings"] = mapping.clone();

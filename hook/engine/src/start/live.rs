@@ -90,7 +90,7 @@ pub fn live(
 
 /// Everything from the spec to the mounts.
 fn unplanned(context: &Context<'_>, state: &State) -> Result<(), Failure> {
-    let bundle = Path::new(state.bundle()?);
+    let bundle = state.bundle()?;
     let reading = debug_span!("spec").entered();
     let Some((spec, wishes)) = wishes(context, state, bundle)? else { return Ok(()) };
     drop(reading);
@@ -199,7 +199,7 @@ fn mount_bound(
 ) -> Result<(), Failure> {
     failpoint::reached("bound")?;
     let reading = debug_span!("spec").entered();
-    let bundle = Path::new(state.bundle()?);
+    let bundle = state.bundle()?;
     let record = context.ledger.attempts().read(planned.attempt)?;
     let spec = match planned.spec_file {
         Some(file) => read_spec_file(file)?,

@@ -2,7 +2,6 @@
 
 use crate::bundle::could_claim;
 use crate::context::Context;
-use crate::engine::Places;
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::image::Image;
@@ -12,6 +11,7 @@ use crate::start::claim;
 use crate::start::storage;
 use crate::start::subject::Subject;
 use crate::text;
+use oci_spec::runtime::Hook;
 use std::path::Path;
 use tracing::debug_span;
 use tracing::info_span;
@@ -19,7 +19,6 @@ use volhook_core::claims;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
 use volhook_core::rewrite;
-use volhook_core::rewrite::HookEntry;
 use volhook_core::spec::Spec;
 use volhook_core::spec::VOLHOOK_TYPE;
 use volhook_core::stage::Stage;
@@ -38,21 +37,24 @@ pub fn hook_entry(
     stage: &str,
     attempt: Option<&str>,
     timeout: u32,
-) -> Result<HookEntry, Failure> {
+) -> Result<Hook, Failure> {
     let mut args = vec!["volhook".to_owned(), "hook".to_owned(), stage.to_owned()];
     args.extend(attempt.map(rewrite::token));
-    let Places { root, run_dir, config, .. } = &context.places;
+    let places = &context.places;
     let mut env = vec![
-        format!("VOLHOOK_ROOT={}", text::of_path("the state root", root)?),
-        format!("VOLHOOK_RUN_DIR={}", text::of_path("the run directory", run_dir)?),
-        format!("VOLHOOK_CONFIG={}", text::of_path("the configuration", config)?),
+        format!("VOLHOOK_ROOT={}", text::of_path("the state root", &places.root)?),
+        format!("VOLHOOK_RUN_DIR={}", text::of_path("the run directory", &places.run_dir)?),
+        format!("VOLHOOK_CONFIG={}", text::of_path("the configuration", &places.config)?),
         format!("VOLHOOK_TIMEOUT={timeout}"),
     ];
-    env.extend(context.places.environment.iter().cloned());
-    let program = context.places.program.as_ref();
+    env.extend(places.environment.iter().cloned());
+    let program = places.program.clone();
     let program = program.ok_or_else(|| Failure::new("cannot tell the path of the volhook program"))?;
-    let path = text::of_path("the volhook program", program)?.to_owned();
-    Ok(HookEntry { path, args, env, timeout })
+    text::of_path("the volhook program", &program)?;
+    let mut entry = Hook::default();
+    // With no environment of its own runc would hand down the one that it has.
+    entry.set_path(program).set_args(Some(args)).set_env(Some(env)).set_timeout(Some(timeout.into()));
+    Ok(entry)
 }
 
 /// A container that is about to start, whose spec is at hand.
@@ -120,10 +122,11 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
     drop(reading);
     let looking = debug_span!("process").entered();
     // Before anything is made: an entry that cannot be written refuses the start.
-    let entry = |stage| -> Result<HookEntry, Failure> {
+    let entry = |stage| -> Result<Hook, Failure> {
         let mut entry = hook_entry(context, stage, Some(&start.attempt), ENTRY_TIMEOUT_SECONDS)?;
         if let Some(file) = start.spec_file {
-            entry.env.push(format!("{SPEC_VARIABLE}={}", text::of_path("the spec", file)?));
+            let variable = format!("{SPEC_VARIABLE}={}", text::of_path("the spec", file)?);
+            entry.env_mut().get_or_insert_default().push(variable);
         }
         Ok(entry)
     };
@@ -152,7 +155,7 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
     let planned = acquire(context, &subject, &claimed, &image, None, |proposal| {
         let _recording = debug_span!("record").entered();
         // The state root is in the entries, and names of volumes are ASCII.
-        let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
+        let source = |id: &VolumeId| context.store.directory_path(id);
         let plan = proposal.plan.clone();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
         context.ledger.attempts().write(&Record::new(plan, None, spec.document().clone()))?;
@@ -162,5 +165,47 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
     match planned {
         Some(spec) => Ok(Some(spec)),
         None => Err(Failure::internal("a container that has no process yet holds leases already")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::engine::Places;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::path::PathBuf;
+    use std::time::Instant;
+    use volhook_leases::Quiet;
+    use volhook_leases::Work;
+
+    /// The runtime would be told another path.
+    #[test]
+    fn a_path_that_is_no_text_is_not_written() {
+        let odd = PathBuf::from(OsStr::from_bytes(b"/v\xff"));
+        let plain = || Places {
+            root: "/root".into(),
+            run_dir: "/run".into(),
+            config: "/config".into(),
+            program: Some("/volhook".into()),
+            environment: Vec::new(),
+        };
+        let installed = |places: Places| {
+            let engine = Engine::at(places);
+            let context = Context::new(&engine, Work { until: Instant::now(), watcher: &Quiet });
+            let entry = hook_entry(&context, "prestart", None, 10)?;
+            Ok(rewrite::install_hooks(&mut Spec::parse(b"{}")?, &[("prestart", entry)])?)
+        };
+        assert!(installed(plain()).is_ok_and(|changed| changed));
+        for places in [
+            Places { root: odd.clone(), ..plain() },
+            Places { run_dir: odd.clone(), ..plain() },
+            Places { config: odd.clone(), ..plain() },
+            Places { program: Some(odd), ..plain() },
+        ] {
+            let failure: Failure = installed(places).expect_err("it cannot be written");
+            assert!(failure.cause_line().contains(r#""/v\xFF" cannot be written"#), "{failure:?}");
+        }
     }
 }
