@@ -33,7 +33,10 @@ const LOG: &str = "VOLHOOK_LOG";
 
 /// Variables of this call that are good for the hook entries that it writes as well, as `NAME=VALUE`.
 pub(crate) fn inherited() -> Vec<String> {
-    let given = |name| std::env::var(name).ok().map(|value| format!("{name}={value}"));
+    let given = |name| {
+        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+        Some(format!("{name}={value}"))
+    };
     [TIMINGS, LOG].into_iter().filter_map(given).collect()
 }
 
