@@ -3,10 +3,11 @@
 #[path = "build/bindings.rs"]
 mod bindings;
 
+use anyhow::Context as _;
+use anyhow::Result;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::env;
-use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -14,8 +15,6 @@ use std::path::PathBuf;
 use wit_bindgen_core::Files;
 use wit_bindgen_core::WorldGenerator;
 use wit_bindgen_core::wit_parser::Resolve;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The hook points: the world in `wit/`, and the name of its module and macro in the guest SDK.
 const WORLDS: [(&str, &str); 2] = [("driver-plugin", "driver"), ("policy-plugin", "policy")];
@@ -28,7 +27,7 @@ fn main() -> Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?)
         .ancestors()
         .nth(2)
-        .ok_or("the crate does not lie two folders below the workspace")?
+        .context("the crate does not lie two folders below the workspace")?
         .to_owned();
     let out = PathBuf::from(env::var("OUT_DIR")?);
     for path in ["wit", "plugins/kit/Cargo.toml", "plugins/kit/src", "Cargo.lock"] {
@@ -68,7 +67,7 @@ fn files_in(folder: &Path, extension: &str) -> Result<Vec<KitFile>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|found| found == extension) {
-            let name = path.file_name().and_then(|name| name.to_str()).ok_or("a name that is no text")?;
+            let name = path.file_name().and_then(|name| name.to_str()).context("a name that is no text")?;
             files.push((name.to_owned(), path));
         }
     }
@@ -131,7 +130,7 @@ fn rust_bindings(api: &Path, world: &str, name: &str) -> Result<String> {
     };
     let mut files = Files::default();
     options.build().generate(&mut resolve, world, &mut files)?;
-    let (_, source) = files.iter().next().ok_or("the generator made no file")?;
+    let (_, source) = files.iter().next().context("the generator made no file")?;
     Ok(String::from_utf8(source.to_vec())?)
 }
 
@@ -145,7 +144,7 @@ fn rust_lock(lock: &str) -> Result<String> {
     let mut wanted: Vec<&str> = RUST_DEPENDENCIES.to_vec();
     let mut found = BTreeSet::new();
     while let Some(name) = wanted.pop() {
-        let text = packages.get(name).ok_or_else(|| format!("Cargo.lock has no package {name}"))?;
+        let text = packages.get(name).with_context(|| format!("Cargo.lock has no package {name}"))?;
         if found.insert(name) {
             wanted.extend(dependencies(name, text));
         }

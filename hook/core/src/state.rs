@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::path::PathBuf;
 
 /// The most bytes of state that a hook reads. A state is an id, a few paths and the annotations; more than
 /// this is not a state.
@@ -65,13 +66,15 @@ pub struct State {
     pub root: Option<String>,
 }
 
-/// What is not in the standard, and what is there in another form.
+/// What is looked at of a state, as far as it may differ from the standard's type: what is null is not there, and a `pid` may be
+/// anything. It is read without a document around it, because every container's start passes by here.
 #[derive(Deserialize)]
-struct Besides {
+struct Wire {
     id: String,
+    pid: Option<Value>,
+    bundle: Option<PathBuf>,
     root: Option<String>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 impl State {
@@ -83,12 +86,17 @@ impl State {
         if bytes.len() > MAX_STATE_BYTES {
             return Err(StateError::TooLarge);
         }
-        let (document, is_replaced) = document::read_as_runc::<Value>(bytes).map_err(StateError::Parse)?;
-        let seen = document::view(&document, &["bundle"]).map_err(StateError::Parse)?;
-        let besides: Besides =
-            document::view(&document, &["id", "root", "annotations"]).map_err(StateError::Parse)?;
-        let Besides { id: raw_id, root, annotations } = besides;
-        Ok(Self { raw_id, seen, pid: document["pid"].clone(), is_unicode: !is_replaced, annotations, root })
+        let (wire, is_replaced) = document::read_as_runc::<Wire>(bytes).map_err(StateError::Parse)?;
+        let mut seen = runtime::State::default();
+        seen.set_bundle(wire.bundle.unwrap_or_default());
+        Ok(Self {
+            raw_id: wire.id,
+            seen,
+            pid: wire.pid.unwrap_or_default(),
+            is_unicode: !is_replaced,
+            annotations: wire.annotations.unwrap_or_default(),
+            root: wire.root,
+        })
     }
 
     /// All annotations of the container's spec, where the state is crun's: that leaves out none, and it is the one runtime that

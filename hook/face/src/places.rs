@@ -35,6 +35,9 @@ pub const LOG: &str = "VOLHOOK_LOG";
 
 /// Variables of this call that are good for the hook entries that it writes as well, as `NAME=VALUE`.
 fn inherited() -> Vec<String> {
-    let given = |name| std::env::var(name).ok().map(|value| format!("{name}={value}"));
+    let given = |name| {
+        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+        Some(format!("{name}={value}"))
+    };
     [TIMINGS, LOG].into_iter().filter_map(given).collect()
 }

@@ -11,13 +11,11 @@ mod schema;
 #[path = "typescript.rs"]
 mod typescript;
 
+use anyhow::Result;
 use model::Model;
-use std::error::Error;
 use std::fs;
 use std::path::Path;
 use wit_bindgen_core::wit_parser::Resolve;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Writes the bindings of the interface in the folder `wit` to `out/{c,js,python}/KIND/`.
 pub(crate) fn generate(wit: &Path, out: &Path) -> Result<()> {

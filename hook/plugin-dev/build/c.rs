@@ -1,12 +1,13 @@
 //! The bindings of C, and its conversion from and to JSON for runs outside the sandbox.
 
-use super::Result;
 use super::model::Expr;
 use super::model::Member;
 use super::model::Model;
 use super::model::Shape;
 use super::model::json as json_name;
 use super::model::snake;
+use anyhow::Context as _;
+use anyhow::Result;
 use std::fmt::Write as _;
 use wit_bindgen_core::Files;
 use wit_bindgen_core::wit_parser::PackageId;
@@ -19,7 +20,7 @@ pub(crate) fn bindings(
     kind: &str,
 ) -> Result<Vec<(String, String)>> {
     let world = resolve.select_world(&[package], Some(&format!("{kind}-plugin")))?;
-    let version = resolve.packages[package].name.version.as_ref().ok_or("the package has no version")?;
+    let version = resolve.packages[package].name.version.as_ref().context("the package has no version")?;
     let options = wit_bindgen_c::Opts {
         // volhook itself writes into the module what its types are, after linking.
         no_object_file: true,

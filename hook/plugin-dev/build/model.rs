@@ -1,6 +1,8 @@
 //! One interface of `wit/` as plain data: what the generators of bindings need to know of it.
 
-use super::Result;
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
 use std::collections::BTreeSet;
 use wit_bindgen_core::wit_parser::Docs;
 use wit_bindgen_core::wit_parser::Resolve;
@@ -66,7 +68,7 @@ impl Model {
     /// The interface `kind` of the first package in `resolve` that has it.
     pub(crate) fn new(resolve: &Resolve, kind: &'static str) -> Result<Self> {
         let found = resolve.interfaces.iter().find(|(_, found)| found.name.as_deref() == Some(kind));
-        let (_, interface) = found.ok_or_else(|| format!("wit/ has no interface {kind}"))?;
+        let (_, interface) = found.with_context(|| format!("wit/ has no interface {kind}"))?;
         let mut types = Vec::new();
         for (name, id) in &interface.types {
             let of = &resolve.types[*id];
@@ -103,15 +105,15 @@ impl Model {
             let request = match found.params.as_slice() {
                 [] => None,
                 [one] => Some(name_of(resolve, &one.ty)?),
-                _ => return Err(format!("{kind}.{name} has more than one parameter").into()),
+                _ => bail!("{kind}.{name} has more than one parameter"),
             };
-            let of = found.result.as_ref().ok_or_else(|| format!("{kind}.{name} answers nothing"))?;
+            let of = found.result.as_ref().with_context(|| format!("{kind}.{name} answers nothing"))?;
             let (answer, refuses) = match of {
                 Type::Id(id) => match &resolve.types[*id].kind {
-                    TypeDefKind::Result(result) => (result.ok.ok_or("a result of nothing")?, true),
+                    TypeDefKind::Result(result) => (result.ok.context("a result of nothing")?, true),
                     _ => (*of, false),
                 },
-                _ => return Err(format!("{kind}.{name} answers a bare value").into()),
+                _ => bail!("{kind}.{name} answers a bare value"),
             };
             let answer = name_of(resolve, &answer)?;
             functions.push(Function {
@@ -177,7 +179,7 @@ fn lines(docs: &Docs) -> Vec<String> {
 fn name_of(resolve: &Resolve, of: &Type) -> Result<String> {
     match expr(resolve, of)? {
         Expr::Named(name) => Ok(name),
-        other => Err(format!("{other:?} is no named type").into()),
+        other => bail!("{other:?} is no named type"),
     }
 }
 
@@ -191,7 +193,7 @@ fn expr(resolve: &Resolve, of: &Type) -> Result<Expr> {
             found if found.name.is_some() => Expr::Named(found.name.clone().unwrap_or_default()),
             found => anonymous(resolve, &found.kind)?,
         },
-        other => return Err(format!("the generators know nothing of {other:?}").into()),
+        other => bail!("the generators know nothing of {other:?}"),
     })
 }
 
@@ -202,7 +204,7 @@ fn anonymous(resolve: &Resolve, kind: &TypeDefKind) -> Result<Expr> {
         TypeDefKind::Tuple(tuple) => {
             Expr::Tuple(tuple.types.iter().map(|of| expr(resolve, of)).collect::<Result<_>>()?)
         }
-        other => return Err(format!("the generators know nothing of a {}", other.as_str()).into()),
+        other => bail!("the generators know nothing of a {}", other.as_str()),
     })
 }
 

@@ -1,6 +1,5 @@
 //! The types of an interface as Python's dataclasses.
 
-use super::Result;
 use super::model::Expr;
 use super::model::Member;
 use super::model::Model;
@@ -8,6 +7,7 @@ use super::model::Named;
 use super::model::Shape;
 use super::model::pascal;
 use super::model::snake;
+use anyhow::Result;
 use std::fmt::Write as _;
 
 pub(crate) fn types(model: &Model) -> Result<String> {

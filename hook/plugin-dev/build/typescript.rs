@@ -1,11 +1,11 @@
 //! Declarations of an interface's types for editors of JavaScript.
 
-use super::Result;
 use super::model::Expr;
 use super::model::Model;
 use super::model::Shape;
 use super::model::camel;
 use super::model::pascal;
+use anyhow::Result;
 use std::fmt::Write as _;
 
 /// What the kit exports besides the types.

@@ -2,6 +2,9 @@
 //!
 //! Each figure is of a fresh process: the example runs itself.
 
+use anyhow::Context as _;
+use anyhow::Error;
+use anyhow::Result;
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,8 +17,6 @@ use volhook_core::decision::ClaimsRequest;
 use volhook_core::decision::ContainerInfo;
 use volhook_plugin_host::Host;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
 fn main() -> Result<()> {
     if env::args().nth(1).as_deref() == Some("once") {
         let (load, call) = once()?;
@@ -27,7 +28,7 @@ fn main() -> Result<()> {
     for _ in 0..200 {
         let output = Command::new(env::current_exe()?).arg("once").output()?;
         let text = String::from_utf8(output.stdout)?;
-        let (load, call) = text.trim().split_once(' ').ok_or("the example did not print two figures")?;
+        let (load, call) = text.trim().split_once(' ').context("the example did not print two figures")?;
         loads.push(Duration::from_nanos(load.parse()?));
         calls.push(Duration::from_nanos(call.parse()?));
     }
@@ -54,7 +55,7 @@ fn once() -> Result<(Duration, Duration)> {
         pod: None,
         no_overlay: None,
     };
-    let claims = policy.claims(&request)?.map_err(|refusal| refusal.reason)?;
+    let claims = policy.claims(&request)?.map_err(|refusal| Error::msg(refusal.reason))?;
     for claim in claims.claims {
         let request = AttachRequest {
             volume: claim.volume,
@@ -65,7 +66,7 @@ fn once() -> Result<(Duration, Duration)> {
             access: Access::ReadWrite,
             settings: Vec::new(),
         };
-        driver.attach(&request)?.map_err(|refusal| refusal.reason)?;
+        driver.attach(&request)?.map_err(|refusal| Error::msg(refusal.reason))?;
     }
     Ok((load, begin.elapsed() - load))
 }

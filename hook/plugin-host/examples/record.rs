@@ -3,16 +3,16 @@
 #[path = "../../../tests/fixtures/api/cases.rs"]
 mod cases;
 
+use anyhow::Result;
+use anyhow::bail;
 use cases::Case;
 use std::env;
 use std::fs;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
 fn main() -> Result<()> {
     let mut arguments = env::args().skip(1);
     let (Some(component), Some(file)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: record COMPONENT CASES".into());
+        bail!("usage: record COMPONENT CASES");
     };
     let trial = cases::installed(&fs::read(component)?)?;
     let mut recorded: Vec<Case> = serde_json::from_slice(&fs::read(file)?)?;

@@ -9,7 +9,6 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use tracing::Level;
-use volhook_core::names::shorten;
 
 /// Where journald takes structured entries.
 const JOURNALD: &str = "/run/systemd/journal/socket";
@@ -62,21 +61,20 @@ fn severity(level: Level) -> u8 {
     }
 }
 
-fn text(line: &Line) -> &str {
-    let end = (0..=MAX_TEXT.min(line.text.len())).rev().find(|end| line.text.is_char_boundary(*end));
-    &line.text[..end.unwrap_or_default()]
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
 /// An entry in journald's own protocol: a line for each field, as none has a line break in it.
 fn entry(line: &Line) -> String {
     let mut entry = format!(
         "MESSAGE={}\nPRIORITY={}\nSYSLOG_FACILITY={DAEMON}\nSYSLOG_IDENTIFIER=volhook\nSYSLOG_PID={}\n",
-        text(line),
+        cut(&line.text),
         severity(line.level),
         std::process::id()
     );
     for (name, value) in &line.fields.0 {
-        entry += &format!("VOLHOOK_{}={}\n", name.to_ascii_uppercase(), shorten(value));
+        entry += &format!("VOLHOOK_{}={}\n", name.to_ascii_uppercase(), cut(value));
     }
     entry
 }
@@ -84,7 +82,7 @@ fn entry(line: &Line) -> String {
 /// A message for syslog (RFC 3164).
 fn message(line: &Line) -> String {
     let priority = DAEMON << 3 | severity(line.level);
-    format!("<{priority}>volhook[{}]: {}{}", std::process::id(), text(line), line.fields())
+    format!("<{priority}>volhook[{}]: {}{}", std::process::id(), cut(&line.text), cut(&line.fields()))
 }
 
 #[cfg(test)]
