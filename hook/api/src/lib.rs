@@ -12,6 +12,7 @@ pub mod journal;
 mod kind;
 pub mod lease;
 pub mod pairs;
+pub mod plugin;
 mod remark;
 pub mod story;
 pub mod upkeep;

@@ -38,6 +38,11 @@ pub enum Remark {
         /// Why.
         cause: String,
     },
+    /// Something stands in a place that is not its own, or cannot be read, and is passed over.
+    PassedOver {
+        /// What, and why.
+        cause: String,
+    },
     /// What a command held could not be given back; whoever needs it next finds the command dead.
     NotGivenBack {
         /// Why.
@@ -52,6 +57,7 @@ impl fmt::Display for Remark {
             | Self::NotJudged { cause }
             | Self::NotRecorded { cause }
             | Self::HistoryStays { cause }
+            | Self::PassedOver { cause }
             | Self::NotGivenBack { cause } => f.write_str(cause),
             Self::SeenDamaged { cause } => write!(
                 f,

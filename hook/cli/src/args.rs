@@ -1,5 +1,6 @@
 //! The command line: what there is to say, and where it goes.
 
+mod driver;
 mod harness;
 mod journal;
 mod lease;
@@ -27,6 +28,7 @@ use clap::FromArgMatches as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use driver::Driver;
 use harness::Harness;
 use journal::Journal;
 use lease::Lease;
@@ -423,22 +425,6 @@ enum Trash {
     },
 }
 
-#[derive(Subcommand)]
-enum Driver {
-    /// List drivers.
-    Ls {
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Show a driver's options: their types, defaults and what they mean.
-    Inspect {
-        /// The driver.
-        name: String,
-        #[command(flatten)]
-        output: Output,
-    },
-}
-
 #[derive(Args)]
 struct Output {
     /// One JSON document: sizes in bytes, times in RFC 3339.
@@ -549,11 +535,8 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Lease(command) => lease::run(&engine, &watch, &command),
         Command::Journal(command) => journal::run(&engine, &watch, &command),
-        Command::Driver(Driver::Ls { output }) => commands::driver::ls(&context, output.json),
-        Command::Driver(Driver::Inspect { name, output }) => {
-            commands::driver::inspect(&context, &name, output.json)
-        }
-        Command::Plugin(command) => plugin::run(&context, &command),
+        Command::Driver(command) => driver::run(&engine, &watch, &command),
+        Command::Plugin(command) => plugin::run(&context, &watch, &command),
         Command::Harness(command) => harness::run(&context, command),
         Command::Events { follow: true, output } => commands::events::follow(&engine, &watch, output.json),
         Command::Events { follow: false, output } => commands::events::events(&engine, &watch, output.json),
@@ -579,7 +562,7 @@ fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
         return Cli::try_parse_from(args);
     }
     let (engine, watch) = (engine_from_environment(), Watch::begin());
-    let options = commands::driver::options(&Context::new(&engine, watch.work()));
+    let options = commands::driver::options(&engine, &watch);
     let with_options = |create: clap::Command| create.after_help(options);
     let command = Cli::command();
     let command = command.mut_subcommand("volume", |volume| volume.mut_subcommand("create", with_options));

@@ -92,7 +92,10 @@ impl Watcher for Watch {
 
     fn told(&self, remark: &Remark) {
         match remark {
-            Remark::SeenDamaged { .. } | Remark::NotGivenBack { .. } | Remark::NotRecorded { .. } => {
+            Remark::SeenDamaged { .. }
+            | Remark::PassedOver { .. }
+            | Remark::NotGivenBack { .. }
+            | Remark::NotRecorded { .. } => {
                 warn(&remark.to_string());
             }
             _ => note(&format!("volhook: {remark}")),

@@ -98,6 +98,13 @@ pub(crate) fn option_failure(error: Box<options::OptionError>) -> Failure {
     Failure::new(error).hint(hint)
 }
 
+/// The failure of a plugin that somebody looks at.
+pub(crate) fn failed(error: PluginError) -> Failure {
+    let is_unknown = matches!(error, PluginError::Unknown { .. });
+    let failure = Failure::new(error);
+    if is_unknown { Failure { kind: Kind::NoSuchPlugin, ..failure } } else { failure }
+}
+
 pub(crate) fn plugin_failure(
     context: &Context<'_>,
     error: PluginError,

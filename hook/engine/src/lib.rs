@@ -18,6 +18,7 @@ pub mod host_grants;
 pub mod image;
 pub mod journal;
 pub mod named;
+pub mod plugins;
 pub mod start;
 pub mod story;
 mod text;

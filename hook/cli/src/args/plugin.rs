@@ -4,6 +4,7 @@ use crate::args::Output;
 use crate::args::plugin_dev;
 use crate::args::plugin_dev::PluginDev;
 use crate::commands;
+use crate::watch::Watch;
 use clap::Subcommand;
 use std::path::PathBuf;
 use volhook_engine::Context;
@@ -56,15 +57,15 @@ pub(super) enum Plugin {
 }
 
 /// Does what a command line says.
-pub(super) fn run(context: &Context<'_>, command: &Plugin) -> Result<(), Failure> {
+pub(super) fn run(context: &Context<'_>, watch: &Watch, command: &Plugin) -> Result<(), Failure> {
     match command {
-        Plugin::Ls { output } => commands::plugin::ls(context, output.json),
-        Plugin::Inspect { name, output } => commands::plugin::inspect(context, name, output.json),
+        Plugin::Ls { output } => commands::plugin::ls(context, watch, output.json),
+        Plugin::Inspect { name, output } => commands::plugin::inspect(context, watch, name, output.json),
         Plugin::Install { file } => commands::plugin::install(context, file),
-        Plugin::Rollback { name } => commands::plugin::rollback(context, name),
-        Plugin::Verify { names } => commands::plugin::verify(context, names),
+        Plugin::Rollback { name } => commands::plugin::rollback(context, watch, name),
+        Plugin::Verify { names } => commands::plugin::verify(context, watch, names),
         Plugin::Refresh => commands::plugin::refresh(context),
-        Plugin::Rm { names } => commands::plugin::rm(context, names),
+        Plugin::Rm { names } => commands::plugin::rm(context, watch, names),
         Plugin::Dev(command) => plugin_dev::run(context, command),
         Plugin::Compile => commands::plugin::compile(),
     }
