@@ -300,7 +300,7 @@ fn privileged_volumes_are_created_as_docker_s_users_expect() -> Result<()> {
     "#);
     insta::assert_snapshot!(volhook.run(&["volume", "create", "x", "--label", "=a"])?, @r#"
     ------- stderr -------
-    Error: --label "=a" is not KEY=VALUE
+    Error: --label "=a" has no name
     hint: an example: --label team=a
     [exit status: 2]
     "#);
@@ -341,13 +341,13 @@ fn privileged_volumes_are_listed_by_filter_and_format() -> Result<()> {
     insta::assert_snapshot!(volhook.run(&["volume", "ls", "--filter", "colour=red"])?, @r#"
     ------- stderr -------
     Error: invalid filter "colour=red"
-    hint: filters: driver=NAME, label=KEY or label=KEY=VALUE, dangling=true or dangling=false, name=PART, pod=NAME
+    hint: filters: driver=NAME, label=KEY or label=KEY=VALUE, label!=…, dangling=true or dangling=false, name=REGEX, pod=NAME
     [exit status: 2]
     "#);
     insta::assert_snapshot!(volhook.run(&["volume", "ls", "--format", "{{.Colour}}"])?, @r#"
     ------- stderr -------
     Error: the template has no field ".Colour"
-    hint: fields: {{.Name}} {{.Tenant}} {{.Driver}} {{.Size}} {{.Limit}} {{.Holders}} {{.Created}} {{.Labels}} {{.Mountpoint}}
+    hint: fields: {{.Name}} {{.Tenant}} {{.Driver}} {{.Size}} {{.SizeCounted}} {{.Limit}} {{.Holders}} {{.Created}} {{.Labels}} {{.Options}} {{.Mountpoint}} {{.Pod}} {{.Storage}} {{.Uuid}} {{.CreatedAt}} {{.Scope}}
     [exit status: 2]
     "#);
     let inspected = volhook.run(&["volume", "inspect", "a2", "nope"])?;

@@ -8,6 +8,7 @@
 pub mod bundle;
 pub mod doctor;
 mod failed;
+pub mod filter;
 pub mod journal;
 mod kind;
 pub mod lease;
@@ -16,6 +17,7 @@ pub mod plugin;
 mod remark;
 pub mod story;
 pub mod upkeep;
+pub mod volume;
 mod volume_ref;
 
 pub use failed::Failed;

@@ -43,6 +43,11 @@ pub enum Remark {
         /// What, and why.
         cause: String,
     },
+    /// What something takes of the disk could not be counted.
+    NotCounted {
+        /// Why.
+        cause: String,
+    },
     /// What a command held could not be given back; whoever needs it next finds the command dead.
     NotGivenBack {
         /// Why.
@@ -58,6 +63,7 @@ impl fmt::Display for Remark {
             | Self::NotRecorded { cause }
             | Self::HistoryStays { cause }
             | Self::PassedOver { cause }
+            | Self::NotCounted { cause }
             | Self::NotGivenBack { cause } => f.write_str(cause),
             Self::SeenDamaged { cause } => write!(
                 f,

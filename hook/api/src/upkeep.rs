@@ -1,6 +1,7 @@
 //! Upkeep: what is left of the dead, and what is past its time.
 
 use crate::failed::Failed;
+use crate::volume_ref::VolumeRef;
 use serde::Deserialize;
 use serde::Serialize;
 use volhook_core::names::ContainerId;
@@ -17,6 +18,8 @@ pub struct Sweep {
 pub struct Swept {
     /// The dead whose leases were given back.
     pub leases: Vec<GivenBack>,
+    /// Removed volumes that were deleted for good, because their time was over.
+    pub deleted: Vec<VolumeRef>,
     /// Files of history that nobody wants any more.
     pub history: Vec<Forgotten>,
     /// What could not be done; everything else was.

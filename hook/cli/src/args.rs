@@ -7,15 +7,11 @@ mod lease;
 mod plugin;
 mod plugin_dev;
 mod pod;
+mod trash;
+mod volume;
 
 use crate::commands;
-use crate::commands::adopt::Adoption;
-use crate::commands::copy::Copying;
-use crate::commands::listing::Listed;
-use crate::commands::prune::Pruning;
-use crate::commands::removal::Removal;
 use crate::commands::shell::Shell;
-use crate::commands::volume::Asked;
 use crate::hook;
 use crate::output::complain;
 use crate::places::engine_at;
@@ -38,6 +34,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use trash::Trash;
 use volhook_api::bundle;
 use volhook_api::bundle::Install;
 use volhook_api::bundle::Preview;
@@ -48,6 +45,7 @@ use volhook_engine::Failure;
 use volhook_engine::start::spec;
 use volhook_mounts::inherited;
 use volhook_mounts::inherited::Inherited;
+use volume::Volume;
 
 /// Gives containers volumes: an OCI runtime hook with sandboxed drivers and an on-disk lease journal.
 #[derive(Parser)]
@@ -210,221 +208,6 @@ enum LiveStage {
     CreateRuntime,
 }
 
-#[derive(Subcommand)]
-enum Volume {
-    /// Create a volume and print its name. One that exists with the same driver and options is fine.
-    Create {
-        /// Its name; a random one where none is given.
-        name: Option<String>,
-        /// The driver that decides how it is backed and who may hold it.
-        #[arg(short, long)]
-        driver: Option<String>,
-        /// An option of the driver; `volhook driver inspect DRIVER` lists them.
-        #[arg(short, long = "opt", value_name = "KEY=VALUE")]
-        options: Vec<String>,
-        /// A label.
-        #[arg(long = "label", value_name = "KEY=VALUE")]
-        labels: Vec<String>,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// List volumes.
-    Ls {
-        /// Only those that match: driver=, label=, dangling=, name=, pod=.
-        #[arg(short, long, value_name = "KEY=VALUE")]
-        filter: Vec<String>,
-        /// Only the names.
-        #[arg(short, long)]
-        quiet: bool,
-        /// Count all sizes anew, however long that takes. Without it a size may be a minute old, or older if counting takes
-        /// long; then its age is shown.
-        #[arg(long, conflicts_with = "quiet")]
-        count: bool,
-        /// A line for each volume, such as '{{.Name}} {{.Size}}'.
-        #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
-        format: Option<String>,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Remove volumes: they go to the trash. What a container holds stays, whatever is said.
-    Rm {
-        /// The volumes.
-        #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "NAME")]
-        names: Vec<String>,
-        /// All volumes that belong to no pod.
-        #[arg(long)]
-        all: bool,
-        /// Of all volumes only those that match: driver=, label=, dangling=, name=.
-        #[arg(long, requires = "all", value_name = "KEY=VALUE")]
-        filter: Vec<String>,
-        /// The tenant whose volumes they are.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-        /// Do not ask.
-        #[arg(short, long)]
-        force: bool,
-    },
-    /// Remove volumes that no container has had for some days and that belong to no pod. Where the history does not reach
-    /// back so far, they stay.
-    Prune {
-        /// So many days since the last container gave it back.
-        #[arg(long, default_value_t = 30, value_name = "DAYS")]
-        unused_for: u32,
-        /// Only those that match: driver=, label=, name=.
-        #[arg(long, value_name = "KEY=VALUE")]
-        filter: Vec<String>,
-        /// The tenant whose volumes they are.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-        /// Only show which, and why.
-        #[arg(long)]
-        dry_run: bool,
-        /// Do not ask.
-        #[arg(short, long)]
-        force: bool,
-    },
-    /// Make a directory or filesystem image that exists a volume, as it is. It is moved, not copied.
-    Adopt {
-        /// The directory, or the image.
-        path: PathBuf,
-        /// The volume's name.
-        name: String,
-        /// The driver: without one, local for a directory and block for an image. An image of driver local stays an
-        /// image, for one container at a time.
-        #[arg(short, long)]
-        driver: Option<String>,
-        /// A label.
-        #[arg(long = "label", value_name = "KEY=VALUE")]
-        labels: Vec<String>,
-        /// Leave it where it is: a directory that the configuration grants, or an image on the filesystem of the volumes.
-        #[arg(long)]
-        in_place: bool,
-        /// The tenant whose volume it will be.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Give a volume another name, while nobody holds it.
-    Rename {
-        /// The volume.
-        old: String,
-        /// Its new name.
-        new: String,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Mount an image on the host for a look, and print where. Nobody else gets it until it is unmounted.
-    Mount {
-        /// The volume.
-        name: String,
-        /// An existing directory; one in the run directory is made without it.
-        directory: Option<PathBuf>,
-        /// Only for reading.
-        #[arg(short, long)]
-        read_only: bool,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Unmount what `mount` mounted.
-    Umount {
-        /// The volume.
-        name: String,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Give an image another size: larger at any time, smaller while nobody holds it.
-    Resize {
-        /// The volume.
-        name: String,
-        /// Its new size, such as 20G.
-        size: String,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Make a volume as a copy of another, and print its name. An image must be free.
-    Clone {
-        /// The volume to copy.
-        name: String,
-        /// The name of the new one.
-        new: String,
-        /// A label, besides those of the original.
-        #[arg(long = "label", value_name = "KEY=VALUE")]
-        labels: Vec<String>,
-        /// The tenant whose volumes they are.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Copy files into a volume or out of it, by docker's rules. One side is NAME:PATH, the other a path of the host,
-    /// or - for a tar stream.
-    Cp {
-        /// What to copy; of a directory that ends in /. what is in it.
-        #[arg(value_name = "FROM", allow_hyphen_values = true)]
-        from: OsString,
-        /// Where to. Into a volume everything becomes root's, out of it yours.
-        #[arg(value_name = "TO", allow_hyphen_values = true)]
-        to: OsString,
-        /// Keep owners, set-id bits, capabilities, access lists and devices. Otherwise they are left out.
-        #[arg(short, long)]
-        archive: bool,
-        /// Copy what the symlink FROM points to, not the symlink.
-        #[arg(short = 'L', long)]
-        follow_link: bool,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Check the filesystem of an image that nobody holds.
-    Fsck {
-        /// The volume.
-        name: String,
-        /// Mend what is found.
-        #[arg(long)]
-        repair: bool,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Show all that is known of volumes, as JSON: where they are, how large, who holds them and since when.
-    Inspect {
-        /// The volumes.
-        #[arg(required = true, value_name = "NAME")]
-        names: Vec<String>,
-        /// `docker` for docker's own field names, or a line for each volume, such as '{{.Mountpoint}}'.
-        #[arg(short, long, value_name = "docker|TEMPLATE")]
-        format: Option<String>,
-        /// The tenant whose volumes they are.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-}
-
-#[derive(Subcommand)]
-enum Trash {
-    /// List removed volumes, and until when each can be taken back.
-    Ls {
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Take a removed volume back.
-    Restore {
-        /// Its name, or its uuid where several had the name.
-        name: String,
-        /// The tenant whose volume it was.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Delete what is in the trash for good.
-    Empty {
-        /// Do not ask.
-        #[arg(short, long)]
-        force: bool,
-    },
-}
-
 #[derive(Args)]
 struct Output {
     /// One JSON document: sizes in bytes, times in RFC 3339.
@@ -480,59 +263,10 @@ pub(crate) fn run() -> ExitCode {
             };
             commands::bundle::install(&engine, &watch, &Install { bundle, stage, timeout })
         }
-        Command::Volume(Volume::Create { name, driver, options, labels, tenant }) => {
-            let (name, driver) = (name.as_deref(), driver.as_deref());
-            let asked = Asked { name, tenant: &tenant, driver, options: &options, labels: &labels };
-            commands::volume::create(&context, &asked)
-        }
-        Command::Volume(Volume::Ls { filter, quiet, count, format, output }) => {
-            let (format, as_json) = (format.as_deref(), output.json);
-            let how = Listed { filter: &filter, quiet, format, as_json, count };
-            commands::listing::ls(&context, &how)
-        }
+        Command::Volume(command) => volume::run(&engine, &watch, command),
         Command::Pod(command) => pod::run(&context, &command),
-        Command::Df { output } => commands::listing::df(&context, output.json),
-        Command::Volume(Volume::Rm { names, all, filter, tenant, force }) => {
-            let removal = Removal { names: &names, all, filter: &filter, tenant: &tenant, force };
-            commands::removal::rm(&context, &removal)
-        }
-        Command::Volume(Volume::Prune { unused_for, filter, tenant, dry_run, force }) => {
-            let pruning = Pruning { days: unused_for, filter: &filter, tenant: &tenant, dry_run, force };
-            commands::prune::prune(&context, &pruning)
-        }
-        Command::Trash(Trash::Ls { output }) => commands::removal::ls(&context, output.json),
-        Command::Trash(Trash::Restore { name, tenant }) => {
-            commands::removal::restore(&context, &tenant, &name)
-        }
-        Command::Trash(Trash::Empty { force }) => commands::removal::empty(&context, force),
-        Command::Volume(Volume::Adopt { path, name, driver, labels, in_place, tenant }) => {
-            let (path, driver, labels) = (path.as_path(), driver.as_deref(), labels.as_slice());
-            let adoption = Adoption { path, name: &name, tenant: &tenant, driver, labels, in_place };
-            commands::adopt::adopt(&context, &adoption)
-        }
-        Command::Volume(Volume::Rename { old, new, tenant }) => {
-            commands::adopt::rename(&context, &tenant, &old, &new)
-        }
-        Command::Volume(Volume::Mount { name, directory, read_only, tenant }) => {
-            commands::mount::mount(&context, &tenant, &name, directory.as_deref(), read_only)
-        }
-        Command::Volume(Volume::Umount { name, tenant }) => commands::mount::umount(&context, &tenant, &name),
-        Command::Volume(Volume::Resize { name, size, tenant }) => {
-            commands::filesystem::resize(&context, &tenant, &name, &size)
-        }
-        Command::Volume(Volume::Clone { name, new, labels, tenant }) => {
-            commands::clone::clone(&context, &tenant, &name, &new, &labels)
-        }
-        Command::Volume(Volume::Cp { from, to, archive, follow_link: follow, tenant }) => {
-            let copying = Copying { from: &from, to: &to, tenant: &tenant, archive, follow };
-            commands::copy::cp(&context, &copying)
-        }
-        Command::Volume(Volume::Fsck { name, repair, tenant }) => {
-            commands::filesystem::fsck(&context, &tenant, &name, repair)
-        }
-        Command::Volume(Volume::Inspect { names, format, tenant }) => {
-            commands::volume::inspect(&context, &tenant, &names, format.as_deref())
-        }
+        Command::Df { output } => commands::listing::df(&engine, &watch, output.json),
+        Command::Trash(command) => trash::run(&engine, &watch, command),
         Command::Lease(command) => lease::run(&engine, &watch, &command),
         Command::Journal(command) => journal::run(&engine, &watch, &command),
         Command::Driver(command) => driver::run(&engine, &watch, &command),

@@ -18,7 +18,7 @@ pub(crate) mod mount;
 pub(crate) mod plugin;
 pub(crate) mod plugin_dev;
 pub(crate) mod pod;
-pub(crate) mod prune;
 pub(crate) mod removal;
 pub(crate) mod shell;
+pub(crate) mod trash;
 pub(crate) mod volume;

@@ -8,12 +8,12 @@
 
 mod args;
 mod commands;
-mod filter;
+mod format;
 mod hook;
 mod output;
 mod places;
 mod progress;
-mod template;
+mod streams;
 mod watch;
 mod wrapper;
 

@@ -16,6 +16,7 @@ use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
 use rustix::event::poll;
+use serde::Serialize;
 use serde_json::Value;
 use std::io::ErrorKind;
 use std::io::IsTerminal as _;
@@ -24,6 +25,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use terminal_size::Width;
+use volhook_api::filter::Filter;
 use volhook_core::decision::Pairs;
 use volhook_engine::Failure;
 
@@ -265,19 +267,48 @@ pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
 }
 
-/// `KEY=VALUE` texts that were given with `flag`.
-pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<Pairs, Failure> {
-    texts
-        .iter()
-        .map(|text| match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            _ => {
-                let example = if flag == "-o" { "-o size=10G" } else { "--label team=a" };
-                Err(Failure::usage(format!("{flag} {text:?} is not KEY=VALUE"))
-                    .hint(format!("an example: {example}")))
-            }
-        })
-        .collect()
+/// `KEY=VALUE` texts that were given with `-o`.
+pub(crate) fn options(texts: &[String]) -> Result<Pairs, Failure> {
+    let option = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Failure::usage(format!("-o {text:?} is not KEY=VALUE")).hint("an example: -o size=10G")),
+    };
+    texts.iter().map(option).collect()
+}
+
+/// `KEY=VALUE` texts that were given with `--label`; `KEY` alone is one with an empty value, as with docker.
+pub(crate) fn labels(texts: &[String]) -> Result<Pairs, Failure> {
+    let label = |text: &String| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.is_empty() {
+            let failure = Failure::usage(format!("--label {text:?} has no name"));
+            return Err(failure.hint("an example: --label team=a"));
+        }
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    texts.iter().map(label).collect()
+}
+
+/// A filter from `--filter` texts.
+pub(crate) fn filter(texts: &[String]) -> Result<Filter, Failure> {
+    Filter::parse(texts).map_err(|error| {
+        let hint = error.hint();
+        Failure::usage(error).hint(hint)
+    })
+}
+
+/// Prints all failures but the last, which decides how the command ends.
+pub(crate) fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
+    let Some(last) = failures.pop() else { return Ok(()) };
+    for failure in failures {
+        complain(&failure, false);
+    }
+    Err(last)
+}
+
+/// A document of something that a command shows.
+pub(crate) fn document(outcome: &impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(outcome).map_err(Failure::internal)
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 
 use crate::output::note;
 use crate::output::warn;
-use std::cell::RefCell;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 use volhook_api::Remark;
@@ -21,7 +23,7 @@ pub(crate) struct Watch {
     allowance: Duration,
     file: Option<PathBuf>,
     start: Instant,
-    laps: RefCell<Laps>,
+    laps: Mutex<Laps>,
 }
 
 struct Laps {
@@ -43,7 +45,7 @@ impl Watch {
             allowance: Duration::from_secs(seconds) * 4 / 5,
             file: std::env::var_os("VOLHOOK_TIMINGS").map(PathBuf::from),
             start,
-            laps: RefCell::new(Laps { last: start, parts: Vec::new() }),
+            laps: Mutex::new(Laps { last: start, parts: Vec::new() }),
         }
     }
 
@@ -57,13 +59,17 @@ impl Watch {
         Work { until: self.start + self.allowance, watcher: self }
     }
 
+    fn laps(&self) -> MutexGuard<'_, Laps> {
+        self.laps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes the line. Measuring is no reason to fail a container's start, so errors are dropped.
     pub(crate) fn finish(&self, stage: &str) {
         self.step("rest");
         let Some(file) = &self.file else { return };
         let mut line = serde_json::Map::new();
         line.insert("stage".into(), stage.into());
-        for (part, spent) in &self.laps.borrow().parts {
+        for (part, spent) in &self.laps().parts {
             line.insert((*part).into(), u64::try_from(*spent).unwrap_or(u64::MAX).into());
         }
         let total = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -81,7 +87,7 @@ impl Watcher for Watch {
             return;
         }
         let now = Instant::now();
-        let mut laps = self.laps.borrow_mut();
+        let mut laps = self.laps();
         let spent = now.duration_since(laps.last).as_micros();
         laps.last = now;
         match laps.parts.iter_mut().find(|(name, _)| *name == step) {
@@ -93,11 +99,10 @@ impl Watcher for Watch {
     fn told(&self, remark: &Remark) {
         match remark {
             Remark::SeenDamaged { .. }
-            | Remark::PassedOver { .. }
             | Remark::NotGivenBack { .. }
-            | Remark::NotRecorded { .. } => {
-                warn(&remark.to_string());
-            }
+            | Remark::NotRecorded { .. }
+            | Remark::PassedOver { .. }
+            | Remark::NotCounted { .. } => warn(&remark.to_string()),
             _ => note(&format!("volhook: {remark}")),
         }
     }

@@ -1,6 +1,7 @@
 //! The one error type of the engine and its faces: what failed, of which kind it is, and what helps.
 
 use std::error::Error;
+use std::fmt;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use volhook_api::Failed;
@@ -216,19 +217,32 @@ impl From<volhook_leases::Error> for Failure {
     }
 }
 
-/// What came as data, from wherever.
+/// A cause that is known in words only, with what is behind it.
+#[derive(Debug)]
+struct Told {
+    cause: String,
+    because: Option<Box<Told>>,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause)
+    }
+}
+
+impl Error for Told {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.because.as_deref().map(|told| told as &(dyn Error + 'static))
+    }
+}
+
 impl From<Failed> for Failure {
     fn from(failed: Failed) -> Self {
         let Failed { kind, cause, because, hints, volume } = failed;
-        let mut chain: Box<dyn Error + Send + Sync> = match because.last() {
-            Some(root) => root.clone().into(),
-            None => cause.clone().into(),
-        };
-        let above = std::iter::once(&cause).chain(&because).take(because.len());
-        for intention in above.collect::<Vec<_>>().into_iter().rev() {
-            chain = Box::new(Context { intention: intention.clone(), source: chain });
-        }
-        Self { kind, cause: chain, hints, volume: volume.map(Into::into), asked: Vec::new() }
+        let behind = |because, cause| Some(Box::new(Told { cause, because }));
+        let because = because.into_iter().rev().fold(None, behind);
+        let cause = Box::new(Told { cause, because });
+        Self { kind, cause, hints, volume: volume.map(VolumeRef::into), asked: Vec::new() }
     }
 }
 
@@ -263,6 +277,19 @@ mod tests {
         let source = SyscallError::from_raw_os_error("mount_setattr(x)", errno);
         let error = Error::Prepare { target: "/data".to_owned(), idmapped: false, source };
         Failure::context("cannot mount the volumes", error).hints
+    }
+
+    #[test]
+    fn told_by_another_process_it_is_the_same() {
+        let source = SyscallError::from_raw_os_error("mount_setattr(x)", 1);
+        let cause = Error::Prepare { target: "/data".to_owned(), idmapped: false, source };
+        let volume: VolumeRef = "team/v".parse().unwrap();
+        let failure = Failure::context("cannot mount the volumes", cause).hint("look").about(volume.into());
+        let failed = Failed { kind: Kind::Held, ..failure.as_failed() };
+        let text = serde_json::to_string(&failed).unwrap();
+        let again = Failure::from(serde_json::from_str::<Failed>(&text).unwrap());
+        assert_eq!(again.as_failed(), failed);
+        assert_eq!(again.causes(true), failure.causes(true));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! An [`Engine`] is what volhook knows of a host, opened when it is first needed. What it does takes a
 //! [`Work`](volhook_leases::Work): when that is given up, and who is told meanwhile. Nothing here talks to a person, reads the
-//! environment or ends the process. [`start`] is the main job, a container's start and its end.
+//! environment or ends the process. [`start`] is the main job, a container's start and its end; [`volumes`] is
+//! what people do with volumes.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod ask;
@@ -23,6 +24,7 @@ pub mod start;
 pub mod story;
 mod text;
 pub mod upkeep;
+pub mod volumes;
 
 pub use context::Context;
 pub use decisions::Decisions;

@@ -4,6 +4,7 @@
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::failure::Failure;
+use crate::volumes::trash;
 use jiff::Timestamp;
 use volhook_api::Failed;
 use volhook_api::upkeep::Forgotten;
@@ -32,6 +33,13 @@ pub fn gc(engine: &Engine, asked: &Sweep, work: &Work<'_>) -> Swept {
     leases(context, &mut swept);
     if let Err(error) = context.store.clean_staging(context.long_deadline()) {
         swept.failed.push(Failure::new(error).as_failed());
+    }
+    match trash::expire(engine, work) {
+        Ok(emptied) => {
+            swept.deleted = emptied.deleted;
+            swept.failed.extend(emptied.failed);
+        }
+        Err(failure) => swept.failed.push(failure.during("cannot delete from the trash").as_failed()),
     }
     match context.trim_history() {
         Ok(removed) => swept.history.extend(

@@ -1,9 +1,9 @@
 //! `volhook plugin`: which plugins there are, and what becomes of installed ones.
 
-use crate::commands::removal::report_all;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
+use crate::output::report_all;
 use crate::watch::Watch;
 use serde_json::json;
 use std::path::Path;

@@ -1,79 +1,62 @@
-//! `volhook volume prune`: removing what has been in nobody's use for some days.
+//! Which volumes no container has had for some days.
 
-use crate::commands::removal;
-use crate::output::confirm;
-use crate::output::note;
-use crate::output::out;
+use crate::context::Context;
+use crate::failure::Failure;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use std::fs;
+use volhook_api::Kind;
 use volhook_core::lease::LeaseTable;
-use volhook_core::names::Tenant;
 use volhook_core::unused::Known;
 use volhook_core::unused::Unused;
 use volhook_core::unused::Uses;
 use volhook_core::volume::Volume;
-use volhook_engine::Context;
-use volhook_engine::Failure;
 use volhook_journal::Event;
 use volhook_journal::EventRecord;
 use volhook_journal::Follow;
 
-/// What `volhook volume prune` is told.
-pub(crate) struct Pruning<'a> {
-    pub(crate) days: u32,
-    pub(crate) filter: &'a [String],
-    pub(crate) tenant: &'a str,
-    pub(crate) dry_run: bool,
-    pub(crate) force: bool,
+/// What the history says of the use of volumes, and goes on saying.
+pub(crate) struct History<'a> {
+    uses: Uses,
+    known: Known,
+    news: Follow<'a>,
+    age: SignedDuration,
 }
 
-/// `volhook volume prune`: removes what no container has had for some days and no pod owns.
-pub(crate) fn prune(context: &Context<'_>, pruning: &Pruning<'_>) -> Result<(), Failure> {
-    let tenant = Tenant::new(pruning.tenant).map_err(Failure::usage)?;
-    let age = SignedDuration::from_hours(24 * i64::from(pruning.days));
-    // Before the history is read: what comes in between is seen twice rather than never.
-    let mut news = context.ledger.journal()?.follow(0);
-    news.poll().map_err(Failure::new)?;
-    let mut uses = uses(context)?;
-    let known = known(context)?;
-    let table = context.grants()?;
-    let mut unused = Vec::new();
-    for volume in removal::all(context, &tenant, pruning.filter)? {
-        if let Some(last) = judge(&uses, &volume, &table, known, age) {
-            let time = last.since.strftime("%Y-%m-%d %H:%M");
-            let line = format!("{}: {}, {time}", volume.id, last.event);
-            unused.push((volume, line));
-        }
+impl<'a> History<'a> {
+    /// Reads it; volumes count as unused after `days`.
+    pub(crate) fn read(context: &'a Context<'_>, days: u32) -> Result<Self, Failure> {
+        let journal = context.ledger.journal()?;
+        // Before the history is read: what comes in between is seen twice rather than never.
+        let mut news = journal.follow(0);
+        news.poll().map_err(Failure::new)?;
+        let mut uses = Uses::default();
+        add(&mut uses, journal.events().map_err(Failure::new)?);
+        let age = SignedDuration::from_hours(24 * i64::from(days));
+        Ok(Self { uses, known: known(context)?, news, age })
     }
-    if pruning.dry_run {
-        return unused.iter().try_for_each(|(_, line)| out(&format!("{line}\n")));
-    }
-    if unused.is_empty() {
-        return Ok(());
-    }
-    if !pruning.force {
-        unused.iter().for_each(|(_, line)| note(line));
-        if !confirm("Remove these volumes?")? {
-            return Err(Failure::new("nothing was removed"));
-        }
-    }
-    let mut failures = Vec::new();
-    for (volume, _) in &unused {
-        let again = || still_unused(&mut uses, &mut news, volume, known, age);
-        match removal::remove_if(context, volume, again) {
-            Ok(()) => out(&format!("{}\n", volume.id))?,
-            Err(failure) => failures.push(failure),
-        }
-    }
-    removal::report_all(failures)
-}
 
-/// What the history says of the use of volumes.
-fn uses(context: &Context<'_>) -> Result<Uses, Failure> {
-    let mut uses = Uses::default();
-    add(&mut uses, context.ledger.journal()?.events().map_err(Failure::new)?);
-    Ok(uses)
+    /// Since when nobody has used a volume, if that is long enough ago.
+    pub(crate) fn unused(&self, volume: &Volume, table: &LeaseTable) -> Option<Unused> {
+        if table.holders(&volume.id).next().is_some() {
+            return None;
+        }
+        let last = self.uses.unused(volume, self.known)?;
+        (Timestamp::now().duration_since(last.since) >= self.age).then_some(last)
+    }
+
+    /// Fails if a container had the volume after somebody was told that none did. To be asked under the journal's lock, by
+    /// somebody who knows that nobody holds the volume.
+    pub(crate) fn still_unused(&mut self, volume: &Volume) -> Result<(), Failure> {
+        add(&mut self.uses, self.news.poll().map_err(Failure::new)?);
+        match self.unused(volume, &LeaseTable::default()) {
+            Some(_) => Ok(()),
+            None => {
+                let failure = Failure::new(format!("volume {:?} was claimed meanwhile and stays", volume.id));
+                Err(Failure { kind: Kind::Held, ..failure }.about(volume.id.clone()))
+            }
+        }
+    }
 }
 
 fn add(uses: &mut Uses, events: Vec<Event>) {
@@ -95,44 +78,12 @@ fn known(context: &Context<'_>) -> Result<Known, Failure> {
     Ok(Known { history, boot })
 }
 
-/// Since when nobody has used a volume, if that is long enough ago.
-fn judge(
-    uses: &Uses,
-    volume: &Volume,
-    table: &LeaseTable,
-    known: Known,
-    age: SignedDuration,
-) -> Option<Unused> {
-    if table.holders(&volume.id).next().is_some() {
-        return None;
-    }
-    let last = uses.unused(volume, known)?;
-    (Timestamp::now().duration_since(last.since) >= age).then_some(last)
-}
-
-/// Fails if a container had the volume after a person was told that none did. To be asked under the journal's lock, by
-/// somebody who knows that nobody holds the volume.
-fn still_unused(
-    uses: &mut Uses,
-    news: &mut Follow<'_>,
-    volume: &Volume,
-    known: Known,
-    age: SignedDuration,
-) -> Result<(), Failure> {
-    add(uses, news.poll().map_err(Failure::new)?);
-    match judge(uses, volume, &LeaseTable::default(), known, age) {
-        Some(_) => Ok(()),
-        None => Err(Failure::new(format!("volume {:?} was claimed meanwhile and stays", volume.id))
-            .about(volume.id.clone())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::judge;
-    use super::known;
-    use super::still_unused;
-    use super::uses;
+    use super::History;
+    use crate::context::Context;
+    use crate::engine::Engine;
+    use crate::engine::Places;
     use jiff::SignedDuration;
     use jiff::Timestamp;
     use std::time::Duration;
@@ -153,13 +104,10 @@ mod tests {
     use volhook_core::names::VolumeName;
     use volhook_core::plan::new_volume;
     use volhook_core::volume::Volume;
-    use volhook_engine::Context;
-    use volhook_engine::Engine;
-    use volhook_engine::Places;
     use volhook_leases::Quiet;
     use volhook_leases::Work;
 
-    const AGE: SignedDuration = SignedDuration::from_hours(24 * 30);
+    const DAYS: u32 = 30;
 
     fn ago(days: i64) -> Timestamp {
         Timestamp::now().checked_sub(SignedDuration::from_hours(24 * days)).unwrap()
@@ -221,8 +169,8 @@ mod tests {
     }
 
     fn is_listed(context: &Context<'_>, volume: &Volume) -> bool {
-        let (uses, known) = (uses(context).unwrap(), known(context).unwrap());
-        judge(&uses, volume, &context.grants().unwrap(), known, AGE).is_some()
+        let history = History::read(context, DAYS).unwrap();
+        history.unused(volume, &context.grants().unwrap()).is_some()
     }
 
     #[test]
@@ -255,13 +203,11 @@ mod tests {
         let volume = volume(ago(50));
         append(&context, ago(45), granted("a"));
         append(&context, ago(44), released("a"));
-        let mut news = context.ledger.journal().unwrap().follow(0);
-        news.poll().unwrap();
-        let (mut uses, known) = (uses(&context).unwrap(), known(&context).unwrap());
-        still_unused(&mut uses, &mut news, &volume, known, AGE).unwrap();
+        let mut history = History::read(&context, DAYS).unwrap();
+        history.still_unused(&volume).unwrap();
         append(&context, ago(0), granted("b"));
         append(&context, ago(0), released("b"));
-        let failure = still_unused(&mut uses, &mut news, &volume, known, AGE).unwrap_err();
+        let failure = history.still_unused(&volume).unwrap_err();
         assert!(failure.cause_line().contains("was claimed meanwhile"), "{}", failure.cause_line());
     }
 }
