@@ -198,6 +198,34 @@ fn paths_that_are_no_text_are_carried_through_or_refused() -> Result<()> {
     Ok(())
 }
 
+/// What is shown of a tenant's pods can be typed.
+#[test]
+fn privileged_pods_have_one_spelling() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let image = volhook.folder().join("image");
+    fs::create_dir_all(image.join("etc"))?;
+    let prepare = |pod: &str, tenant: &[&str]| {
+        let line = ["pod", "prepare", pod, "--policy", "universal,population=copy", "--rootfs"];
+        volhook.command(&line).arg(&image).args(tenant).run()
+    };
+    assert_eq!(prepare("p", &[])?.success(), "p\n");
+    assert_eq!(prepare("p", &["--tenant", "team"])?.success(), "team/p\n");
+    let listed = volhook.run(&["pod", "ls", "-q"])?.success();
+    assert_eq!(listed, "p\nteam/p\n");
+    let seen = volhook.run(&["pod", "inspect", "team/p", "nope", "p"])?;
+    assert_eq!(seen.code(), Some(3), "{seen}");
+    let seen: serde_json::Value = serde_json::from_str(&seen.stdout)?;
+    assert_eq!((&seen[0]["name"], &seen[0]["tenant"]), (&"team/p".into(), &"team".into()));
+    assert_eq!((&seen[0]["storage"], &seen[1]["name"]), (&"team/vol-p-storage".into(), &"p".into()));
+    volhook.run(&["pod", "reset", "team/p", "--volume", "team/vol-p-etc", "--force"])?.success();
+    let rm: Vec<&str> = ["pod", "rm", "--force"].into_iter().chain(listed.lines()).collect();
+    assert_eq!(volhook.run(&rm)?.success(), listed);
+    assert_eq!(volhook.run(&["pod", "rm", "--force", "p"])?.code(), Some(3));
+    let other = volhook.run(&["pod", "rm", "--force", "--tenant", "other", "team/p"])?;
+    assert_eq!(other.code(), Some(2), "{other}");
+    Ok(())
+}
+
 #[test]
 fn entries_are_installed_once_and_beside_what_is_there() -> Result<()> {
     let volhook = Volhook::new()?;

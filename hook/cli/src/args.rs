@@ -60,7 +60,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 no such volume, 70 a bug in volhook, 130 stopped with Ctrl-C.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 no such volume or pod, 70 a bug in volhook, 130 stopped with Ctrl-C.";
 
 #[derive(Args)]
 struct Places {
@@ -264,7 +264,7 @@ pub(crate) fn run() -> ExitCode {
             commands::bundle::install(&engine, &watch, &Install { bundle, stage, timeout })
         }
         Command::Volume(command) => volume::run(&engine, &watch, command),
-        Command::Pod(command) => pod::run(&context, &command),
+        Command::Pod(command) => pod::run(&engine, &watch, command),
         Command::Df { output } => commands::listing::df(&engine, &watch, output.json),
         Command::Trash(command) => trash::run(&engine, &watch, command),
         Command::Lease(command) => lease::run(&engine, &watch, &command),

@@ -2,8 +2,8 @@
 //!
 //! An [`Engine`] is what volhook knows of a host, opened when it is first needed. What it does takes a
 //! [`Work`](volhook_leases::Work): when that is given up, and who is told meanwhile. Nothing here talks to a person, reads the
-//! environment or ends the process. [`start`] is the main job, a container's start and its end; [`volumes`] is
-//! what people do with volumes.
+//! environment or ends the process. [`start`] is the main job, a container's start and its end; [`volumes`] and
+//! [`pods`] are what people do with those.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod ask;
@@ -20,6 +20,7 @@ pub mod image;
 pub mod journal;
 pub mod named;
 pub mod plugins;
+pub mod pods;
 pub mod start;
 pub mod story;
 mod text;
