@@ -22,6 +22,7 @@ mod rules;
 mod spec_stage;
 mod surroundings;
 mod targets;
+mod trace;
 mod volumes;
 mod wrapper;
 

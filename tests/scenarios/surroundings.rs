@@ -25,10 +25,15 @@ on_both_runtimes!(
 const BLOCK: &str = "source=mydb,target=/data,volume-driver=block,volume-opt=size=16M";
 
 /// What a shell does before it becomes the hook. `$1` is an empty folder.
-const SURROUNDINGS: [(&str, &str); 9] = [
+const SURROUNDINGS: [(&str, &str); 11] = [
     ("closed", "exec 1>&- 2>&-"),
     ("full", r#"mkfifo "$1/full"; exec 2<>"$1/full"; head -c 65536 /dev/zero >&2"#),
     ("unread", r#"mkfifo "$1/unread"; : <"$1/unread" & exec 2>"$1/unread"; wait"#),
+    ("closed, and much to tell", "exec 1>&- 2>&-; export VOLHOOK_LOG=trace"),
+    (
+        "unread, and much to tell",
+        r#"mkfifo "$1/unread"; : <"$1/unread" & exec 2>"$1/unread"; wait; export VOLHOOK_LOG=trace"#,
+    ),
     ("ignored", ":"),
     ("umask 0", "umask 0"),
     ("umask 777", "umask 777"),

@@ -17,6 +17,7 @@ pub mod plugin;
 pub mod pod;
 mod pod_ref;
 mod remark;
+pub mod request;
 pub mod story;
 pub mod upkeep;
 pub mod volume;

@@ -1,10 +1,13 @@
 //! What is worth telling while work goes on, and is neither its answer nor a failure.
 
+use serde::Deserialize;
+use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
 
 /// Something that happened meanwhile.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Remark {
     /// The journal is damaged, and is being rebuilt.
     Damaged {

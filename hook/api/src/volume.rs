@@ -342,6 +342,15 @@ pub struct Removable {
     pub unused: Option<String>,
 }
 
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// The volumes that are in the trash now.
+    pub removed: Vec<VolumeRef>,
+    /// Why others stay.
+    pub failed: Vec<Failed>,
+}
+
 /// A removed volume that can be taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trashed {

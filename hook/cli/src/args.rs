@@ -16,7 +16,9 @@ use crate::hook;
 use crate::output::complain;
 use crate::places::engine_at;
 use crate::places::engine_from_environment;
+use crate::trace;
 use crate::watch::Watch;
+use crate::worker;
 use crate::wrapper;
 use clap::Args;
 use clap::CommandFactory as _;
@@ -169,6 +171,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Do one request, a document on standard input; how far it is and its outcome come on standard output, a document in each
+    /// line. For programs.
+    Work,
     /// Give back the leases of containers that are provably dead, and what else is left of them.
     Gc {
         /// Only show what would be given back.
@@ -218,6 +223,7 @@ struct Output {
 /// Parses the command line and does what it says.
 pub(crate) fn run() -> ExitCode {
     let inherited = inherited::take();
+    trace::listen();
     let mut args = std::env::args_os();
     if let Some(program) = args.next() {
         let engine = engine_from_environment();
@@ -249,6 +255,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Hook { stage, attempt } => {
             return be_hook(&engine, &watch, inherited, stage, attempt.as_deref());
         }
+        Command::Work => return worker::work(&engine, &watch),
         Command::Runtime => return wrapper::run(&engine, &watch, inherited, None, &of_runtime),
         Command::Plan { bundle, id, output } => {
             let container = id.map(ContainerId::new).transpose().map_err(Failure::usage);

@@ -1,11 +1,15 @@
 //! What a runtime or an engine calls: the container's state or spec on standard input, and the exit code.
 
 use crate::output::note;
+use crate::output::printable;
+use crate::trace;
 use crate::watch::Watch;
 use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tracing::debug_span;
+use tracing::info_span;
 use volhook_core::names::ContainerId;
 use volhook_core::spec::MAX_READ_BYTES;
 use volhook_core::state::MAX_STATE_BYTES;
@@ -24,6 +28,7 @@ use volhook_engine::start::spec::SpecStart;
 use volhook_engine::start::undo::undone;
 
 fn read_state() -> Result<State, Failure> {
+    let _reading = debug_span!("spec").entered();
     let bytes = read_limited(std::io::stdin().lock(), MAX_STATE_BYTES)
         .map_err(|error| Failure::context("cannot read the container state from standard input", error))?;
     State::parse(&bytes).map_err(|error| {
@@ -34,6 +39,7 @@ fn read_state() -> Result<State, Failure> {
 
 /// prestart and createRuntime. `attempt` is given in entries that the spec stage wrote.
 pub(crate) fn start(engine: &Engine, watch: &Watch, stage: &str, attempt: Option<&str>) -> ExitCode {
+    let call = info_span!("hook", stage).entered();
     let work = watch.whole_work();
     let (container, result) = match read_state() {
         Err(failure) => (None, Err(failure)),
@@ -43,19 +49,21 @@ pub(crate) fn start(engine: &Engine, watch: &Watch, stage: &str, attempt: Option
             (state.id().ok(), live::live(engine, &state, planned, &work))
         }
     };
-    watch.finish(stage);
+    drop(call);
     ended(engine, watch, container.as_ref(), result)
 }
 
 /// poststop. It cannot be retried, so it never fails.
 pub(crate) fn stop(engine: &Engine, watch: &Watch, attempt: Option<&str>) -> ExitCode {
+    let call = info_span!("hook", stage = "poststop").entered();
     let work = watch.whole_work();
     let (container, result) = match read_state() {
         Err(failure) => (None, Err(failure)),
         Ok(state) => (state.id().ok(), live::stop(engine, &state, attempt, &work)),
     };
-    watch.finish("poststop");
+    drop(call);
     if let Err(failure) = result {
+        trace::listen_to_failures();
         refusal::failed(engine, container.as_ref(), "poststop", &failure, &work);
         say(&format!("poststop: {}", failure.one_line()));
     }
@@ -64,6 +72,7 @@ pub(crate) fn stop(engine: &Engine, watch: &Watch, attempt: Option<&str>) -> Exi
 
 /// The precreate hook: spec on standard input, spec on standard output.
 pub(crate) fn precreate(engine: &Engine, watch: &Watch) -> ExitCode {
+    let call = info_span!("hook", stage = "precreate").entered();
     let context = &Context::new(engine, watch.whole_work());
     let mut container = None;
     let result = (|| {
@@ -92,7 +101,7 @@ pub(crate) fn precreate(engine: &Engine, watch: &Watch) -> ExitCode {
             undone(context, &attempt, None, failure)
         })
     })();
-    watch.finish("precreate");
+    drop(call);
     ended(engine, watch, container.as_ref(), result)
 }
 
@@ -104,6 +113,7 @@ pub(crate) fn ended(
     result: Result<(), Failure>,
 ) -> ExitCode {
     let Err(failure) = result else { return ExitCode::SUCCESS };
+    trace::listen_to_failures();
     refusal::refused(engine, container, &failure, &watch.whole_work());
     say(&failure.one_line());
     ExitCode::from(failure.kind.exit_code())
@@ -111,5 +121,5 @@ pub(crate) fn ended(
 
 /// Comes last: standard error is the one of the places for it that may have no reader.
 fn say(line: &str) {
-    note(&format!("volhook: {line}"));
+    note(&format!("volhook: {}", printable(line)));
 }

@@ -13,8 +13,11 @@ mod hook;
 mod output;
 mod places;
 mod progress;
+mod signals;
 mod streams;
+mod trace;
 mod watch;
+mod worker;
 mod wrapper;
 
 use std::process::ExitCode;

@@ -27,6 +27,7 @@ use std::time::Duration;
 use terminal_size::Width;
 use volhook_api::filter::Filter;
 use volhook_core::decision::Pairs;
+use volhook_core::names::is_printable;
 use volhook_engine::Failure;
 
 /// Writes to standard output; a reader that has gone away is no error.
@@ -210,6 +211,16 @@ impl std::io::Write for Heard {
     }
 }
 
+/// `text` as one line that no terminal and no log interprets: what could forge a line, or change how others are shown, is
+/// written as an escape. What is said of containers and their annotations is of their making.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_printable(c) { printable.push(c) } else { printable.extend(c.escape_default()) }
+    }
+    printable
+}
+
 /// Says a line on standard error, as it is.
 pub(crate) fn note(text: &str) {
     // Where standard error is gone nobody can be told.
@@ -231,6 +242,8 @@ pub(crate) fn complain(failure: &Failure, verbose: bool) {
 
 fn say(label: &str, tone: Tone, text: &str) {
     let style = tone.style();
+    // A chain of causes has a line for each.
+    let text = text.split('\n').map(printable).collect::<Vec<_>>().join("\n");
     let line = format!("{style}{label}:{style:#} {text}");
     match AutoStream::choice(&std::io::stderr()) {
         ColorChoice::Never => note(&anstream::adapter::strip_str(&line).to_string()),
@@ -314,6 +327,15 @@ pub(crate) fn document(outcome: &impl Serialize) -> Result<Value, Failure> {
 #[cfg(test)]
 mod tests {
     use super::fitted;
+    use super::printable;
+
+    #[test]
+    fn a_text_of_anybody_is_one_plain_line() {
+        let forged = "c1\nvolhook: all is well\u{1b}[2J\r\u{202e}\u{9b}31m\u{2028}ä 容器";
+        let told = printable(forged);
+        assert_eq!(told, "c1\\nvolhook: all is well\\u{1b}[2J\\r\\u{202e}\\u{9b}31m\\u{2028}ä 容器");
+        assert_eq!(printable(&told), told);
+    }
 
     #[test]
     fn the_widest_columns_give_way() {

@@ -1,5 +1,6 @@
 //! Where things are on this host, by the environment and the command line.
 
+use crate::trace;
 use std::path::PathBuf;
 use volhook_engine::Engine;
 use volhook_engine::Places;
@@ -16,12 +17,11 @@ pub(crate) fn engine_from_environment() -> Engine {
 
 /// The engine for these places; this program is the one that hook entries call.
 pub(crate) fn engine_at(root: PathBuf, run_dir: PathBuf, config: PathBuf) -> Engine {
-    let timings = std::env::var("VOLHOOK_TIMINGS").map(|file| format!("VOLHOOK_TIMINGS={file}"));
     Engine::at(Places {
         root,
         run_dir,
         config,
         program: std::env::current_exe().ok(),
-        environment: timings.into_iter().collect(),
+        environment: trace::inherited(),
     })
 }

@@ -1,18 +1,12 @@
 //! Work that takes its time: how far it is, on a terminal, and stopping it with Ctrl-C.
 
 use crate::output::warn;
+use crate::signals::Signals;
 use crate::watch::Watch;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
-use signal_hook::consts::SIGINT;
-use signal_hook::consts::SIGTERM;
-use signal_hook::flag;
 use std::io::IsTerminal as _;
-use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
@@ -31,7 +25,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Work in progress, watched for a person.
 struct Progress<'a> {
     others: &'a dyn Watcher,
-    signal: Arc<AtomicUsize>,
+    signals: Signals,
     shown: OnceLock<Bar>,
 }
 
@@ -47,9 +41,8 @@ impl Watcher for Progress<'_> {
         self.others.told(remark);
     }
 
-    /// From now on SIGINT and SIGTERM ask the work to stop; a second one ends the process at once, as the first does before.
     fn copying(&self, total: Option<u64>) {
-        if let Err(error) = self.listen() {
+        if let Err(error) = self.signals.listen() {
             warn(&format!("the work cannot be stopped halfway: {error}"));
         }
         if std::io::stderr().is_terminal() {
@@ -72,7 +65,7 @@ impl Watcher for Progress<'_> {
     }
 
     fn stop(&self) -> bool {
-        self.signal.load(Ordering::Relaxed) != 0
+        self.signals.came().is_some()
     }
 }
 
@@ -81,22 +74,10 @@ impl Progress<'_> {
         if let Some(bar) = self.shown.get().and_then(|shown| shown.bar.get()) {
             bar.finish_and_clear();
         }
-        result.map_err(|failure| match u8::try_from(self.signal.load(Ordering::Relaxed)) {
-            Ok(signal) if signal != 0 => Failure { kind: Kind::Interrupted(signal), ..failure },
-            _ => failure,
+        result.map_err(|failure| match self.signals.came() {
+            Some(signal) => Failure { kind: Kind::Interrupted(signal), ..failure },
+            None => failure,
         })
-    }
-
-    fn listen(&self) -> std::io::Result<()> {
-        for number in [SIGINT, SIGTERM] {
-            let again = Arc::new(AtomicBool::new(false));
-            // In this order: a signal that finds the flag set came after one that set it.
-            flag::register_conditional_default(number, Arc::clone(&again))?;
-            flag::register(number, again)?;
-            let value = usize::try_from(number).unwrap_or_default();
-            flag::register_usize(number, Arc::clone(&self.signal), value)?;
-        }
-        Ok(())
     }
 }
 
@@ -106,7 +87,7 @@ pub(crate) fn stoppable<T>(
     work: impl FnOnce(&Work<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let given = watch.work();
-    let progress = Progress { others: given.watcher, signal: Arc::default(), shown: OnceLock::new() };
+    let progress = Progress { others: given.watcher, signals: Signals::default(), shown: OnceLock::new() };
     progress.end(work(&Work { watcher: &progress, ..given }))
 }
 

@@ -1,13 +1,8 @@
-//! Who watches the work of this process: says on standard error what is worth telling, and takes the time of steps for the
-//! benchmark.
+//! Who watches the work of this process: says on standard error what is worth telling.
 
 use crate::output::note;
+use crate::output::printable;
 use crate::output::warn;
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 use volhook_api::Remark;
@@ -17,18 +12,10 @@ use volhook_leases::Work;
 /// Seconds that a hook allows itself where nobody said how long its runtime waits.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 10;
 
-/// A watcher, with a stop-watch over the steps of one hook call. With `VOLHOOK_TIMINGS=FILE` in the environment it appends
-/// one JSON object of microseconds to that file when the call ends.
+/// A watcher, and how long each piece of work that it watches may take.
 pub(crate) struct Watch {
-    allowance: Duration,
-    file: Option<PathBuf>,
     start: Instant,
-    laps: Mutex<Laps>,
-}
-
-struct Laps {
-    last: Instant,
-    parts: Vec<(&'static str, u128)>,
+    allowance: Duration,
 }
 
 impl Watch {
@@ -40,13 +27,8 @@ impl Watch {
             .and_then(|text| text.parse().ok())
             .filter(|seconds| *seconds > 0)
             .unwrap_or(DEFAULT_TIMEOUT_SECONDS);
-        Self {
-            // A fifth is left for undoing what was done and for saying why.
-            allowance: Duration::from_secs(seconds) * 4 / 5,
-            file: std::env::var_os("VOLHOOK_TIMINGS").map(PathBuf::from),
-            start,
-            laps: Mutex::new(Laps { last: start, parts: Vec::new() }),
-        }
+        // A fifth is left for undoing what was done and for saying why.
+        Self { start, allowance: Duration::from_secs(seconds) * 4 / 5 }
     }
 
     /// A piece of work that begins now. A person who was asked something before it has not used up its time.
@@ -58,44 +40,9 @@ impl Watch {
     pub(crate) fn whole_work(&self) -> Work<'_> {
         Work { until: self.start + self.allowance, watcher: self }
     }
-
-    fn laps(&self) -> MutexGuard<'_, Laps> {
-        self.laps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes the line. Measuring is no reason to fail a container's start, so errors are dropped.
-    pub(crate) fn finish(&self, stage: &str) {
-        self.step("rest");
-        let Some(file) = &self.file else { return };
-        let mut line = serde_json::Map::new();
-        line.insert("stage".into(), stage.into());
-        for (part, spent) in &self.laps().parts {
-            line.insert((*part).into(), u64::try_from(*spent).unwrap_or(u64::MAX).into());
-        }
-        let total = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        line.insert("total".into(), total.into());
-        if let Ok(mut out) = std::fs::OpenOptions::new().create(true).append(true).open(file) {
-            let line = serde_json::Value::Object(line).to_string() + "\n";
-            let _ = out.write_all(line.as_bytes());
-        }
-    }
 }
 
 impl Watcher for Watch {
-    fn step(&self, step: &'static str) {
-        if self.file.is_none() {
-            return;
-        }
-        let now = Instant::now();
-        let mut laps = self.laps();
-        let spent = now.duration_since(laps.last).as_micros();
-        laps.last = now;
-        match laps.parts.iter_mut().find(|(name, _)| *name == step) {
-            Some((_, sum)) => *sum += spent,
-            None => laps.parts.push((step, spent)),
-        }
-    }
-
     fn told(&self, remark: &Remark) {
         match remark {
             Remark::SeenDamaged { .. }
@@ -103,7 +50,7 @@ impl Watcher for Watch {
             | Remark::NotRecorded { .. }
             | Remark::PassedOver { .. }
             | Remark::NotCounted { .. } => warn(&remark.to_string()),
-            _ => note(&format!("volhook: {remark}")),
+            _ => note(&format!("volhook: {}", printable(&remark.to_string()))),
         }
     }
 }

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::ExitCode;
+use tracing::info_span;
 use volhook_core::names::ContainerId;
 use volhook_core::runtime_call;
 use volhook_core::runtime_call::Call;
@@ -64,9 +65,9 @@ pub(crate) fn run(
     let mut container = None;
     let result = runtime(context, named).and_then(|runtime| {
         if let Some(call) = starting_call(&runtime, args)? {
+            let _call = info_span!("hook", stage = "runtime").entered();
             container = ContainerId::new(String::from_utf8_lossy(&call.id).as_ref()).ok();
             attempt = edit_bundle(context, &call)?;
-            watch.finish("runtime");
         }
         inherited.give_back();
         let error = Command::new(&runtime).args(args).exec();

@@ -42,6 +42,14 @@ pub fn shorten(text: &str) -> String {
     }
 }
 
+/// Neither a control character nor one that reorders or hides the text around it (Unicode, "Bidirectional
+/// Algorithm", explicit formatting; line and paragraph separators; zero width).
+#[must_use]
+pub fn is_printable(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     (1..=128).contains(&bytes.len())

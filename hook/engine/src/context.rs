@@ -50,12 +50,6 @@ impl<'a> Context<'a> {
         self.work
     }
 
-    /// Tells the watcher that a step of the work is done.
-    pub fn step(&self, step: &'static str) {
-        self.tell_untold();
-        self.work.watcher.step(step);
-    }
-
     /// Tells the watcher what came up where nobody could be told, such as while a plugin was asked.
     pub fn tell_untold(&self) {
         self.engine.untold().iter().for_each(|remark| self.work.watcher.told(remark));

@@ -26,7 +26,16 @@ pub struct Failure {
     pub hints: Vec<String>,
     /// The volume at fault, for the events.
     pub volume: Option<VolumeId>,
-    /// What the container had asked for, for the events.
+    /// The start that failed, where it was one.
+    pub start: Box<FailedStart>,
+}
+
+/// What is known of a start that failed.
+#[derive(Debug, Default)]
+pub struct FailedStart {
+    /// The attempt, as in the records of leases.
+    pub attempt: Option<String>,
+    /// What the container had asked for.
     pub asked: Vec<Claim>,
 }
 
@@ -40,7 +49,7 @@ impl Failure {
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Kind::NoRoom,
             _ => Kind::Failed,
         };
-        Self { kind, cause, hints, volume: None, asked: Vec::new() }
+        Self { kind, cause, hints, volume: None, start: Box::default() }
     }
 
     /// A bug in volhook.
@@ -78,7 +87,13 @@ impl Failure {
 
     /// The same with what the container had asked for.
     pub fn asked(mut self, claims: &[Claim]) -> Self {
-        self.asked = claims.to_vec();
+        self.start.asked = claims.to_vec();
+        self
+    }
+
+    /// The same with the attempt to start a container that it ended.
+    pub fn of_attempt(mut self, attempt: &str) -> Self {
+        self.start.attempt = Some(attempt.to_owned());
         self
     }
 
@@ -242,7 +257,7 @@ impl From<Failed> for Failure {
         let behind = |because, cause| Some(Box::new(Told { cause, because }));
         let because = because.into_iter().rev().fold(None, behind);
         let cause = Box::new(Told { cause, because });
-        Self { kind, cause, hints, volume: volume.map(VolumeRef::into), asked: Vec::new() }
+        Self { kind, cause, hints, volume: volume.map(VolumeRef::into), start: Box::default() }
     }
 }
 
@@ -277,19 +292,6 @@ mod tests {
         let source = SyscallError::from_raw_os_error("mount_setattr(x)", errno);
         let error = Error::Prepare { target: "/data".to_owned(), idmapped: false, source };
         Failure::context("cannot mount the volumes", error).hints
-    }
-
-    #[test]
-    fn told_by_another_process_it_is_the_same() {
-        let source = SyscallError::from_raw_os_error("mount_setattr(x)", 1);
-        let cause = Error::Prepare { target: "/data".to_owned(), idmapped: false, source };
-        let volume: VolumeRef = "team/v".parse().unwrap();
-        let failure = Failure::context("cannot mount the volumes", cause).hint("look").about(volume.into());
-        let failed = Failed { kind: Kind::Held, ..failure.as_failed() };
-        let text = serde_json::to_string(&failed).unwrap();
-        let again = Failure::from(serde_json::from_str::<Failed>(&text).unwrap());
-        assert_eq!(again.as_failed(), failed);
-        assert_eq!(again.causes(true), failure.causes(true));
     }
 
     #[test]

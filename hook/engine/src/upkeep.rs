@@ -39,7 +39,7 @@ pub fn gc(engine: &Engine, asked: &Sweep, work: &Work<'_>) -> Swept {
             swept.deleted = emptied.deleted;
             swept.failed.extend(emptied.failed);
         }
-        Err(failure) => swept.failed.push(failure.during("cannot delete from the trash").as_failed()),
+        Err(failure) => swept.failed.push(failure.during("cannot empty the trash").as_failed()),
     }
     match context.trim_history() {
         Ok(removed) => swept.history.extend(

@@ -13,6 +13,9 @@ use std::ops::Deref;
 use std::path::Path;
 use std::thread;
 use std::time::Instant;
+use tracing::debug;
+use tracing::debug_span;
+use tracing::warn;
 use volhook_api::Remark;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
@@ -107,6 +110,7 @@ impl Ledger {
         loop {
             let (dead, dying) = judge::dead(self, self.about(&interest, work)?.grants(), work);
             if dying && Instant::now() < patience {
+                debug!("waits for a holder that is dying");
                 thread::sleep(patience::PAUSE);
                 continue;
             }
@@ -133,6 +137,13 @@ impl Ledger {
         evidence: String,
         work: &Work<'_>,
     ) -> Result<(), Error> {
+        let _releasing = debug_span!(
+            "release",
+            container = %grant.container,
+            attempt = grant.attempt,
+            reason = %evidence
+        )
+        .entered();
         let mut locked = self.lock(&work.at_least(Instant::now() + patience::UNDOING))?;
         let over = Over::new(grant, reason, evidence);
         let now = locked.about(&Interest { attempts: &[over.attempt()], ..Interest::default() })?;
@@ -150,6 +161,7 @@ impl Ledger {
         let journal = self.journal()?;
         match ask(journal) {
             Err(error @ JournalError::Damaged { .. }) => {
+                warn!("{error}");
                 work.watcher.told(&Remark::Damaged { cause: error.to_string() });
                 repair::rebuild(self, work)?;
                 Ok(ask(journal)?)

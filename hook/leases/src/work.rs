@@ -4,14 +4,9 @@ use std::time::Instant;
 use volhook_api::Remark;
 use volhook_volumes::Copied;
 
-/// Who is told of a piece of work while it goes on, some of it from several threads. Everything has an answer of its own here, so that a watcher says only
-/// what it cares for.
+/// Who is told of a piece of work while it goes on, some of it from several threads. Everything has an answer of its own here,
+/// so that a watcher says only what it cares for.
 pub trait Watcher: Sync {
-    /// A step of the work is done; its name is one of those in the documentation of benchmarks.
-    fn step(&self, step: &'static str) {
-        let _ = step;
-    }
-
     /// Something worth telling has happened.
     fn told(&self, remark: &Remark) {
         let _ = remark;

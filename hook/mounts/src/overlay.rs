@@ -6,6 +6,7 @@
 
 use crate::error::Error;
 use crate::error::join_logs;
+use crate::last_overlay;
 use crate::source::Detached;
 use crate::source::attach_privately;
 use crate::source::clone_directory;
@@ -99,19 +100,56 @@ pub fn mount_overlay(lower: Detached, changes: Detached, users: Option<&Users>) 
 /// Whether an overlay of any mount namespace keeps its changes in `upper/` below the directory `changes`, also one of which
 /// only a part is still mounted. One that is just being made counts.
 ///
-/// The kernel is asked for a second overlay with the same directory. When it refuses it writes an error to its log
-/// (`lowerdir is in-use as upperdir/workdir of another mount`).
+/// If its [`trace`] does not tell that there is none, the kernel is asked for a second overlay with the same directory. When
+/// it refuses it writes an error to its log (`lowerdir is in-use as upperdir/workdir of another mount`).
 ///
 /// # Errors
 /// [`Error::OverlayChanges`], [`Error::ExamineOverlay`]; [`Error::CloneDirectory`] before Linux 6.15 if `changes` is on a
 /// mount that is attached nowhere.
 pub fn is_in_use(changes: BorrowedFd<'_>) -> Result<bool, Error> {
-    // Where a detached mount cannot be cloned it is no layer either, and the answer below would be wrong.
-    clone_directory(changes)?;
     let failed = |source| Error::OverlayChanges { source };
     let root = sys::openat(changes, ".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
     let Some(upper) = open_layer(root.as_fd(), UPPER).map_err(failed)? else { return Ok(false) };
-    Ok(!lock(root.as_fd())? || has_overlay(upper.as_fd())?)
+    if !lock(root.as_fd())? {
+        return Ok(true);
+    }
+    if last_is_gone(root.as_fd()).map_err(failed)? == Some(true) {
+        return Ok(false);
+    }
+    // Where a detached mount cannot be cloned it is no layer either, and the answer would be wrong.
+    clone_directory(changes)?;
+    has_overlay(upper.as_fd())
+}
+
+/// What the last overlay over some changes has left of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trace {
+    /// None was ever laid, or it is provably gone.
+    Gone,
+    /// It may be there; what has its number now may also be something else.
+    There,
+    /// Nothing: an older version has laid it, or the kernel does not tell.
+    Untold,
+}
+
+/// Looks, without the kernel's noticing, whether the last overlay with its changes in `changes` is gone.
+///
+/// # Errors
+/// [`Error::OverlayChanges`], [`Error::ExamineOverlay`].
+pub fn trace(changes: BorrowedFd<'_>) -> Result<Trace, Error> {
+    let failed = |source| Error::OverlayChanges { source };
+    let root = sys::openat(changes, ".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+    if open_layer(root.as_fd(), UPPER).map_err(failed)?.is_none() {
+        return Ok(Trace::Gone);
+    }
+    if !lock(root.as_fd())? {
+        return Ok(Trace::There);
+    }
+    Ok(match last_is_gone(root.as_fd()).map_err(failed)? {
+        Some(true) => Trace::Gone,
+        Some(false) => Trace::There,
+        None => Trace::Untold,
+    })
 }
 
 /// Whether an overlay with its changes on the filesystem of `scratch`, an empty directory, can be laid over `lower`. It is
@@ -168,8 +206,7 @@ fn clear(changes: BorrowedFd<'_>) -> sys::Result<()> {
             _ => Ok(()),
         };
     if let Some(work) = open_layer(changes, WORK)? {
-        // Where the kernel prepares changes; its name is the kernel's.
-        remove(work.as_fd(), "work")?;
+        remove(work.as_fd(), last_overlay::ROOM)?;
     }
     [WORK, UPPER, UNFINISHED].into_iter().try_for_each(|name| remove(changes, name))
 }
@@ -265,6 +302,9 @@ impl Layers<'_> {
         if flags.contains(StatVfsMountFlags::RDONLY) {
             return Err(Error::OverlayReadOnly { log: kernel.about_overlays() });
         }
+        if let Ok(Some(room)) = open_layer(work.as_fd(), last_overlay::ROOM) {
+            last_overlay::note(room.as_fd(), mount.as_fd());
+        }
         Ok(mount)
     }
 
@@ -357,6 +397,12 @@ fn unlock(changes: BorrowedFd<'_>) -> Result<(), Error> {
     rustix::fs::flock(changes, FlockOperation::Unlock).map_err(|errno| Error::ExamineOverlay {
         source: SyscallError::new("flock(the changes, LOCK_UN)", errno),
     })
+}
+
+/// Whether the last overlay over the changes, which are locked, is gone; `None` if that cannot be told.
+fn last_is_gone(changes: BorrowedFd<'_>) -> sys::Result<Option<bool>> {
+    let Some(work) = open_layer(changes, WORK)? else { return Ok(None) };
+    Ok(open_layer(work.as_fd(), last_overlay::ROOM)?.and_then(|room| last_overlay::is_gone(room.as_fd())))
 }
 
 /// Whether an overlay has `upper` for its changes.

@@ -17,6 +17,7 @@ use volhook_core::decision::Refusal;
 use volhook_core::names::SubPath;
 use volhook_core::names::Target;
 use volhook_core::names::VolumeName;
+use volhook_core::names::is_printable;
 use volhook_core::names::shorten;
 use volhook_core::question::Answer;
 use volhook_core::question::Question;
@@ -34,13 +35,6 @@ const MAX_CLAIMS: usize = 256;
 /// `text` as one line that no terminal interprets: what is not printable becomes a space.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().take(MAX_TEXT).map(|c| if is_printable(c) { c } else { ' ' }).collect()
-}
-
-/// Neither a control character nor one that reorders or hides the text around it (Unicode, "Bidirectional
-/// Algorithm", explicit formatting; line and paragraph separators; zero width).
-fn is_printable(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn nonsense<T>(what: impl Into<String>) -> Result<T, Fault> {

@@ -13,7 +13,8 @@ use volhook_engine::upkeep;
 
 /// `volhook gc`: does what it can, and reports the rest.
 pub(crate) fn gc(engine: &Engine, watch: &Watch, dry_run: bool) -> Result<(), Failure> {
-    let swept = progress::spinning("deleting", || upkeep::gc(engine, &Sweep { dry_run }, &watch.work()));
+    let sweep = || upkeep::gc(engine, &Sweep { dry_run }, &watch.work());
+    let swept = progress::spinning("cleaning up", sweep);
     for GivenBack { container, evidence, .. } in &swept.leases {
         out(&format!("{container}: {evidence}\n"))?;
     }

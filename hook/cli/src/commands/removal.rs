@@ -84,12 +84,9 @@ fn agreed_and_removed(
         }
     }
     if !removal.volumes.is_empty() {
-        for outcome in remove::remove(engine, &removal, &watch.work())? {
-            match outcome {
-                Ok(volume) => out(&format!("{volume}\n"))?,
-                Err(failure) => failures.push(failure),
-            }
-        }
+        let outcome = remove::remove(engine, &removal, &watch.work())?;
+        outcome.removed.iter().try_for_each(|volume| out(&format!("{volume}\n")))?;
+        failures.extend(outcome.failed.into_iter().map(Failure::from));
     }
     failures.retain(|failure| !(force && failure.kind == Kind::NoSuchVolume));
     report_all(failures)

@@ -19,6 +19,8 @@ use crate::start::undo;
 use jiff::Timestamp;
 use std::thread;
 use std::time::Instant;
+use tracing::debug;
+use tracing::debug_span;
 use volhook_core::check::check;
 use volhook_core::decision::ImageState;
 use volhook_core::decision::Sharing;
@@ -59,14 +61,13 @@ pub fn acquire<T>(
     let taken = taken(subject, claimed, holder, &making)
         .map_err(|failure| asked(undo::undone(context, &subject.attempt, None, failure)))?;
     let Some((proposal, renewals)) = taken else { return Ok(None) };
-    let done = failpoint::reached("granted")
-        .and_then(|()| renewals.replace())
-        .and_then(|()| storage::follow(context, &proposal))
-        .and_then(|()| failpoint::reached("settled"))
-        .and_then(|()| {
-            context.step("pod");
-            rest(&proposal)
-        });
+    let settle = || {
+        failpoint::reached("granted")
+            .and_then(|()| renewals.replace())
+            .and_then(|()| storage::follow(context, &proposal))
+            .and_then(|()| failpoint::reached("settled"))
+    };
+    let done = debug_span!("pod").in_scope(settle).and_then(|()| rest(&proposal));
     done.map(Some).map_err(|failure| undo::undone(context, &subject.attempt, Some(&proposal.plan), failure))
 }
 
@@ -86,6 +87,7 @@ fn taken<'a>(
     let mut asked = 0;
     let mut earlier_answers = None;
     loop {
+        let looking = debug_span!("journal").entered();
         let table = context.grants_about(&interest)?;
         if holder.is_some()
             && table.of_container(&subject.container).any(|grant| grant.holder.as_ref() == holder)
@@ -95,14 +97,16 @@ fn taken<'a>(
         let (mut over, dying) = over(context, subject, &volumes, &table);
         // They end when the leases are taken.
         over.extend(renewals.holds());
-        context.step("journal");
+        drop(looking);
         let living = judge::after(&table, over.iter().map(|over| &over.record));
         let proposal = match propose::propose(context, subject, claimed, making.image, &living) {
             Err(failure) if is_worth_waiting(&failure, dying, claimed, &patience) => {
+                debug!(container = %subject.container, reason = %failure.cause, "waits");
                 thread::sleep(patience::PAUSE);
                 continue;
             }
             Err(failure) if is_being_filled(&failure) && Instant::now() < context.deadline => {
+                debug!(container = %subject.container, reason = %failure.cause, "waits");
                 thread::sleep(patience::PAUSE);
                 continue;
             }
@@ -114,7 +118,6 @@ fn taken<'a>(
         let unchanged = earlier_answers.as_ref() == Some(&proposal.answers);
         if take(context, subject, holder, &proposal, &over, asked >= ASK_AGAIN && unchanged)? {
             renewals.handed_over();
-            context.step("journal");
             return Ok(Some((proposal, renewals)));
         }
         asked += 1;
@@ -216,6 +219,7 @@ fn take(
     over: &[Over],
     whatever_holders: bool,
 ) -> Result<bool, Failure> {
+    let _taking = debug_span!("journal").entered();
     let mut locked = context.lock(context.deadline)?;
     let attempts: Vec<&str> = over.iter().map(Over::attempt).collect();
     let volumes: Vec<VolumeId> = proposal.volumes.keys().cloned().collect();

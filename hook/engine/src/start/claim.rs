@@ -10,6 +10,7 @@ use crate::start::subject::PodFacts;
 use crate::start::subject::Subject;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use tracing::debug_span;
 use volhook_core::claims;
 use volhook_core::claims::Granted;
 use volhook_core::claims::PolicyRequest;
@@ -30,26 +31,27 @@ pub fn claim(
     rootfs: &Rootfs,
     image: &Image<'_>,
 ) -> Result<Claimed, Failure> {
+    let looking = debug_span!("pod").entered();
     let mut explicit = subject.wishes.claims.clone();
     explicit.extend(claims::from_spec_mounts(&subject.mounts)?);
     let pod = match subject.pod() {
         Some(pod) => storage::facts(context, &subject.tenant, pod, image)?,
         None => PodFacts::default(),
     };
-    context.step("pod");
+    drop(looking);
     let mut by_policy = Vec::new();
     let mut storages = Vec::new();
     let mut remarks = Vec::new();
     for request in &subject.wishes.policies {
+        let _asking = debug_span!("plugins", policy = request.plugin).entered();
         let granted = ask_policy(context, subject, request, rootfs, &pod)?;
         by_policy.extend(granted.claims);
         storages.extend(granted.storage);
         remarks.extend(granted.notes);
     }
-    context.step("plugins");
+    let _resolving = debug_span!("resolve").entered();
     let targets = explicit.iter().chain(&by_policy).map(|claim| claim.target.clone());
     let resolved = resolve(rootfs, targets, &subject.mounts);
-    context.step("resolve");
     let (claims, stepped_back) = claims::settle(explicit, by_policy, &subject.mounts, &resolved)?;
     let (now, fresh) = (Timestamp::now(), uuid::Uuid::new_v4().to_string());
     Ok(Claimed { claims, storages, pod, remarks, stepped_back, resolved, now, fresh })

@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use tracing::debug_span;
 use volhook_core::decision::Access;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Sharing;
@@ -43,9 +44,11 @@ pub fn mount(
     process: &Process,
     rootfs: &Path,
 ) -> Result<(), Failure> {
+    let making = debug_span!("sources").entered();
     let sources = Sources { context, volumes, plan, process, rootfs, filesystems: RefCell::default() };
     let mut injections = Vec::new();
     for mount in plan.mounts.iter().filter(|mount| mount.apply == Apply::Inject) {
+        let _making = debug_span!("sources", volume = %mount.shown()).entered();
         injections.push(Injection {
             mount: sources.detached(mount)?,
             target: mount.resolved.clone(),
@@ -54,8 +57,9 @@ pub fn mount(
             covers: mount.covers.clone(),
         });
     }
-    context.step("sources");
+    drop(making);
     failpoint::reached("sources-made")?;
+    let mounting = debug_span!("mounts").entered();
     inject(process, rootfs, injections).map_err(|error| {
         let linked = matches!(error, volhook_mounts::Error::MountPointSymlink { .. });
         let failure =
@@ -67,13 +71,13 @@ pub fn mount(
         }
     })?;
     verify_binds(context, plan, volumes, process, rootfs)?;
-    context.step("mounts");
+    drop(mounting);
     failpoint::reached("mounted")?;
+    let _recording = debug_span!("journal").entered();
     let mounted = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };
     let mut locked = context.lock(context.deadline)?;
     let records: Vec<LeaseRecord> = [mounted].into_iter().chain(last_leases(&locked, plan)?).collect();
     locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
-    context.step("journal");
     Ok(())
 }
 

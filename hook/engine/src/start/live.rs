@@ -14,6 +14,7 @@ use crate::start::acquire;
 use crate::start::acquire::acquire;
 use crate::start::claim;
 use crate::start::execute;
+use crate::start::spec::new_attempt;
 use crate::start::storage;
 use crate::start::subject::Subject;
 use crate::start::undo::undone;
@@ -23,6 +24,9 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
+use tracing::Span;
+use tracing::debug_span;
+use tracing::info_span;
 use volhook_core::check::check;
 use volhook_core::claims;
 use volhook_core::claims::Wishes;
@@ -72,9 +76,13 @@ pub fn live(
     work: &Work<'_>,
 ) -> Result<(), Failure> {
     let context = &Context::new(engine, *work);
+    let attempt = planned.map(|planned| planned.attempt);
+    let _start = info_span!("start", container = state.raw_id, attempt).entered();
     let started = match planned {
         None => unplanned(context, state),
-        Some(planned) => bound(context, state, planned),
+        Some(planned) => {
+            bound(context, state, planned).map_err(|failure| failure.of_attempt(planned.attempt))
+        }
     };
     context.tell_untold();
     started
@@ -83,8 +91,9 @@ pub fn live(
 /// Everything from the spec to the mounts.
 fn unplanned(context: &Context<'_>, state: &State) -> Result<(), Failure> {
     let bundle = Path::new(state.bundle()?);
+    let reading = debug_span!("spec").entered();
     let Some((spec, wishes)) = wishes(context, state, bundle)? else { return Ok(()) };
-    context.step("spec");
+    drop(reading);
     let prefix = &context.config()?.annotation_prefix;
     if wishes.planned.is_some() {
         return planned_before(context, &spec, prefix);
@@ -94,14 +103,16 @@ fn unplanned(context: &Context<'_>, state: &State) -> Result<(), Failure> {
         return Err(claims::ClaimError::LiveSpecMount { destination: mount.destination.clone() }.into());
     }
     let id = state.id()?;
+    let looking = debug_span!("process").entered();
     let process = container_process(state)?;
     let root_path = bundle.join(spec.root_path()?);
     let rootfs = container_rootfs(&id, &process, &root_path)?;
-    let holder = process::holder(context.ledger.host()?, &process)
-        .map_err(|error| Failure::context("cannot identify the container's process", error))?;
-    context.step("process");
+    let holder = holder_of(context, &process)?;
+    drop(looking);
+    let attempt = new_attempt();
+    Span::current().record("attempt", &attempt);
     let subject = Subject {
-        attempt: uuid::Uuid::new_v4().to_string(),
+        attempt,
         stage: Stage::Live,
         container: id,
         tenant: claims::tenant(&spec.annotations()?, context.config()?.tenant_annotation.as_deref())?,
@@ -111,20 +122,21 @@ fn unplanned(context: &Context<'_>, state: &State) -> Result<(), Failure> {
     };
     let image = Image::new(&root_path, &rootfs, &spec.annotations()?).for_users(subject.user_namespace);
     let claimed = claim::claim(context, &subject, &rootfs, &image)
-        .map_err(|failure| storage::offer(context, &subject, &image, failure))?;
+        .map_err(|failure| storage::offer(context, &subject, &image, failure).of_attempt(&subject.attempt))?;
     if claimed.claims.is_empty() {
         return acquire::note_stepped_back(context, &subject, &claimed);
     }
     let document = spec.into_document();
     let started = acquire(context, &subject, &claimed, &image, Some(&holder), |proposal| {
         // Mounts come last: nothing that fails before them leaves a volume in a container without a lease.
+        let recording = debug_span!("record").entered();
         let record = Record::new(proposal.plan.clone(), Some(holder.clone()), document);
         context.ledger.attempts().write(&record)?;
-        context.step("record");
+        drop(recording);
         failpoint::reached("recorded")?;
         execute::mount(context, &record.plan, &proposal.volumes, &process, &root_path)
     });
-    started.map(|_| ())
+    started.map(|_| ()).map_err(|failure| failure.of_attempt(&subject.attempt))
 }
 
 /// The createRuntime entry that the spec stage wrote: the pending grant is tied to the container's process,
@@ -150,10 +162,11 @@ fn is_pending(context: &Context<'_>, attempt: &str) -> bool {
 
 /// Ties the leases of an attempt to the container's process. `None`: they are already.
 fn tie(context: &Context<'_>, state: &State, attempt: &str) -> Result<Option<(Process, Holder)>, Failure> {
+    let looking = debug_span!("process").entered();
     let process = container_process(state)?;
-    let holder = process::holder(context.ledger.host()?, &process)
-        .map_err(|error| Failure::context("cannot identify the container's process", error))?;
-    context.step("process");
+    let holder = holder_of(context, &process)?;
+    drop(looking);
+    let _binding = debug_span!("journal").entered();
     let interest = Interest { attempts: &[attempt], ..Interest::default() };
     let container = state.id()?;
     let mut locked = context.lock(context.deadline)?;
@@ -172,7 +185,6 @@ fn tie(context: &Context<'_>, state: &State, attempt: &str) -> Result<Option<(Pr
             let attempt = attempt.to_owned();
             let tied = LeaseRecord::Bound { attempt, container, holder: holder.clone() };
             locked.append(Timestamp::now(), &[tied]).map_err(Failure::new)?;
-            context.step("journal");
             Ok(Some((process, holder)))
         }
     }
@@ -186,17 +198,23 @@ fn mount_bound(
     (process, holder): (&Process, Holder),
 ) -> Result<(), Failure> {
     failpoint::reached("bound")?;
+    let reading = debug_span!("spec").entered();
     let bundle = Path::new(state.bundle()?);
     let record = context.ledger.attempts().read(planned.attempt)?;
     let spec = match planned.spec_file {
         Some(file) => read_spec_file(file)?,
         None => read_spec(bundle)?,
     };
+    drop(reading);
     let root_path = bundle.join(spec.root_path()?);
-    let volumes = find_volumes(context, &record.plan)?;
+    let volumes = debug_span!("volumes").in_scope(|| find_volumes(context, &record.plan))?;
+    let seen = debug_span!("resolve").entered();
     let plan = seen_in_container(context, &spec, record.plan, &volumes, process, &root_path)?;
+    drop(seen);
+    let recording = debug_span!("record").entered();
     let record = Record::new(plan, Some(holder), record.spec);
     context.ledger.attempts().write(&record)?;
+    drop(recording);
     execute::mount(context, &record.plan, &volumes, process, &root_path)
 }
 
@@ -299,6 +317,11 @@ fn planned_before(context: &Context<'_>, spec: &Spec, prefix: &str) -> Result<()
     .hint("start from the spec as it was before, or run `volhook bundle install` on the bundle"))
 }
 
+fn holder_of(context: &Context<'_>, process: &Process) -> Result<Holder, Failure> {
+    process::holder(context.ledger.host()?, process)
+        .map_err(|error| Failure::context("cannot identify the container's process", error))
+}
+
 fn container_process(state: &State) -> Result<Process, Failure> {
     process::container_process(state.pid()?).map_err(|error| {
         Failure::context(format!("cannot use the process of container {:?}", state.raw_id), error)
@@ -311,10 +334,10 @@ fn container_process(state: &State) -> Result<Process, Failure> {
 /// What could not be given back; whoever needs it next finds it dead.
 pub fn stop(engine: &Engine, state: &State, attempt: Option<&str>, work: &Work<'_>) -> Result<(), Failure> {
     let context = &Context::new(engine, *work);
+    let _stop = info_span!("stop", container = state.raw_id, attempt).entered();
+    let _releasing = debug_span!("release").entered();
     // An id that is no id holds nothing.
-    let given_back = state.id().map_or(Ok(()), |id| give_back(context, &id, attempt));
-    context.step("release");
-    given_back
+    state.id().map_or(Ok(()), |id| give_back(context, &id, attempt))
 }
 
 fn give_back(context: &Context<'_>, container: &ContainerId, attempt: Option<&str>) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use crate::start::fill;
 
 use crate::start::subject::Proposal;
 use std::time::Instant;
+use tracing::debug_span;
 use volhook_api::Remark;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::ContainerId;
@@ -42,8 +43,8 @@ impl Making<'_> {
             let reason = "the volumes of the container could not be filled from its image in time";
             return Err(Failure::new(reason));
         }
+        let _filling = debug_span!("fill").entered();
         fill::fill(self.context, self.container, plan, &proposal.volumes, self.image, self.watch)?;
-        self.context.step("fill");
         Ok(true)
     }
 
@@ -53,6 +54,7 @@ impl Making<'_> {
         let context = self.context;
         let mut records = Vec::new();
         for volume in &plan.create {
+            let _creating = debug_span!("volumes", volume = %volume.id).entered();
             let created = context.store.create(volume, deadline).map_err(|error| {
                 Failure::context(format!("cannot create volume {:?}", volume.id), error)
                     .about(volume.id.clone())
@@ -66,8 +68,8 @@ impl Making<'_> {
                 });
             }
         }
-        context.step("volumes");
         failpoint::reached("volumes-created")?;
+        let _recording = debug_span!("journal").entered();
         if !records.is_empty() {
             context.append_volumes(&records)?;
             // A start that creates volumes waits for the disk anyway, and comes by often enough. A container's start does not
@@ -77,7 +79,6 @@ impl Making<'_> {
                 context.work().watcher.told(&Remark::HistoryStays { cause });
             }
         }
-        context.step("journal");
         Ok(())
     }
 }

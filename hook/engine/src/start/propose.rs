@@ -15,6 +15,7 @@ use crate::start::subject::Proposal;
 use crate::start::subject::Subject;
 use crate::start::subject::holders;
 use std::collections::BTreeMap;
+use tracing::debug_span;
 use volhook_core::check::check;
 use volhook_core::claims::Claim;
 use volhook_core::claims::StorageWish;
@@ -47,10 +48,13 @@ pub fn propose(
     table: &LeaseTable,
 ) -> Result<Proposal, Failure> {
     // Before any volume is looked up.
+    let lookup = debug_span!("volumes").entered();
     let mark = context.ledger.journal()?.volumes_mark().map_err(Failure::new)?;
     let mut volumes = known_storages(context, subject, claimed)?;
+    drop(lookup);
     let mut decided = Vec::new();
     for claim in &claimed.claims {
+        let lookup = debug_span!("volumes", volume = %claim.volume).entered();
         let before: Vec<Volume> =
             volumes.values().filter(|known| known.new).map(|known| known.volume.clone()).collect();
         let found = match &claim.storage {
@@ -72,7 +76,6 @@ pub fn propose(
                 }
             }
         };
-        context.step("volumes");
         // Of a storage that is looked up for several of its parts the latest record counts: it may have got one meanwhile.
         // What becomes of one that meets another image was found out before all.
         let known = match volumes.get(&found.volume.id) {
@@ -81,13 +84,16 @@ pub fn propose(
         };
         volumes.insert(known.volume.id.clone(), known.clone());
         let Known { volume, new, met } = known;
+        drop(lookup);
+        let asking = debug_span!("plugins", volume = %claim.volume, driver = volume.driver).entered();
         plan::same_driver(claim, &volume)?;
         let most = host_grants::most_access(context, &volume)?;
         let attachment = plan::bounded(ask_driver(context, subject, claim, &volume, table)?, &volume, most);
-        context.step("plugins");
+        drop(asking);
         let has_source = !new && has_source(claimed, claim, &volume, image)?;
         decided.push(Decided { claim: claim.clone(), volume, new, met, has_source, attachment });
     }
+    let _planning = debug_span!("plan").entered();
     let answers = decided.iter().map(|one| one.attachment.clone()).collect();
     let facts = Facts {
         attempt: &subject.attempt,
@@ -110,7 +116,6 @@ pub fn propose(
     check(&plan, &volumes, &context.config()?.grants, table)?;
     volumes.extend(new.into_iter().map(by_id));
     let seen = holders(table, volumes.keys());
-    context.step("plan");
     Ok(Proposal { plan, volumes, seen, answers, mark })
 }
 

@@ -5,9 +5,9 @@ use crate::context::Context;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use jiff::Timestamp;
-use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 use std::time::Instant;
+use tracing::error;
 use volhook_api::Remark;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::names::ContainerId;
@@ -23,9 +23,9 @@ pub fn refused(engine: &Engine, container: Option<&ContainerId>, failure: &Failu
         container: container.clone(),
         volume: failure.volume.clone(),
         reason: line.clone(),
-        asked: failure.asked.clone(),
+        asked: failure.start.asked.clone(),
     };
-    tell(engine, container, &line, record, work);
+    tell(engine, container, failure, &line, record, work);
 }
 
 /// Says what went wrong where nothing can be refused any more.
@@ -42,18 +42,24 @@ pub fn failed(
         stage: stage.to_owned(),
         reason: line.clone(),
     };
-    tell(engine, container, &format!("{stage}: {line}"), record, work);
+    tell(engine, container, failure, &format!("{stage}: {line}"), record, work);
 }
 
 fn tell(
     engine: &Engine,
     container: Option<&ContainerId>,
+    failure: &Failure,
     line: &str,
     record: impl Fn(&ContainerId) -> LeaseRecord,
     work: &Work<'_>,
 ) {
     let about = container.map_or(String::new(), |id| format!("container {id:?}: "));
-    to_syslog(&format!("{about}{line}"));
+    error!(
+        container = container.map(display),
+        attempt = failure.start.attempt,
+        volume = failure.volume.as_ref().map(display),
+        "{about}{line}"
+    );
     let Some(container) = container else { return };
     let context = Context::new(engine, *work);
     let written = context
@@ -62,15 +68,5 @@ fn tell(
     if let Err(failure) = written {
         let cause = format!("the event could not be recorded: {}", failure.one_line());
         work.watcher.told(&Remark::NotRecorded { cause });
-    }
-}
-
-/// Sends one line to syslog (RFC 3164, facility daemon, severity err), if someone listens.
-fn to_syslog(line: &str) {
-    let Ok(socket) = UnixDatagram::unbound() else { return };
-    let message = format!("<27>volhook[{}]: {line}", std::process::id());
-    if socket.set_nonblocking(true).is_ok() {
-        // A host without syslog is not a reason to fail.
-        let _ = socket.send_to(message.as_bytes(), "/dev/log");
     }
 }

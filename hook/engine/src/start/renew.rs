@@ -12,6 +12,7 @@ use crate::start::make::Making;
 use jiff::Timestamp;
 use std::time::Duration;
 use std::time::Instant;
+use tracing::debug_span;
 use volhook_core::decision::Sharing;
 use volhook_core::image::ImageIdentity;
 use volhook_core::lease::Grant;
@@ -67,11 +68,11 @@ impl<'a> Renewals<'a> {
         let missing: Vec<PlannedRenewal> =
             plan.renew.iter().filter(|planned| !is_built(planned)).cloned().collect();
         for planned in &missing {
+            let _building = debug_span!("fill", volume = %planned.volume.id).entered();
             if let Some(built) = self.build_one(planned)? {
                 self.built.push(built);
             }
         }
-        self.context.step("fill");
         Ok(!missing.is_empty())
     }
 

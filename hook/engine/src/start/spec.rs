@@ -13,6 +13,8 @@ use crate::start::storage;
 use crate::start::subject::Subject;
 use crate::text;
 use std::path::Path;
+use tracing::debug_span;
+use tracing::info_span;
 use volhook_core::claims;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
@@ -94,11 +96,15 @@ pub fn container_id(spec: &Spec, attempt: &str) -> Result<ContainerId, Failure> 
 }
 
 /// The spec with its volumes, leases taken; `None` when it is to stay as it is.
-pub fn rewritten(
-    context: &Context<'_>,
-    mut spec: Spec,
-    start: &SpecStart<'_>,
-) -> Result<Option<Spec>, Failure> {
+pub fn rewritten(context: &Context<'_>, spec: Spec, start: &SpecStart<'_>) -> Result<Option<Spec>, Failure> {
+    let _start = info_span!("start", container = %start.container, attempt = start.attempt).entered();
+    let rewritten = rewrite(context, spec, start).map_err(|failure| failure.of_attempt(&start.attempt));
+    context.tell_untold();
+    rewritten
+}
+
+fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Result<Option<Spec>, Failure> {
+    let reading = debug_span!("spec").entered();
     if !could_claim(context, &spec.outline()?)? {
         return Ok(None);
     }
@@ -111,7 +117,8 @@ pub fn rewritten(
     if wishes.is_empty() && !mounts.iter().any(|mount| mount.kind == VOLHOOK_TYPE) {
         return Ok(stripped.then_some(spec));
     }
-    context.step("spec");
+    drop(reading);
+    let looking = debug_span!("process").entered();
     // Before anything is made: an entry that cannot be written refuses the start.
     let entry = |stage| -> Result<HookEntry, Failure> {
         let mut entry = hook_entry(context, stage, Some(&start.attempt), ENTRY_TIMEOUT_SECONDS)?;
@@ -125,6 +132,7 @@ pub fn rewritten(
     let rootfs = Rootfs::on_host(&root_path).map_err(|error| {
         Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
     })?;
+    drop(looking);
     let subject = Subject {
         attempt: start.attempt.clone(),
         stage: Stage::Spec,
@@ -142,12 +150,12 @@ pub fn rewritten(
         return Ok(stripped.then_some(spec));
     }
     let planned = acquire(context, &subject, &claimed, &image, None, |proposal| {
+        let _recording = debug_span!("record").entered();
         // The state root is in the entries, and names of volumes are ASCII.
         let source = |id: &VolumeId| context.store.directory_path(id).display().to_string();
         let plan = proposal.plan.clone();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
         context.ledger.attempts().write(&Record::new(plan, None, spec.document().clone()))?;
-        context.step("record");
         failpoint::reached("recorded")?;
         Ok(spec)
     })?;

@@ -29,7 +29,7 @@ use volhook_volumes::changes;
 /// When the journal cannot be read.
 pub fn inspect(engine: &Engine, asked: &Inspect, work: &Work<'_>) -> Result<Inspected, Failure> {
     let context = &Context::new(engine, *work);
-    let table = context.grants()?;
+    let table = context.seen()?;
     let mut inspected = Inspected { volumes: Vec::new(), failed: Vec::new() };
     for name in &asked.volumes {
         let seen = match Seen::find(context, name) {

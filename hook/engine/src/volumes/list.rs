@@ -40,7 +40,7 @@ pub fn list(engine: &Engine, asked: &List, work: &Work<'_>) -> Result<Vec<Listed
     let context = &Context::new(engine, *work);
     let filter = Matcher::new(&asked.filter)?;
     let listing = context.store.list().map_err(Failure::new)?;
-    let table = context.grants()?;
+    let table = context.seen()?;
     let mut meant: Vec<(Volume, Option<&Volume>, Vec<String>)> = Vec::new();
     for volume in &listing.volumes {
         let holders = holders(&table, volume);
@@ -99,7 +99,7 @@ pub fn list(engine: &Engine, asked: &List, work: &Work<'_>) -> Result<Vec<Listed
 pub fn usage(engine: &Engine, work: &Work<'_>) -> Result<Usage, Failure> {
     let context = &Context::new(engine, *work);
     let listing = context.store.list().map_err(Failure::new)?;
-    let table = context.grants()?;
+    let table = context.seen()?;
     let all: Vec<&Volume> = listing.volumes.iter().collect();
     let (mut volumes, mut pods) = (Taken::default(), Taken::default());
     for (volume, size) in all.iter().zip(sizes(context, &all, FRESH, None)) {

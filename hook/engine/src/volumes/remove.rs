@@ -13,6 +13,7 @@ use volhook_api::VolumeRef;
 use volhook_api::filter::Filter;
 use volhook_api::volume::Removable;
 use volhook_api::volume::Removal;
+use volhook_api::volume::Removed;
 use volhook_api::volume::Selection;
 use volhook_core::decision::Backing;
 use volhook_core::lease::VolumeRecord;
@@ -45,7 +46,7 @@ pub fn removable(engine: &Engine, meant: &Selection, work: &Work<'_>) -> Result<
         }
         Selection::Unused { tenant, filter, days } => {
             let history = History::read(context, *days)?;
-            let table = context.grants()?;
+            let table = context.seen()?;
             removal.unused_for = Some(*days);
             for volume in of_nobody(context, tenant, filter)? {
                 if let Some(last) = history.unused(&volume, &table) {
@@ -62,15 +63,11 @@ pub fn removable(engine: &Engine, meant: &Selection, work: &Work<'_>) -> Result<
 /// holds it.
 ///
 /// # Errors
-/// When nothing can be looked at. A volume that stays is part of the outcome, in the order of `removal`.
-pub fn remove(
-    engine: &Engine,
-    removal: &Removal,
-    work: &Work<'_>,
-) -> Result<Vec<Result<VolumeRef, Failure>>, Failure> {
+/// When nothing can be looked at. A volume that stays is part of the outcome.
+pub fn remove(engine: &Engine, removal: &Removal, work: &Work<'_>) -> Result<Removed, Failure> {
     let context = &Context::new(engine, *work);
     let mut history = removal.unused_for.map(|days| History::read(context, days)).transpose()?;
-    let mut outcome = Vec::new();
+    let mut outcome = Removed::default();
     for removable in &removal.volumes {
         let gone = named(context, &removable.name).and_then(|volume| {
             if volume.uuid != removable.uuid {
@@ -81,7 +78,10 @@ pub fn remove(
                 None => Ok(()),
             })
         });
-        outcome.push(gone.map(|()| removable.name.clone()));
+        match gone {
+            Ok(()) => outcome.removed.push(removable.name.clone()),
+            Err(failure) => outcome.failed.push(failure.as_failed()),
+        }
     }
     Ok(outcome)
 }
@@ -112,7 +112,7 @@ fn replaced(volume: &Volume) -> Failure {
 fn of_nobody(context: &Context<'_>, tenant: &Tenant, filter: &Filter) -> Result<Vec<Volume>, Failure> {
     let filter = Matcher::new(filter)?;
     let listing = context.store.list().map_err(Failure::new)?;
-    let table = context.grants()?;
+    let table = context.seen()?;
     let meant = |volume: &Volume| {
         volume.id.tenant == *tenant
             && volume.pod.is_none()
