@@ -226,6 +226,48 @@ fn privileged_pods_have_one_spelling() -> Result<()> {
     Ok(())
 }
 
+/// Whatever is listed or inspected can be printed as docker prints it.
+#[test]
+fn lists_take_json_tables_and_templates() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let bundle = BundleBuilder::new()
+        .directory("/data")
+        .annotation("dev.volhook.mount.x", "source=v,target=/data")
+        .build()?;
+    let mut spec = bundle.config()?;
+    spec["linux"]["cgroupsPath"] = format!("/machine/libpod-{}", "c1".repeat(32)).into();
+    let precreate = volhook.command(&["hook", "precreate"]).directory(bundle.path());
+    precreate.stdin(spec.to_string()).run()?.success();
+    volhook.run(&["volume", "create", "gone"])?.success();
+    volhook.run(&["volume", "rm", "--force", "gone"])?.success();
+    let shown = |line: &[&str], format: &str| -> Result<String> {
+        Ok(volhook.command(line).args(["--format", format]).run()?.success().trim_end().to_owned())
+    };
+    assert_eq!(shown(&["lease", "ls"], "{{.Volume}} {{.Access}} {{.State}}")?, "v rw pending");
+    assert_eq!(shown(&["lease", "ls"], "table {{.Volume}}\t{{.Target}}")?, "VOLUME   TARGET\nv        /data");
+    assert!(shown(&["lease", "ls"], "json")?.starts_with(r#"{"Volume":"v","Tenant":"default","#));
+    assert!(shown(&["lease", "ls"], "table")?.starts_with("VOLUME   CONTAINER"));
+    let events = shown(&["events"], "{{.Kind}} {{.Volume}}")?;
+    assert!(events.contains("created v\n") && events.contains("granted v\n"), "{events}");
+    assert_eq!(shown(&["driver", "ls"], "{{.Name}} {{len .Options}}")?.lines().last(), Some("tmpfs 5"));
+    assert_eq!(shown(&["driver", "inspect", "host"], "{{.Source}}")?, "builtin");
+    let plugins = shown(&["plugin", "ls"], "{{.Name}} {{.Kind}}")?;
+    assert!(plugins.contains("universal policy"), "{plugins}");
+    assert_eq!(shown(&["plugin", "inspect", "rules"], "{{.Kind}}")?, "policy");
+    assert_eq!(shown(&["trash", "ls"], "{{.Name}}")?, "gone");
+    assert_eq!(shown(&["pod", "ls"], "{{.Name}}")?, "");
+    let doctor = volhook.run(&["doctor", "--format", "{{.Check}}={{.Verdict}}"])?;
+    assert!(doctor.stdout.contains("journal=ok\n"), "{doctor}");
+    for line in
+        ["lease ls", "events", "driver ls", "plugin ls", "pod ls", "pod inspect p", "trash ls", "doctor"]
+    {
+        let line: Vec<&str> = line.split(' ').collect();
+        let refused = volhook.command(&line).args(["--format", "{{range .}}"]).run()?;
+        assert_eq!(refused.code(), Some(2), "{refused}");
+    }
+    Ok(())
+}
+
 #[test]
 fn entries_are_installed_once_and_beside_what_is_there() -> Result<()> {
     let volhook = Volhook::new()?;

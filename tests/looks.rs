@@ -29,10 +29,13 @@ fn looks(bundle: &Bundle) -> Vec<(Vec<String>, String)> {
         ("doctor", "4 volumes are held, none by the dead"),
         ("pod ls", &id("c2")),
         ("pod inspect p1", &id("c2")),
+        ("volume ls", &id("c2")),
+        ("volume inspect v2", &id("c2")),
+        ("df", ""),
         ("plan", "v2"),
     ];
     let mut looks = looks.map(|(line, seen)| (words(line), seen.to_owned()));
-    looks[10].0.push(bundle.path().to_string_lossy().into_owned());
+    looks[13].0.push(bundle.path().to_string_lossy().into_owned());
     looks.into()
 }
 

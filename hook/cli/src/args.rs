@@ -16,6 +16,7 @@ use crate::hook;
 use crate::output::complain;
 use crate::places::engine_at;
 use crate::places::engine_from_environment;
+use crate::shape::Shape;
 use crate::trace;
 use crate::watch::Watch;
 use crate::worker;
@@ -142,7 +143,7 @@ enum Command {
         #[arg(short, long)]
         follow: bool,
         #[command(flatten)]
-        output: Output,
+        shaped: Shaped,
     },
     /// Tell the story of a container: what it asked for, what was decided, planned, mounted or refused, and when.
     Explain {
@@ -155,7 +156,7 @@ enum Command {
     /// problem.
     Doctor {
         #[command(flatten)]
-        output: Output,
+        shaped: Shaped,
     },
     /// Print the code by which a shell completes volhook's command line, with the names of volumes, drivers and containers.
     Completions {
@@ -220,6 +221,40 @@ struct Output {
     json: bool,
 }
 
+/// How a list is printed.
+#[derive(Args)]
+struct Shaped {
+    /// One JSON document: sizes in bytes, times in RFC 3339.
+    #[arg(long)]
+    json: bool,
+    /// As docker prints lists: `json`, a template for each such as '{{.Name}}', or `table` before one.
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
+    format: Option<String>,
+}
+
+impl Shaped {
+    fn shape(&self) -> Result<Shape, Failure> {
+        Shape::new(self.json, self.format.as_deref())
+    }
+}
+
+/// How one thing is printed.
+#[derive(Args)]
+struct ShapedOne {
+    /// One JSON document: sizes in bytes, times in RFC 3339.
+    #[arg(long)]
+    json: bool,
+    /// As docker prints what it inspects: `json`, or a template such as '{{.Name}}'.
+    #[arg(short, long, value_name = "TEMPLATE", conflicts_with = "json")]
+    format: Option<String>,
+}
+
+impl ShapedOne {
+    fn shape(&self) -> Result<Shape, Failure> {
+        Shape::new(self.json, self.format.as_deref())
+    }
+}
+
 /// Parses the command line and does what it says.
 pub(crate) fn run() -> ExitCode {
     let inherited = inherited::take();
@@ -279,12 +314,18 @@ pub(crate) fn run() -> ExitCode {
         Command::Driver(command) => driver::run(&engine, &watch, &command),
         Command::Plugin(command) => plugin::run(&context, &watch, &command),
         Command::Harness(command) => harness::run(&context, command),
-        Command::Events { follow: true, output } => commands::events::follow(&engine, &watch, output.json),
-        Command::Events { follow: false, output } => commands::events::events(&engine, &watch, output.json),
+        Command::Events { follow: true, shaped } => {
+            shaped.shape().and_then(|shape| commands::events::follow(&engine, &watch, &shape))
+        }
+        Command::Events { follow: false, shaped } => {
+            shaped.shape().and_then(|shape| commands::events::events(&engine, &watch, &shape))
+        }
         Command::Explain { container, output } => {
             commands::explain::explain(&engine, &watch, &container, output.json)
         }
-        Command::Doctor { output } => commands::doctor::doctor(&engine, &watch, output.json),
+        Command::Doctor { shaped } => {
+            shaped.shape().and_then(|shape| commands::doctor::doctor(&engine, &watch, &shape))
+        }
         Command::Completions { shell } => commands::shell::completions(shell),
         Command::Man { words, out } => commands::shell::man(Cli::command(), &words, out.as_deref()),
         Command::Gc { dry_run } => commands::gc::gc(&engine, &watch, dry_run),

@@ -13,6 +13,7 @@ mod hook;
 mod output;
 mod places;
 mod progress;
+mod shape;
 mod signals;
 mod streams;
 mod trace;

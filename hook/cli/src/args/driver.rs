@@ -1,6 +1,7 @@
 //! The command line of `volhook driver`.
 
-use crate::args::Output;
+use crate::args::Shaped;
+use crate::args::ShapedOne;
 use crate::commands;
 use crate::watch::Watch;
 use clap::Subcommand;
@@ -12,21 +13,21 @@ pub(super) enum Driver {
     /// List drivers.
     Ls {
         #[command(flatten)]
-        output: Output,
+        shaped: Shaped,
     },
     /// Show a driver's options: their types, defaults and what they mean.
     Inspect {
         /// The driver.
         name: String,
         #[command(flatten)]
-        output: Output,
+        shaped: ShapedOne,
     },
 }
 
 /// Does what a command line says.
 pub(super) fn run(engine: &Engine, watch: &Watch, command: &Driver) -> Result<(), Failure> {
     match command {
-        Driver::Ls { output } => commands::driver::ls(engine, watch, output.json),
-        Driver::Inspect { name, output } => commands::driver::inspect(engine, watch, name, output.json),
+        Driver::Ls { shaped } => commands::driver::ls(engine, watch, &shaped.shape()?),
+        Driver::Inspect { name, shaped } => commands::driver::inspect(engine, watch, name, &shaped.shape()?),
     }
 }

@@ -1,6 +1,7 @@
 //! The command line of `volhook plugin`.
 
-use crate::args::Output;
+use crate::args::Shaped;
+use crate::args::ShapedOne;
 use crate::args::plugin_dev;
 use crate::args::plugin_dev::PluginDev;
 use crate::commands;
@@ -15,14 +16,14 @@ pub(super) enum Plugin {
     /// List plugins.
     Ls {
         #[command(flatten)]
-        output: Output,
+        shaped: Shaped,
     },
     /// Show all that is known of a plugin, its last failure among it.
     Inspect {
         /// The plugin.
         name: String,
         #[command(flatten)]
-        output: Output,
+        shaped: ShapedOne,
     },
     /// Install a WebAssembly component. One of the same name is replaced, and kept for `rollback`.
     Install {
@@ -59,8 +60,8 @@ pub(super) enum Plugin {
 /// Does what a command line says.
 pub(super) fn run(context: &Context<'_>, watch: &Watch, command: &Plugin) -> Result<(), Failure> {
     match command {
-        Plugin::Ls { output } => commands::plugin::ls(context, watch, output.json),
-        Plugin::Inspect { name, output } => commands::plugin::inspect(context, watch, name, output.json),
+        Plugin::Ls { shaped } => commands::plugin::ls(context, watch, &shaped.shape()?),
+        Plugin::Inspect { name, shaped } => commands::plugin::inspect(context, watch, name, &shaped.shape()?),
         Plugin::Install { file } => commands::plugin::install(context, file),
         Plugin::Rollback { name } => commands::plugin::rollback(context, watch, name),
         Plugin::Verify { names } => commands::plugin::verify(context, watch, names),

@@ -1,6 +1,6 @@
 //! The command line of `volhook pod`.
 
-use crate::args::Output;
+use crate::args::Shaped;
 use crate::commands;
 use crate::watch::Watch;
 use clap::Subcommand;
@@ -21,13 +21,16 @@ pub(super) enum Pod {
         #[arg(short, long)]
         quiet: bool,
         #[command(flatten)]
-        output: Output,
+        shaped: Shaped,
     },
     /// Show all that is known of pods, as JSON: their volumes, sizes, image, and how far they are from that.
     Inspect {
         /// The pods.
         #[arg(required = true, value_name = "POD")]
         pods: Vec<String>,
+        /// `json` for one document in one line, or a template for each, such as '{{.Image.System}}'.
+        #[arg(short, long, value_name = "TEMPLATE")]
+        format: Option<String>,
         /// The tenant whose pods they are.
         #[arg(long, default_value = "default")]
         tenant: String,
@@ -104,8 +107,11 @@ pub(super) fn run(engine: &Engine, watch: &Watch, command: Pod) -> Result<(), Fa
         pods.iter().map(|pod| named::pod(tenant, pod)).collect()
     };
     match command {
-        Pod::Ls { quiet, output } => commands::pod::ls(engine, watch, quiet, output.json),
-        Pod::Inspect { pods, tenant } => commands::pod::inspect(engine, watch, all(&tenant, pods)?),
+        Pod::Ls { quiet, shaped } => commands::pod::ls(engine, watch, quiet, &shaped.shape()?),
+        Pod::Inspect { pods, format, tenant } => {
+            let pods = all(&tenant, pods)?;
+            commands::pod::inspect(engine, watch, pods, format.as_deref())
+        }
         Pod::Prepare { pod, rootfs, policy, tenant } => {
             let pod = named::pod(&tenant, &pod)?;
             commands::pod::prepare(engine, watch, &Prepare { pod, rootfs, policy })

@@ -1,6 +1,6 @@
 //! The command line of `volhook trash`.
 
-use crate::args::Output;
+use crate::args::Shaped;
 use crate::commands;
 use crate::watch::Watch;
 use clap::Subcommand;
@@ -12,7 +12,7 @@ pub(super) enum Trash {
     /// List removed volumes, and until when each can be taken back.
     Ls {
         #[command(flatten)]
-        output: Output,
+        shaped: Shaped,
     },
     /// Take a removed volume back.
     Restore {
@@ -33,7 +33,7 @@ pub(super) enum Trash {
 /// Does what a command line says.
 pub(super) fn run(engine: &Engine, watch: &Watch, command: Trash) -> Result<(), Failure> {
     match command {
-        Trash::Ls { output } => commands::trash::ls(engine, watch, output.json),
+        Trash::Ls { shaped } => commands::trash::ls(engine, watch, &shaped.shape()?),
         Trash::Restore { name, tenant } => commands::trash::restore(engine, watch, &tenant, name),
         Trash::Empty { force } => commands::trash::empty(engine, watch, force),
     }

@@ -2,10 +2,10 @@
 
 use crate::output::dash;
 use crate::output::out;
-use crate::output::print_json;
 use crate::output::print_table;
+use crate::shape::Shape;
 use crate::watch::Watch;
-use serde_json::json;
+use volhook_api::plugin::Driver;
 use volhook_api::plugin::Given;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
@@ -14,24 +14,22 @@ use volhook_leases::Quiet;
 use volhook_leases::Work;
 
 /// `volhook driver ls`.
-pub(crate) fn ls(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn ls(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
     let drivers = plugins::drivers(engine, &watch.work())?;
-    if as_json {
-        return print_json(&json!(drivers));
-    }
     let rows = drivers.iter().map(|driver| {
         let options: Vec<&str> = driver.options.iter().map(|option| option.name.as_str()).collect();
         vec![driver.name.clone(), dash(Some(options.join(","))), driver.about.clone()]
     });
-    print_table(&["name", "options", "about"], rows.collect())
+    shape.print(&drivers, || print_table(&["name", "options", "about"], rows.collect()))
 }
 
 /// `volhook driver inspect NAME`.
-pub(crate) fn inspect(engine: &Engine, watch: &Watch, name: &str, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn inspect(engine: &Engine, watch: &Watch, name: &str, shape: &Shape) -> Result<(), Failure> {
     let driver = plugins::driver(engine, name, &watch.work())?;
-    if as_json {
-        return print_json(&json!(driver));
-    }
+    shape.print_one(&driver, || print_driver(&driver))
+}
+
+fn print_driver(driver: &Driver) -> Result<(), Failure> {
     out(&format!("{}: {}\n", driver.name, driver.about))?;
     if driver.options.is_empty() {
         return out("It has no options.\n");

@@ -1,11 +1,10 @@
 //! `volhook plugin`: which plugins there are, and what becomes of installed ones.
 
 use crate::output::out;
-use crate::output::print_json;
 use crate::output::print_table;
 use crate::output::report_all;
+use crate::shape::Shape;
 use crate::watch::Watch;
-use serde_json::json;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -25,11 +24,8 @@ use volhook_plugin_host::CompileError;
 use volhook_plugin_host::MAX_COMPONENT_BYTES;
 
 /// `volhook plugin ls`.
-pub(crate) fn ls(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn ls(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
     let plugins = plugins::list(engine, &watch.work())?;
-    if as_json {
-        return print_json(&json!(plugins));
-    }
     let rows = plugins.iter().map(|plugin| {
         vec![
             plugin.name.clone(),
@@ -40,7 +36,8 @@ pub(crate) fn ls(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(), Fa
             plugin.digest.chars().take(19).collect(),
         ]
     });
-    print_table(&["name", "kind", "api", "source", "size", "digest"], rows.collect())
+    let header = ["name", "kind", "api", "source", "size", "digest"];
+    shape.print(&plugins, || print_table(&header, rows.collect()))
 }
 
 fn origin(source: Source) -> &'static str {
@@ -51,12 +48,14 @@ fn origin(source: Source) -> &'static str {
 }
 
 /// `volhook plugin inspect NAME`.
-pub(crate) fn inspect(engine: &Engine, watch: &Watch, name: &str, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn inspect(engine: &Engine, watch: &Watch, name: &str, shape: &Shape) -> Result<(), Failure> {
     let details = plugins::inspect(engine, name, &watch.work())?;
-    if as_json {
-        return print_json(&json!(details));
-    }
-    let Details { kind, about, api_version, source, digest, size, .. } = &details;
+    shape.print_one(&details, || print_details(engine, &details))
+}
+
+fn print_details(engine: &Engine, details: &Details) -> Result<(), Failure> {
+    let name = &details.name;
+    let Details { kind, about, api_version, source, digest, size, .. } = details;
     out(&format!("{kind} {name}: {about}\n"))?;
     out(&format!("api {api_version}, {}, {digest}\n", origin(*source)))?;
     if let (Some(code), Some(profile)) = (details.code_size, &details.profile) {

@@ -1,5 +1,6 @@
 //! `volhook pod`: the personal machines whose files the volumes of a pod keep.
 
+use crate::format::Format;
 use crate::output::complain;
 use crate::output::confirm;
 use crate::output::dash;
@@ -12,7 +13,9 @@ use crate::output::report_all;
 use crate::output::warn;
 use crate::progress::spinning;
 use crate::progress::stoppable;
+use crate::shape::Shape;
 use crate::watch::Watch;
+use serde_json::Value;
 use volhook_api::PodRef;
 use volhook_api::pod::Anew;
 use volhook_api::pod::Hidden;
@@ -31,13 +34,11 @@ use volhook_engine::Failure;
 use volhook_engine::pods;
 
 /// `volhook pod ls`.
-pub(crate) fn ls(engine: &Engine, watch: &Watch, quiet: bool, as_json: bool) -> Result<(), Failure> {
-    let listed = pods::look::list(engine, &List { sizes: !quiet }, &watch.work())?;
+pub(crate) fn ls(engine: &Engine, watch: &Watch, quiet: bool, shape: &Shape) -> Result<(), Failure> {
+    let sizes = !quiet && shape.shows("Size", true);
+    let listed = pods::look::list(engine, &List { sizes }, &watch.work())?;
     if quiet {
         return listed.iter().try_for_each(|pod| out(&format!("{}\n", pod.name)));
-    }
-    if as_json {
-        return print_json(&document(&listed)?);
     }
     let row = |pod: &Listed| {
         vec![
@@ -51,13 +52,25 @@ pub(crate) fn ls(engine: &Engine, watch: &Watch, quiet: bool, as_json: bool) -> 
         ]
     };
     let header = ["pod", "population", "size", "limit", "held by", "image", "created"];
-    print_table(&header, listed.iter().map(row).collect())
+    shape.print(&listed, || print_table(&header, listed.iter().map(row).collect()))
 }
 
 /// `volhook pod inspect POD…`: one JSON array, also when some are missing.
-pub(crate) fn inspect(engine: &Engine, watch: &Watch, pods: Vec<PodRef>) -> Result<(), Failure> {
+pub(crate) fn inspect(
+    engine: &Engine,
+    watch: &Watch,
+    pods: Vec<PodRef>,
+    format: Option<&str>,
+) -> Result<(), Failure> {
+    let format = format.map(Format::parse).transpose()?;
     let inspected = pods::look::inspect(engine, &Inspect { pods }, &watch.work())?;
-    print_json(&document(&inspected.pods)?)?;
+    match format {
+        None => print_json(&document(&inspected.pods)?)?,
+        Some(format) => {
+            let documents: Result<Vec<Value>, Failure> = inspected.pods.iter().map(document).collect();
+            format.print_inspected(&documents?)?;
+        }
+    }
     report_all(inspected.failed.into_iter().map(Failure::from).collect())
 }
 
