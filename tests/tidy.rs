@@ -62,12 +62,10 @@ const IMPORTS: [ImportRule; 23] = [
             "volhook-api",
             "volhook-core",
             "volhook-engine",
-            "volhook-journal",
-            "volhook-leases",
             "volhook-plugin-dev",
             "volhook-plugin-host",
+            // What a process has inherited from its caller is set right before anything else.
             "volhook-mounts",
-            "volhook-volumes",
             "volhook-harness",
         ],
         &[],

@@ -234,6 +234,15 @@ pub struct Removal {
     pub failed: Vec<Failed>,
 }
 
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// The pods.
+    pub pods: Vec<PodRef>,
+    /// Why others stay.
+    pub failed: Vec<Failed>,
+}
+
 /// A pod that would be removed, as it was when somebody looked: only that goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removable {

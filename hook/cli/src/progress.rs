@@ -14,10 +14,10 @@ use std::time::Duration;
 use std::time::Instant;
 use volhook_api::Kind;
 use volhook_api::Remark;
+use volhook_engine::Copied;
 use volhook_engine::Failure;
-use volhook_leases::Watcher;
-use volhook_leases::Work;
-use volhook_volumes::Copied;
+use volhook_engine::Watcher;
+use volhook_engine::Work;
 
 /// What is done sooner needs no bar.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -26,7 +26,7 @@ pub(crate) fn driver(context: &Context<'_>, name: &str, id: &VolumeId) -> Result
 }
 
 /// A volume that is to be made.
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// Its name.
     pub id: &'a VolumeId,
     /// The driver; the default one where none is named.
@@ -42,7 +42,7 @@ pub struct Wanted<'a> {
 }
 
 /// Asks the driver how a new volume is to be made.
-pub fn new_volume(context: &Context<'_>, wanted: &Wanted<'_>) -> Result<Volume, Failure> {
+pub(crate) fn new_volume(context: &Context<'_>, wanted: &Wanted<'_>) -> Result<Volume, Failure> {
     let Wanted { id, options, labels, member, .. } = *wanted;
     let config = context.config()?;
     let name = wanted.driver.unwrap_or(&config.default_driver);

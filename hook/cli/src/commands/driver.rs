@@ -9,9 +9,9 @@ use volhook_api::plugin::Driver;
 use volhook_api::plugin::Given;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
+use volhook_engine::Quiet;
+use volhook_engine::Work;
 use volhook_engine::plugins;
-use volhook_leases::Quiet;
-use volhook_leases::Work;
 
 /// `volhook driver ls`.
 pub(crate) fn ls(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {

@@ -154,11 +154,10 @@ pub(crate) fn rm(engine: &Engine, watch: &Watch, pods: Vec<PodRef>, force: bool)
             return Err(Failure::new("nothing was removed"));
         }
     }
-    for gone in pods::remove::remove(engine, &removal, &watch.work()) {
-        match gone {
-            Ok(pod) => out(&format!("{pod}\n"))?,
-            Err(failure) => failures.push(failure),
-        }
+    let removed = pods::remove::remove(engine, &removal, &watch.work());
+    for pod in removed.pods {
+        out(&format!("{pod}\n"))?;
     }
+    failures.extend(removed.failed.into_iter().map(Failure::from));
     report_all(failures)
 }

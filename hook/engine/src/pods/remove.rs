@@ -2,15 +2,14 @@
 
 use crate::context::Context;
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::pods::named;
 use crate::start::storage;
 use crate::volumes::remove::discard;
 use std::collections::BTreeSet;
-use volhook_api::PodRef;
 use volhook_api::pod::Removable;
 use volhook_api::pod::Removal;
 use volhook_api::pod::Remove;
+use volhook_api::pod::Removed;
 use volhook_leases::Work;
 
 /// What would be removed. Nothing is changed.
@@ -35,12 +34,14 @@ pub fn removable(engine: &Engine, asked: &Remove, work: &Work<'_>) -> Removal {
 /// Removes what was said to be removable, as far as it is the same by now: each pod goes to the trash with all its volumes,
 /// unless somebody holds it.
 #[must_use]
-pub fn remove(engine: &Engine, removal: &Removal, work: &Work<'_>) -> Vec<Result<PodRef, Failure>> {
+pub fn remove(engine: &Engine, removal: &Removal, work: &Work<'_>) -> Removed {
     let context = &Context::new(engine, *work);
-    let gone = removal.pods.iter().map(|Removable { name, uuid, .. }| {
-        let volume = named::unchanged(context, name, uuid)?;
-        discard(context, &volume)?;
-        Ok(name.clone())
-    });
-    gone.collect()
+    let mut removed = Removed::default();
+    for Removable { name, uuid, .. } in &removal.pods {
+        match named::unchanged(context, name, uuid).and_then(|volume| discard(context, &volume)) {
+            Ok(()) => removed.pods.push(name.clone()),
+            Err(failure) => removed.failed.push(failure.as_failed()),
+        }
+    }
+    removed
 }
