@@ -1,11 +1,10 @@
 //! The command line: what there is to say, and where it goes.
 
 mod driver;
-mod harness;
 mod journal;
 mod lease;
+mod passed;
 mod plugin;
-mod plugin_dev;
 mod pod;
 mod trash;
 mod volume;
@@ -13,9 +12,6 @@ mod volume;
 use crate::commands;
 use crate::commands::shell::Shell;
 use crate::hook;
-use crate::output::complain;
-use crate::places::engine_at;
-use crate::places::engine_from_environment;
 use crate::shape::Shape;
 use crate::trace;
 use crate::watch::Watch;
@@ -28,13 +24,12 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 use driver::Driver;
-use harness::Harness;
 use journal::Journal;
 use lease::Lease;
+use passed::Harness;
 use plugin::Plugin;
 use pod::Pod;
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trash::Trash;
@@ -46,6 +41,11 @@ use volhook_engine::Context;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
 use volhook_engine::start::spec;
+use volhook_face::args::Output;
+use volhook_face::args::Places;
+use volhook_face::args::misused;
+use volhook_face::args::report;
+use volhook_face::places::engine_from_environment;
 use volhook_mounts::inherited;
 use volhook_mounts::inherited::Inherited;
 use volume::Volume;
@@ -64,25 +64,6 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 no such volume or pod, 70 a bug in volhook, 130 stopped with Ctrl-C.";
-
-#[derive(Args)]
-struct Places {
-    /// Volumes, plugins and the journal.
-    #[arg(long, global = true, env = "VOLHOOK_ROOT", value_name = "DIR", default_value = "/var/lib/volhook")]
-    root: PathBuf,
-    /// Records of running containers.
-    #[arg(long, global = true, env = "VOLHOOK_RUN_DIR", value_name = "DIR", default_value = "/run/volhook")]
-    run_dir: PathBuf,
-    /// The configuration; need not exist.
-    #[arg(
-        long,
-        global = true,
-        env = "VOLHOOK_CONFIG",
-        value_name = "FILE",
-        default_value = "/etc/volhook/config.toml"
-    )]
-    config: PathBuf,
-}
 
 #[derive(Subcommand)]
 enum Command {
@@ -131,10 +112,10 @@ enum Command {
     /// See which drivers there are, and their options.
     #[command(subcommand)]
     Driver(Driver),
-    /// Manage plugins.
+    /// Manage plugins, and begin, build and test some; the latter is done by the program volhook-dev.
     #[command(subcommand)]
     Plugin(Plugin),
-    /// Test OCI hooks, volhook's or any other.
+    /// Test OCI hooks, volhook's or any other; done by the program volhook-harness.
     #[command(subcommand)]
     Harness(Harness),
     /// Show what happened: grants, refusals with reasons, releases, faults.
@@ -214,13 +195,6 @@ enum LiveStage {
     CreateRuntime,
 }
 
-#[derive(Args)]
-struct Output {
-    /// One JSON document: sizes in bytes, times in RFC 3339.
-    #[arg(long)]
-    json: bool,
-}
-
 /// How a list is printed.
 #[derive(Args)]
 struct Shaped {
@@ -272,19 +246,18 @@ pub(crate) fn run() -> ExitCode {
         let (engine, watch) = (engine_from_environment(), Watch::begin());
         return be_hook(&engine, &watch, inherited, stage, attempt.as_deref());
     }
-    if let Some(code) = commands::harness::helper(&std::env::args_os().collect::<Vec<_>>()) {
-        return code;
-    }
-    let (own, of_runtime) = split_at_runtime(std::env::args_os().collect());
+    let (own, of_runtime) = passed::split_at_runtime(std::env::args_os().collect());
     if commands::shell::answered(&own, Cli::command, engine_from_environment) {
         return ExitCode::SUCCESS;
+    }
+    if let Some(failure) = passed::pass_on(&own, &inherited) {
+        return report(&failure, false);
     }
     let cli = match parse(own) {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
-    let Places { root, run_dir, config } = cli.places;
-    let (engine, watch) = (engine_at(root, run_dir, config), Watch::begin());
+    let (engine, watch) = (cli.places.engine(), Watch::begin());
     let context = Context::new(&engine, watch.work());
     let result = match cli.command {
         Command::Hook { stage, attempt } => {
@@ -313,7 +286,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Journal(command) => journal::run(&engine, &watch, &command),
         Command::Driver(command) => driver::run(&engine, &watch, &command),
         Command::Plugin(command) => plugin::run(&context, &watch, &command),
-        Command::Harness(command) => harness::run(&context, command),
+        Command::Harness(_) => Err(Failure::internal("another program does that")),
         Command::Events { follow: true, shaped } => {
             shaped.shape().and_then(|shape| commands::events::follow(&engine, &watch, &shape))
         }
@@ -379,56 +352,12 @@ fn be_hook(
     }
 }
 
-/// Cuts the command line behind `runtime`: what follows is the real runtime's, even where it looks like ours.
-fn split_at_runtime(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
-    let mut at = 1;
-    while let Some(arg) = args.get(at).filter(|arg| arg.as_encoded_bytes().starts_with(b"-")) {
-        at += if matches!(arg.to_str(), Some("--root" | "--run-dir" | "--config")) { 2 } else { 1 };
-    }
-    let rest =
-        if args.get(at).is_some_and(|arg| arg == "runtime") { args.split_off(at + 1) } else { Vec::new() };
-    (args, rest)
-}
-
-/// Prints what the parser says, which may be the help that was asked for.
-fn misused(error: &clap::Error) -> ExitCode {
-    let code = u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
-    let text = error.render().ansi().to_string();
-    // Where nobody reads any more nobody can be told.
-    let _ = if error.use_stderr() {
-        write!(anstream::stderr(), "{}", text.replacen("error:", "Error:", 1))
-    } else {
-        write!(anstream::stdout(), "{text}")
-    };
-    code
-}
-
-fn report(failure: &Failure, verbose: bool) -> ExitCode {
-    complain(failure, verbose);
-    ExitCode::from(failure.kind.exit_code())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::ffi::OsStringExt as _;
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn what_follows_runtime_is_the_runtimes() {
-        let split = |line: &str| {
-            let (own, rest) = split_at_runtime(line.split(' ').map(OsString::from).collect());
-            (own.len(), rest.len())
-        };
-        assert_eq!(split("volhook runtime --root /r run c1"), (2, 4));
-        assert_eq!(split("volhook --root /v --config=/c -v runtime --root /r state c1"), (6, 4));
-        assert_eq!(split("volhook plan runtime"), (3, 0));
-        let root = OsString::from_vec(b"--root=/v\xff".to_vec());
-        let line = ["volhook".into(), root, "runtime".into(), "state".into(), "c1".into()];
-        assert_eq!(split_at_runtime(line.into()).1.len(), 2);
     }
 }

@@ -51,9 +51,9 @@ enum Command {
         #[arg(long, default_value = "runc")]
         runtime: Runtime,
     },
-    /// Build for release and install `volhook`, `volhook-runc` and `volhook-crun`, with completions and manual pages
+    /// Build for release and install volhook and its other programs, with completions and manual pages
     Install {
-        /// They go to `bin` and `share` below this
+        /// They go to `bin`, `libexec` and `share` below this
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },

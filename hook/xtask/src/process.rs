@@ -124,8 +124,17 @@ pub(crate) fn need_root(command: &str) -> Result<()> {
 
 /// Builds the `volhook` binary and returns its path; with a target, for release.
 pub(crate) fn build_volhook(release_for: Option<&str>) -> Result<PathBuf> {
+    build(&["volhook"], release_for)?.pop().context("cargo built no binary named volhook")
+}
+
+/// Builds programs, which are called as their packages are, and returns their paths; with a target, for release. What is built
+/// together shares the features of its dependencies.
+pub(crate) fn build(programs: &[&str], release_for: Option<&str>) -> Result<Vec<PathBuf>> {
     let mut build = cargo();
-    build.args(["build", "--package", "volhook", "--message-format", "json-render-diagnostics"]);
+    build.args(["build", "--message-format", "json-render-diagnostics"]);
+    for program in programs {
+        build.args(["--package", program]);
+    }
     if let Some(target) = release_for {
         // A hook is a program of two milliseconds: without a dynamic linker and its relocations it starts in half
         // the time. With the target named, the flags stay away from build scripts and macros.
@@ -136,12 +145,18 @@ pub(crate) fn build_volhook(release_for: Option<&str>) -> Result<PathBuf> {
         build.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {}", line(&build)))?;
     ensure!(output.status.success(), "failed ({}): {}", output.status, line(&build));
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    messages
-        .lines()
-        .filter_map(|message| serde_json::from_str::<Value>(message).ok())
-        .find(|message| message["target"]["name"] == "volhook" && message["executable"].is_string())
-        .and_then(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo built no binary named volhook")
+    let messages = messages.lines().filter_map(|message| serde_json::from_str::<Value>(message).ok());
+    let built: Vec<(Value, PathBuf)> = messages
+        .filter_map(|message| {
+            let path = PathBuf::from(message["executable"].as_str()?);
+            Some((message["target"]["name"].clone(), path))
+        })
+        .collect();
+    let path = |program: &&str| {
+        let found = built.iter().find(|(name, _)| name == program).map(|(_, path)| path.clone());
+        found.with_context(|| format!("cargo built no binary named {program}"))
+    };
+    programs.iter().map(path).collect()
 }
 
 /// The target for which rustc builds by default.

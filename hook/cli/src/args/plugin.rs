@@ -2,8 +2,7 @@
 
 use crate::args::Shaped;
 use crate::args::ShapedOne;
-use crate::args::plugin_dev;
-use crate::args::plugin_dev::PluginDev;
+use crate::args::passed::Authoring;
 use crate::commands;
 use crate::watch::Watch;
 use clap::Subcommand;
@@ -51,7 +50,7 @@ pub(super) enum Plugin {
         names: Vec<String>,
     },
     #[command(flatten)]
-    Dev(PluginDev),
+    Authoring(Authoring),
     /// Compile a component from standard input to standard output, under limits.
     #[command(hide = true)]
     Compile,
@@ -67,7 +66,7 @@ pub(super) fn run(context: &Context<'_>, watch: &Watch, command: &Plugin) -> Res
         Plugin::Verify { names } => commands::plugin::verify(context, watch, names),
         Plugin::Refresh => commands::plugin::refresh(context),
         Plugin::Rm { names } => commands::plugin::rm(context, watch, names),
-        Plugin::Dev(command) => plugin_dev::run(context, command),
+        Plugin::Authoring(_) => Err(Failure::internal("another program does that")),
         Plugin::Compile => commands::plugin::compile(),
     }
 }

@@ -1,7 +1,7 @@
 //! `volhook volume adopt` and `rename`: volumes that exist get a name, or another one.
 
-use crate::output;
 use crate::output::out;
+use crate::typed;
 use crate::watch::Watch;
 use std::path::Path;
 use volhook_api::VolumeRef;
@@ -33,7 +33,7 @@ pub(crate) fn adopt(engine: &Engine, watch: &Watch, told: Adoption<'_>) -> Resul
         path,
         name: VolumeRef::from(named::volume_id(told.tenant, told.name)?),
         driver: told.driver,
-        labels: output::labels(told.labels)?,
+        labels: typed::labels(told.labels)?,
         in_place: told.in_place,
     };
     let adopted = adopt::adopt(engine, &request, &watch.work())?;

@@ -1,9 +1,9 @@
 //! `volhook volume clone`: a volume made as a copy of another.
 
-use crate::output;
 use crate::output::note;
 use crate::output::out;
 use crate::progress;
+use crate::typed;
 use crate::watch::Watch;
 use volhook_api::VolumeRef;
 use volhook_api::volume::CloneVolume;
@@ -23,7 +23,7 @@ pub(crate) fn clone(
     let request = CloneVolume {
         original: VolumeRef::from(named::volume_id(tenant, name)?),
         name: VolumeRef::from(named::volume_id(tenant, new)?),
-        labels: output::labels(labels)?,
+        labels: typed::labels(labels)?,
     };
     let cloned = progress::stoppable(watch, |work| clone::clone(engine, &request, work))?;
     if !cloned.writers.is_empty() {

@@ -1,7 +1,6 @@
 //! `volhook volume ls` and `volhook df`: all volumes, and what everything takes.
 
 use crate::format::Format;
-use crate::output;
 use crate::output::dash;
 use crate::output::document;
 use crate::output::note;
@@ -9,6 +8,7 @@ use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
 use crate::progress;
+use crate::typed;
 use crate::watch::Watch;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -37,7 +37,7 @@ pub(crate) fn ls(engine: &Engine, watch: &Watch, how: &Listed<'_>) -> Result<(),
     let shows_size = !how.quiet
         && format.as_ref().is_none_or(|format| format.shows("Size") || format.shows("SizeCounted"));
     let request = List {
-        filter: output::filter(how.filter)?,
+        filter: typed::filter(how.filter)?,
         sizes: match (shows_size, how.count) {
             (false, _) => Sizes::Unasked,
             (true, false) => Sizes::Remembered,

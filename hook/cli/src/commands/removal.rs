@@ -1,10 +1,10 @@
 //! `volhook volume rm` and `prune`: what would go is shown, somebody agrees, and it goes to the trash.
 
-use crate::output;
 use crate::output::confirm;
 use crate::output::note;
 use crate::output::out;
 use crate::output::report_all;
+use crate::typed;
 use crate::watch::Watch;
 use volhook_api::Kind;
 use volhook_api::VolumeRef;
@@ -32,7 +32,7 @@ pub(crate) struct Removing<'a> {
 pub(crate) fn rm(engine: &Engine, watch: &Watch, told: &Removing<'_>) -> Result<(), Failure> {
     let meant = if told.all {
         let tenant = Tenant::new(told.tenant).map_err(Failure::usage)?;
-        Selection::All { tenant, filter: output::filter(told.filter)? }
+        Selection::All { tenant, filter: typed::filter(told.filter)? }
     } else {
         let names = told.names.iter().map(|name| Ok(VolumeRef::from(named::volume_id(told.tenant, name)?)));
         Selection::Named(names.collect::<Result<_, Failure>>()?)
@@ -56,7 +56,7 @@ pub(crate) struct Pruning<'a> {
 /// `volhook volume prune`: removes what no container has had for some days and no pod owns.
 pub(crate) fn prune(engine: &Engine, watch: &Watch, told: &Pruning<'_>) -> Result<(), Failure> {
     let tenant = Tenant::new(told.tenant).map_err(Failure::usage)?;
-    let meant = Selection::Unused { tenant, filter: output::filter(told.filter)?, days: told.days };
+    let meant = Selection::Unused { tenant, filter: typed::filter(told.filter)?, days: told.days };
     let removal = remove::removable(engine, &meant, &watch.work())?;
     let line = |volume: &Removable| {
         let unused = volume.unused.as_deref().unwrap_or_default();

@@ -1,13 +1,13 @@
 //! `volhook volume create` and `inspect`: one volume, as people see it.
 
 use crate::format::Format;
-use crate::output;
 use crate::output::document;
 use crate::output::object;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::report_all;
 use crate::progress;
+use crate::typed;
 use crate::watch::Watch;
 use serde_json::Value;
 use serde_json::json;
@@ -44,8 +44,8 @@ pub(crate) fn create(engine: &Engine, watch: &Watch, asked: Asked<'_>) -> Result
     let request = Create {
         name: VolumeRef::from(id),
         driver: asked.driver,
-        options: output::options(asked.options)?,
-        labels: output::labels(asked.labels)?,
+        options: typed::options(asked.options)?,
+        labels: typed::labels(asked.labels)?,
     };
     let created =
         progress::spinning("making the volume", || create::create(engine, &request, &watch.work()))?;

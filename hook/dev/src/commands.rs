@@ -1,11 +1,5 @@
-//! `volhook plugin` for those who write plugins; `volhook-plugin-dev` does the work.
+//! What the commands do: `volhook-plugin-dev` does the work, and here it is printed.
 
-use crate::commands::plugin::compile_in_child;
-use crate::output::note;
-use crate::output::out;
-use crate::output::out_styled;
-use crate::output::print_json;
-use crate::output::print_table;
 use serde_json::json;
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -18,8 +12,13 @@ use volhook_core::config::Limits;
 use volhook_core::decision::PluginKind;
 use volhook_core::question::Question;
 use volhook_core::size;
-use volhook_engine::Context;
+use volhook_engine::Engine;
 use volhook_engine::Failure;
+use volhook_face::output::note;
+use volhook_face::output::out;
+use volhook_face::output::out_styled;
+use volhook_face::output::print_json;
+use volhook_face::output::print_table;
 use volhook_plugin_dev as dev;
 use volhook_plugin_dev::Asked;
 use volhook_plugin_dev::Bench;
@@ -28,10 +27,11 @@ use volhook_plugin_dev::Fixture;
 use volhook_plugin_dev::NewProject;
 use volhook_plugin_dev::Project;
 use volhook_plugin_dev::Subject;
+use volhook_plugin_host::CompileError;
 use volhook_plugin_host::Host;
 use volhook_plugin_host::Trial;
 
-/// What `volhook plugin replay` is given.
+/// What `replay` is given.
 pub(crate) struct Replaying<'a> {
     pub(crate) file: &'a Path,
     pub(crate) plugin: Option<&'a str>,
@@ -64,7 +64,7 @@ fn failure(error: Error) -> Failure {
 /// This program, which compiles and measures in processes of its own.
 fn program() -> Result<PathBuf, Failure> {
     std::env::current_exe()
-        .map_err(|error| Failure::context("cannot tell the path of the volhook program", error))
+        .map_err(|error| Failure::context("cannot tell the path of the volhook-dev program", error))
 }
 
 /// A command of this program that has nothing of this one's surroundings.
@@ -74,16 +74,27 @@ fn myself(program: &Path, words: &[&str]) -> Command {
     command
 }
 
+/// Compiles in a process of its own: this program, told to do nothing else.
+fn compile_in_child(component: &[u8]) -> Result<Vec<u8>, CompileError> {
+    let program = std::env::current_exe().map_err(CompileError::Run)?;
+    volhook_plugin_host::compile_in(myself(&program, &["compile"]), component)
+}
+
+/// `compile`: a compiler that is fed hostile input may fail in any way.
+pub(crate) fn compile() -> Result<(), Failure> {
+    volhook_plugin_host::compile_stdin().map_err(Failure::new)
+}
+
 /// The limits that the configuration sets. An author needs none, so one that cannot be read is as good as none.
-fn limits(context: &Context<'_>) -> Limits {
-    context.config().map(|config| config.limits.clone()).unwrap_or_default()
+fn limits(engine: &Engine) -> Limits {
+    engine.config().map(|config| config.limits.clone()).unwrap_or_default()
 }
 
-fn trial(context: &Context<'_>, subject: &Subject) -> Result<Trial, Failure> {
-    subject.trial(&limits(context), &compile_in_child).told()
+fn trial(engine: &Engine, subject: &Subject) -> Result<Trial, Failure> {
+    subject.trial(&limits(engine), &compile_in_child).told()
 }
 
-/// `volhook plugin new NAME`.
+/// `new NAME`.
 pub(crate) fn new(new: NewProject) -> Result<(), Failure> {
     let given = new.folder.clone().unwrap_or_else(|| PathBuf::from(&new.name));
     let Project { name, kind, language, .. } = dev::create(new).told()?;
@@ -93,7 +104,7 @@ pub(crate) fn new(new: NewProject) -> Result<(), Failure> {
     ))
 }
 
-/// `volhook plugin build`.
+/// `build`.
 pub(crate) fn build(folder: &Path) -> Result<(), Failure> {
     let built = dev::build(&Project::open(folder).told()?).told()?;
     let file = std::env::current_dir().ok().and_then(|here| built.file.strip_prefix(here).ok());
@@ -101,15 +112,10 @@ pub(crate) fn build(folder: &Path) -> Result<(), Failure> {
     out(&format!("{}  {}, no imports\n", file.display(), size::format(built.component.len() as u64)))
 }
 
-/// `volhook plugin test`.
-pub(crate) fn test(
-    context: &Context<'_>,
-    folder: &Path,
-    asked: Asked<'_>,
-    as_json: bool,
-) -> Result<(), Failure> {
+/// `test`.
+pub(crate) fn test(engine: &Engine, folder: &Path, asked: Asked<'_>, as_json: bool) -> Result<(), Failure> {
     let project = Project::open(folder).told()?;
-    let report = dev::test(&project, asked, &limits(context), &compile_in_child).told()?;
+    let report = dev::test(&project, asked, &limits(engine), &compile_in_child).told()?;
     if as_json {
         print_json(&report.json())?;
     } else {
@@ -131,11 +137,11 @@ pub(crate) fn test(
     }
 }
 
-/// `volhook plugin run FILE --fixture FILE`.
-pub(crate) fn run(context: &Context<'_>, file: &Path, fixture: &Path, as_json: bool) -> Result<(), Failure> {
+/// `run FILE --fixture FILE`.
+pub(crate) fn run(engine: &Engine, file: &Path, fixture: &Path, as_json: bool) -> Result<(), Failure> {
     let fixture = Fixture::read(fixture).told()?;
     let subject = Subject::open(file).told()?;
-    let asked = trial(context, &subject)?.ask(&fixture.question).map_err(Failure::new)?;
+    let asked = trial(engine, &subject)?.ask(&fixture.question).map_err(Failure::new)?;
     if as_json {
         print_json(&json!(asked.answer))?;
     } else {
@@ -147,17 +153,17 @@ pub(crate) fn run(context: &Context<'_>, file: &Path, fixture: &Path, as_json: b
     Ok(())
 }
 
-/// `volhook plugin check FILE`.
+/// `check FILE`.
 pub(crate) fn check(
-    context: &Context<'_>,
+    engine: &Engine,
     file: &Path,
     fixtures: Option<&Path>,
     as_json: bool,
 ) -> Result<(), Failure> {
     let subject = Subject::open(file).told()?;
     let program = program()?;
-    let cold = || myself(&program, &["plugin", "decide"]);
-    let checked = dev::check(&subject, fixtures, &limits(context), &compile_in_child, &cold).told()?;
+    let cold = || myself(&program, &["decide"]);
+    let checked = dev::check(&subject, fixtures, &limits(engine), &compile_in_child, &cold).told()?;
     if as_json {
         print_json(&checked.json())?;
     } else {
@@ -171,28 +177,28 @@ pub(crate) fn check(
     }
 }
 
-/// `volhook plugin bench FILE`.
+/// `bench FILE`.
 pub(crate) fn bench(
-    context: &Context<'_>,
+    engine: &Engine,
     file: &Path,
     fixtures: Option<&Path>,
     as_json: bool,
 ) -> Result<(), Failure> {
     let subject = Subject::open(file).told()?;
     let program = program()?;
-    let cold = || myself(&program, &["plugin", "decide"]);
-    let measured = dev::bench(&subject, &trial(context, &subject)?, fixtures, &cold).told()?;
+    let cold = || myself(&program, &["decide"]);
+    let measured = dev::bench(&subject, &trial(engine, &subject)?, fixtures, &cold).told()?;
     if as_json { print_json(&measured.json()) } else { print_table(&Bench::HEADER, measured.rows()) }
 }
 
-/// `volhook plugin replay FILE`.
-pub(crate) fn replay(context: &Context<'_>, replaying: &Replaying<'_>) -> Result<(), Failure> {
+/// `replay FILE`.
+pub(crate) fn replay(engine: &Engine, replaying: &Replaying<'_>) -> Result<(), Failure> {
     let subject = Subject::open(replaying.file).told()?;
-    let trial = trial(context, &subject)?;
+    let trial = trial(engine, &subject)?;
     let plugin = replaying.plugin.unwrap_or(&trial.entry().name);
     let files = match replaying.recorded {
         Some(file) => vec![file.to_owned()],
-        None => context.decisions().recorded().to_vec(),
+        None => engine.decisions().recorded().to_vec(),
     };
     let replayed = dev::replay(&trial, plugin, &files).map_err(|error| {
         let nothing = matches!(error, Error::NothingRecorded { .. }) && replaying.recorded.is_none();
@@ -216,7 +222,7 @@ pub(crate) fn replay(context: &Context<'_>, replaying: &Replaying<'_>) -> Result
     }
 }
 
-/// `volhook plugin native`.
+/// `native`.
 pub(crate) fn native(project: &Path) -> Result<(), Failure> {
     let command = dev::native(&Project::open(project).told()?).told()?;
     let quoted = |text: &OsStr| format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"));
@@ -228,9 +234,9 @@ pub(crate) fn native(project: &Path) -> Result<(), Failure> {
     }
 }
 
-/// `volhook plugin decide`: what `check` and `bench` run in fresh processes.
+/// `decide`: what `check` and `bench` run in fresh processes.
 pub(crate) fn decide(
-    context: &Context<'_>,
+    engine: &Engine,
     folder: &Path,
     kind: PluginKind,
     name: &str,
@@ -242,7 +248,7 @@ pub(crate) fn decide(
         .map_err(|error| Failure::context("cannot read the question", error))?;
     let question: Question = serde_json::from_slice(&text)
         .map_err(|error| Failure::context("standard input has no question", error))?;
-    let limits = limits(context);
+    let limits = limits(engine);
     let begin = Instant::now();
     let host = Host::new(folder.to_owned(), limits, None);
     host.ask(name, kind, &question).map_err(Failure::new)?;

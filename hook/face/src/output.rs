@@ -25,18 +25,23 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use terminal_size::Width;
-use volhook_api::filter::Filter;
 use volhook_core::decision::Pairs;
 use volhook_core::names::is_printable;
 use volhook_engine::Failure;
 
 /// Writes to standard output; a reader that has gone away is no error.
-pub(crate) fn out(text: &str) -> Result<(), Failure> {
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn out(text: &str) -> Result<(), Failure> {
     write_to(std::io::stdout().lock(), text)
 }
 
 /// Writes text with styles in it, which stay only on a terminal that wants them.
-pub(crate) fn out_styled(text: &str) -> Result<(), Failure> {
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn out_styled(text: &str) -> Result<(), Failure> {
     write_to(anstream::stdout().lock(), text)
 }
 
@@ -50,7 +55,10 @@ fn write_to(mut out: impl std::io::Write, text: &str) -> Result<(), Failure> {
 }
 
 /// Waits for `time`, and says whether somebody may still read standard output then.
-pub(crate) fn is_read_after(time: Duration) -> Result<bool, Failure> {
+///
+/// # Errors
+/// When it cannot be waited for.
+pub fn is_read_after(time: Duration) -> Result<bool, Failure> {
     let stdout = std::io::stdout();
     let failed = |error| Failure::context("cannot wait", std::io::Error::from(error));
     let timeout = Timespec::try_from(time).map_err(|error| Failure::context("cannot wait", error))?;
@@ -64,13 +72,16 @@ pub(crate) fn is_read_after(time: Duration) -> Result<bool, Failure> {
 }
 
 /// One JSON document.
-pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn print_json(value: &Value) -> Result<(), Failure> {
     out(&format!("{value:#}\n"))
 }
 
 /// How something is to be seen on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tone {
+pub enum Tone {
     /// As it should be.
     Good,
     /// Worth a look.
@@ -81,7 +92,8 @@ pub(crate) enum Tone {
 
 impl Tone {
     /// The style for text outside tables.
-    pub(crate) fn style(self) -> Style {
+    #[must_use]
+    pub fn style(self) -> Style {
         let colour = match self {
             Self::Good => AnsiColor::Green,
             Self::Doubtful => AnsiColor::Yellow,
@@ -92,13 +104,15 @@ impl Tone {
 }
 
 /// A cell of a table.
-pub(crate) struct Shown {
+#[derive(Debug)]
+pub struct Shown {
     text: String,
     tone: Option<Tone>,
 }
 
 impl Shown {
-    pub(crate) fn new(text: impl Into<String>, tone: Option<Tone>) -> Self {
+    /// A text, and how it is to be seen.
+    pub fn new(text: impl Into<String>, tone: Option<Tone>) -> Self {
         Self { text: text.into(), tone }
     }
 }
@@ -151,7 +165,10 @@ fn fitted(natural: &[u16], titles: &[u16], room: u16) -> Option<Vec<u16>> {
 
 /// A table with one line for each row, as docker prints them. On a terminal that is too narrow for it, long cells go on in
 /// the next line; a pipe or file gets everything in one.
-pub(crate) fn print_table<C: Into<Shown>>(header: &[&str], rows: Vec<Vec<C>>) -> Result<(), Failure> {
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn print_table<C: Into<Shown>>(header: &[&str], rows: Vec<Vec<C>>) -> Result<(), Failure> {
     let stdout = std::io::stdout();
     let mut table = Table::new();
     table.load_style(presets::NOTHING).force_no_tty().set_content_arrangement(ContentArrangement::Disabled);
@@ -213,7 +230,8 @@ impl std::io::Write for Heard {
 
 /// `text` as one line that no terminal and no log interprets: what could forge a line, or change how others are shown, is
 /// written as an escape. What is said of containers and their annotations is of their making.
-pub(crate) fn printable(text: &str) -> String {
+#[must_use]
+pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
         if is_printable(c) { printable.push(c) } else { printable.extend(c.escape_default()) }
@@ -222,18 +240,18 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// Says a line on standard error, as it is.
-pub(crate) fn note(text: &str) {
+pub fn note(text: &str) {
     // Where standard error is gone nobody can be told.
     let _ = Heard.write_all(format!("{text}\n").as_bytes());
 }
 
 /// Says on standard error what does not keep the command from its work.
-pub(crate) fn warn(text: &str) {
+pub fn warn(text: &str) {
     say("Warning", Tone::Doubtful, text);
 }
 
 /// Says on standard error why the command failed, and what helps. With `verbose`, the whole chain of causes.
-pub(crate) fn complain(failure: &Failure, verbose: bool) {
+pub fn complain(failure: &Failure, verbose: bool) {
     say("Error", Tone::Bad, &failure.causes(verbose));
     for hint in &failure.hints {
         say("hint", Tone::Good, hint);
@@ -252,7 +270,8 @@ fn say(label: &str, tone: Tone, text: &str) {
 }
 
 /// Names and values as a JSON object.
-pub(crate) fn object(pairs: &Pairs) -> Value {
+#[must_use]
+pub fn object(pairs: &Pairs) -> Value {
     pairs
         .iter()
         .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
@@ -261,12 +280,16 @@ pub(crate) fn object(pairs: &Pairs) -> Value {
 }
 
 /// A text for a table, in which an empty field is a dash.
-pub(crate) fn dash(text: Option<String>) -> String {
+#[must_use]
+pub fn dash(text: Option<String>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned())
 }
 
 /// Asks a question that only a plain yes answers. Without a terminal nobody could answer it.
-pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
+///
+/// # Errors
+/// Without a terminal, or when it cannot be read.
+pub fn confirm(question: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new(format!("cannot ask {question:?}: there is no terminal to answer it"))
             .hint("--force does it without asking"));
@@ -280,38 +303,11 @@ pub(crate) fn confirm(question: &str) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
 }
 
-/// `KEY=VALUE` texts that were given with `-o`.
-pub(crate) fn options(texts: &[String]) -> Result<Pairs, Failure> {
-    let option = |text: &String| match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(Failure::usage(format!("-o {text:?} is not KEY=VALUE")).hint("an example: -o size=10G")),
-    };
-    texts.iter().map(option).collect()
-}
-
-/// `KEY=VALUE` texts that were given with `--label`; `KEY` alone is one with an empty value, as with docker.
-pub(crate) fn labels(texts: &[String]) -> Result<Pairs, Failure> {
-    let label = |text: &String| {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        if name.is_empty() {
-            let failure = Failure::usage(format!("--label {text:?} has no name"));
-            return Err(failure.hint("an example: --label team=a"));
-        }
-        Ok((name.to_owned(), value.to_owned()))
-    };
-    texts.iter().map(label).collect()
-}
-
-/// A filter from `--filter` texts.
-pub(crate) fn filter(texts: &[String]) -> Result<Filter, Failure> {
-    Filter::parse(texts).map_err(|error| {
-        let hint = error.hint();
-        Failure::usage(error).hint(hint)
-    })
-}
-
 /// Prints all failures but the last, which decides how the command ends.
-pub(crate) fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
+///
+/// # Errors
+/// The last of them.
+pub fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
     let Some(last) = failures.pop() else { return Ok(()) };
     for failure in failures {
         complain(&failure, false);
@@ -320,7 +316,10 @@ pub(crate) fn report_all(mut failures: Vec<Failure>) -> Result<(), Failure> {
 }
 
 /// A document of something that a command shows.
-pub(crate) fn document(outcome: &impl Serialize) -> Result<Value, Failure> {
+///
+/// # Errors
+/// When it is none: a bug.
+pub fn document(outcome: &impl Serialize) -> Result<Value, Failure> {
     serde_json::to_value(outcome).map_err(Failure::internal)
 }
 

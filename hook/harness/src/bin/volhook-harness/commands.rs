@@ -1,9 +1,12 @@
-//! `volhook harness`: runs test scripts of OCI hooks and tells what became of them.
+//! What the program does: it runs scripts, prints their statements, and is its own helpers.
 
-use crate::output::Tone;
+use crate::output::Failure;
 use crate::output::out;
-use crate::output::out_styled;
 use crate::output::print_json;
+use crate::output::style;
+use anstyle::AnsiColor;
+use anyhow::Context as _;
+use anyhow::anyhow;
 use serde_json::Value;
 use serde_json::json;
 use std::ffi::OsString;
@@ -11,7 +14,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use volhook_engine::Failure;
+use volhook_harness::Volhook;
 use volhook_harness::behaviour::Behaviour;
 use volhook_harness::run::Failure as Mismatch;
 use volhook_harness::script::EXPECTATIONS;
@@ -22,7 +25,7 @@ use volhook_harness::worker::Batch;
 use volhook_harness::worker::Done;
 use volhook_harness::worker::File;
 
-/// What `harness run` was asked for.
+/// What `run` was asked for.
 pub(crate) struct Running<'a> {
     pub(crate) files: &'a [PathBuf],
     pub(crate) engine: Engine,
@@ -36,19 +39,17 @@ pub(crate) struct Running<'a> {
 
 /// The words by which this program is its own helpers. They come before the command line is parsed, for what
 /// follows is a runtime's.
-const RUNTIME: [&str; 2] = ["harness", "runtime"];
-const WORKER: [&str; 2] = ["harness", "worker"];
+const RUNTIME: &str = "runtime";
+const WORKER: &str = "worker";
 
-/// Is one of the harness's helpers, if the command line says so.
+/// Is one of the helpers, if the command line says so.
 pub(crate) fn helper(args: &[OsString]) -> Option<ExitCode> {
-    let rest = args.get(3..).unwrap_or_default();
-    let is = |words: [&str; 2]| {
-        args.get(1).is_some_and(|a| a == words[0]) && args.get(2).is_some_and(|a| a == words[1])
-    };
-    if is(RUNTIME) {
-        return Some(volhook_harness::fake::main(&RUNTIME, rest));
+    let rest = args.get(2..).unwrap_or_default();
+    match args.get(1)?.to_str()? {
+        RUNTIME => Some(volhook_harness::fake::main(&[RUNTIME], rest)),
+        WORKER => Some(worker::main(rest)),
+        _ => None,
     }
-    is(WORKER).then(|| worker::main(rest))
 }
 
 /// Reads `NAME=VALUE` of `--set`.
@@ -68,15 +69,15 @@ pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
 pub(crate) fn run(running: &Running<'_>) -> Result<(), Failure> {
     let files =
         running.files.iter().map(File::read).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::context("cannot tell which program this is", error))?;
-    let words = |words: [&str; 2]| [vec![program.clone()], words.map(PathBuf::from).to_vec()].concat();
+    let program = std::env::current_exe().context("cannot tell which program this is")?;
+    let helper = |word: &str| vec![program.clone(), PathBuf::from(word)];
     let batch = Batch {
         engine: running.engine,
         behaviour: running.behaviour,
-        worker: words(WORKER),
-        fake_runtime: words(RUNTIME),
-        volhook: Some(program.clone()),
+        worker: helper(WORKER),
+        fake_runtime: helper(RUNTIME),
+        // Most hooks are not volhook, and need none.
+        volhook: Volhook::program().ok(),
         variables: running.variables.clone(),
         limit: Duration::from_secs(running.seconds),
         jobs: running.jobs,
@@ -85,10 +86,10 @@ pub(crate) fn run(running: &Running<'_>) -> Result<(), Failure> {
     let tell = |done: &Done| {
         if !running.as_json {
             // Where nobody reads any more nobody can be told.
-            let _ = out_styled(&told(done));
+            let _ = out(&told(done));
         }
     };
-    let done = worker::run_all(&files, &batch, tell).map_err(Failure::new)?;
+    let done = worker::run_all(&files, &batch, tell)?;
     let count = |verdict: &str| done.iter().filter(|done| done.verdict() == verdict).count();
     let (passed, left_out) = (count("passed"), count("left out"));
     let failed = done.len() - passed - left_out;
@@ -103,10 +104,10 @@ pub(crate) fn run(running: &Running<'_>) -> Result<(), Failure> {
         out(&format!("{line}\n"))?;
     }
     match (failed, passed) {
-        (0, 0) => Err(Failure::usage("none of these scripts is for this runtime")
+        (0, 0) => Err(Failure::usage(anyhow!("none of these scripts is for this runtime"))
             .hint("a script says with `runtime` and `as` on what it holds; see --runtime and --as")),
         (0, _) => Ok(()),
-        (failed, _) => Err(Failure::new(format!("{failed} of {} scripts failed", done.len()))),
+        (failed, _) => Err(anyhow!("{failed} of {} scripts failed", done.len()).into()),
     }
 }
 
@@ -122,18 +123,18 @@ fn document(done: &Done) -> Value {
 /// What is told of a script as soon as it is done.
 fn told(done: &Done) -> String {
     let report = &done.report;
-    let (word, tone) = match done.verdict() {
-        "passed" => ("passed", Tone::Good),
-        "left out" => ("left out", Tone::Doubtful),
-        "failed" => ("FAILED", Tone::Bad),
-        _ => ("BROKEN", Tone::Bad),
+    let (word, colour) = match done.verdict() {
+        "passed" => ("passed", AnsiColor::Green),
+        "left out" => ("left out", AnsiColor::Yellow),
+        "failed" => ("FAILED", AnsiColor::Red),
+        _ => ("BROKEN", AnsiColor::Red),
     };
     let text = |key: &str| report[key].as_str().unwrap_or_default();
     let runtime = match text("runtime") {
         "fake" => format!("fake as {}", text("as")),
         other => other.to_owned(),
     };
-    let style = tone.style();
+    let style = style(colour);
     let mut told = format!("{style}{word}{style:#} {} ({runtime})", done.path.display());
     if let Some(reason) = report["reason"].as_str() {
         let _ = write!(told, ": {reason}");

@@ -1,12 +1,12 @@
 //! Where things are on this host, by the environment and the command line.
 
-use crate::trace;
 use std::path::PathBuf;
 use volhook_engine::Engine;
 use volhook_engine::Places;
 
 /// The engine for a call whose command line is the real runtime's.
-pub(crate) fn engine_from_environment() -> Engine {
+#[must_use]
+pub fn engine_from_environment() -> Engine {
     let path = |name, default| std::env::var_os(name).map_or_else(|| PathBuf::from(default), PathBuf::from);
     engine_at(
         path("VOLHOOK_ROOT", "/var/lib/volhook"),
@@ -16,12 +16,25 @@ pub(crate) fn engine_from_environment() -> Engine {
 }
 
 /// The engine for these places; this program is the one that hook entries call.
-pub(crate) fn engine_at(root: PathBuf, run_dir: PathBuf, config: PathBuf) -> Engine {
+#[must_use]
+pub fn engine_at(root: PathBuf, run_dir: PathBuf, config: PathBuf) -> Engine {
     Engine::at(Places {
         root,
         run_dir,
         config,
         program: std::env::current_exe().ok(),
-        environment: trace::inherited(),
+        environment: inherited(),
     })
+}
+
+/// The variable that names the file for the benchmark's figures.
+pub const TIMINGS: &str = "VOLHOOK_TIMINGS";
+
+/// The variable that asks for what is done, line by line.
+pub const LOG: &str = "VOLHOOK_LOG";
+
+/// Variables of this call that are good for the hook entries that it writes as well, as `NAME=VALUE`.
+fn inherited() -> Vec<String> {
+    let given = |name| std::env::var(name).ok().map(|value| format!("{name}={value}"));
+    [TIMINGS, LOG].into_iter().filter_map(given).collect()
 }

@@ -1,21 +1,39 @@
-//! The command line of `volhook plugin` for those who write plugins.
+//! The command line.
 
-use crate::args::Output;
-use crate::commands::plugin_dev as commands;
-use crate::commands::plugin_dev::Replaying;
+use crate::commands;
+use crate::commands::Replaying;
+use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use volhook_core::decision::PluginKind;
-use volhook_engine::Context;
+use volhook_engine::Engine;
 use volhook_engine::Failure;
+use volhook_face::args::Output;
+use volhook_face::args::Places;
+use volhook_face::args::misused;
+use volhook_face::args::report;
 use volhook_plugin_dev::Asked;
 use volhook_plugin_dev::LanguageName;
 use volhook_plugin_dev::NewProject;
 use volhook_plugin_dev::Only;
 
+/// What authors of volhook's plugins need: begin, build, test and measure them.
+#[derive(Parser)]
+#[command(name = "volhook-dev", version)]
+struct Cli {
+    #[command(flatten)]
+    places: Places,
+    /// Show the whole chain of causes of an error.
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
 #[derive(Subcommand)]
-pub(super) enum PluginDev {
+enum Command {
     /// Begin a plugin: a project that builds and passes its own tests as it is.
     New {
         /// The plugin's name.
@@ -119,10 +137,13 @@ pub(super) enum PluginDev {
         #[arg(long, default_value_t = 1)]
         times: u32,
     },
+    /// Compile a component from standard input to standard output, under limits.
+    #[command(hide = true)]
+    Compile,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Kind {
+enum Kind {
     Driver,
     Policy,
 }
@@ -137,43 +158,66 @@ impl From<Kind> for PluginKind {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Place {
+enum Place {
     Native,
     Sandbox,
 }
 
-/// Does what a command line says.
-pub(super) fn run(context: &Context<'_>, command: &PluginDev) -> Result<(), Failure> {
+/// Parses the command line and does what it says.
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    match done(&cli.places.engine(), &cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure, cli.verbose),
+    }
+}
+
+fn done(engine: &Engine, command: &Command) -> Result<(), Failure> {
     match command {
-        PluginDev::New { name, kind, lang, path } => commands::new(NewProject {
+        Command::New { name, kind, lang, path } => commands::new(NewProject {
             name: name.clone(),
             kind: (*kind).into(),
             language: *lang,
             folder: path.clone(),
         }),
-        PluginDev::Build { project } => commands::build(project),
-        PluginDev::Test { project, accept, filter, only, output } => {
+        Command::Build { project } => commands::build(project),
+        Command::Test { project, accept, filter, only, output } => {
             let only = only.map(|place| match place {
                 Place::Native => Only::Native,
                 Place::Sandbox => Only::Sandbox,
             });
             let asked = Asked { accept: *accept, filter: filter.as_deref(), only };
-            commands::test(context, project, asked, output.json)
+            commands::test(engine, project, asked, output.json)
         }
-        PluginDev::Run { file, fixture, output } => commands::run(context, file, fixture, output.json),
-        PluginDev::Check { file, fixtures, output } => {
-            commands::check(context, file, fixtures.as_deref(), output.json)
+        Command::Run { file, fixture, output } => commands::run(engine, file, fixture, output.json),
+        Command::Check { file, fixtures, output } => {
+            commands::check(engine, file, fixtures.as_deref(), output.json)
         }
-        PluginDev::Bench { file, fixtures, output } => {
-            commands::bench(context, file, fixtures.as_deref(), output.json)
+        Command::Bench { file, fixtures, output } => {
+            commands::bench(engine, file, fixtures.as_deref(), output.json)
         }
-        PluginDev::Replay { file, plugin, recorded, output } => {
+        Command::Replay { file, plugin, recorded, output } => {
             let (plugin, recorded) = (plugin.as_deref(), recorded.as_deref());
-            commands::replay(context, &Replaying { file, plugin, recorded, as_json: output.json })
+            commands::replay(engine, &Replaying { file, plugin, recorded, as_json: output.json })
         }
-        PluginDev::Native { project } => commands::native(project),
-        PluginDev::Decide { folder, kind, name, times } => {
-            commands::decide(context, folder, (*kind).into(), name, *times)
+        Command::Native { project } => commands::native(project),
+        Command::Decide { folder, kind, name, times } => {
+            commands::decide(engine, folder, (*kind).into(), name, *times)
         }
+        Command::Compile => commands::compile(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
     }
 }
