@@ -198,6 +198,76 @@ fn paths_that_are_no_text_are_carried_through_or_refused() -> Result<()> {
     Ok(())
 }
 
+/// What is shown of a tenant's pods can be typed.
+#[test]
+fn privileged_pods_have_one_spelling() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let image = volhook.folder().join("image");
+    fs::create_dir_all(image.join("etc"))?;
+    let prepare = |pod: &str, tenant: &[&str]| {
+        let line = ["pod", "prepare", pod, "--policy", "universal,population=copy", "--rootfs"];
+        volhook.command(&line).arg(&image).args(tenant).run()
+    };
+    assert_eq!(prepare("p", &[])?.success(), "p\n");
+    assert_eq!(prepare("p", &["--tenant", "team"])?.success(), "team/p\n");
+    let listed = volhook.run(&["pod", "ls", "-q"])?.success();
+    assert_eq!(listed, "p\nteam/p\n");
+    let seen = volhook.run(&["pod", "inspect", "team/p", "nope", "p"])?;
+    assert_eq!(seen.code(), Some(3), "{seen}");
+    let seen: serde_json::Value = serde_json::from_str(&seen.stdout)?;
+    assert_eq!((&seen[0]["name"], &seen[0]["tenant"]), (&"team/p".into(), &"team".into()));
+    assert_eq!((&seen[0]["storage"], &seen[1]["name"]), (&"team/vol-p-storage".into(), &"p".into()));
+    volhook.run(&["pod", "reset", "team/p", "--volume", "team/vol-p-etc", "--force"])?.success();
+    let rm: Vec<&str> = ["pod", "rm", "--force"].into_iter().chain(listed.lines()).collect();
+    assert_eq!(volhook.run(&rm)?.success(), listed);
+    assert_eq!(volhook.run(&["pod", "rm", "--force", "p"])?.code(), Some(3));
+    let other = volhook.run(&["pod", "rm", "--force", "--tenant", "other", "team/p"])?;
+    assert_eq!(other.code(), Some(2), "{other}");
+    Ok(())
+}
+
+/// Whatever is listed or inspected can be printed as docker prints it.
+#[test]
+fn lists_take_json_tables_and_templates() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let bundle = BundleBuilder::new()
+        .directory("/data")
+        .annotation("dev.volhook.mount.x", "source=v,target=/data")
+        .build()?;
+    let mut spec = bundle.config()?;
+    spec["linux"]["cgroupsPath"] = format!("/machine/libpod-{}", "c1".repeat(32)).into();
+    let precreate = volhook.command(&["hook", "precreate"]).directory(bundle.path());
+    precreate.stdin(spec.to_string()).run()?.success();
+    volhook.run(&["volume", "create", "gone"])?.success();
+    volhook.run(&["volume", "rm", "--force", "gone"])?.success();
+    let shown = |line: &[&str], format: &str| -> Result<String> {
+        Ok(volhook.command(line).args(["--format", format]).run()?.success().trim_end().to_owned())
+    };
+    assert_eq!(shown(&["lease", "ls"], "{{.Volume}} {{.Access}} {{.State}}")?, "v rw pending");
+    assert_eq!(shown(&["lease", "ls"], "table {{.Volume}}\t{{.Target}}")?, "VOLUME   TARGET\nv        /data");
+    assert!(shown(&["lease", "ls"], "json")?.starts_with(r#"{"Volume":"v","Tenant":"default","#));
+    assert!(shown(&["lease", "ls"], "table")?.starts_with("VOLUME   CONTAINER"));
+    let events = shown(&["events"], "{{.Kind}} {{.Volume}}")?;
+    assert!(events.contains("created v\n") && events.contains("granted v\n"), "{events}");
+    assert_eq!(shown(&["driver", "ls"], "{{.Name}} {{len .Options}}")?.lines().last(), Some("tmpfs 5"));
+    assert_eq!(shown(&["driver", "inspect", "host"], "{{.Source}}")?, "builtin");
+    let plugins = shown(&["plugin", "ls"], "{{.Name}} {{.Kind}}")?;
+    assert!(plugins.contains("universal policy"), "{plugins}");
+    assert_eq!(shown(&["plugin", "inspect", "rules"], "{{.Kind}}")?, "policy");
+    assert_eq!(shown(&["trash", "ls"], "{{.Name}}")?, "gone");
+    assert_eq!(shown(&["pod", "ls"], "{{.Name}}")?, "");
+    let doctor = volhook.run(&["doctor", "--format", "{{.Check}}={{.Verdict}}"])?;
+    assert!(doctor.stdout.contains("journal=ok\n"), "{doctor}");
+    for line in
+        ["lease ls", "events", "driver ls", "plugin ls", "pod ls", "pod inspect p", "trash ls", "doctor"]
+    {
+        let line: Vec<&str> = line.split(' ').collect();
+        let refused = volhook.command(&line).args(["--format", "{{range .}}"]).run()?;
+        assert_eq!(refused.code(), Some(2), "{refused}");
+    }
+    Ok(())
+}
+
 #[test]
 fn entries_are_installed_once_and_beside_what_is_there() -> Result<()> {
     let volhook = Volhook::new()?;

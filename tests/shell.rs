@@ -37,7 +37,7 @@ fn bash_completes_what_is_there() -> Result<()> {
     }
     volhook.run(&["volume", "create", "theirs", "--tenant", "team-b"])?.success();
     volhook.run(&["volume", "rm", "--force", "other"])?.success();
-    assert_eq!(offered(&volhook, &["volume", "inspect", ""])?, set(&["mydb", "myweb", "theirs"]));
+    assert_eq!(offered(&volhook, &["volume", "inspect", ""])?, set(&["mydb", "myweb", "team-b/theirs"]));
     assert_eq!(offered(&volhook, &["volume", "rm", "mydb", "myw"])?, set(&["myweb"]));
     assert_eq!(offered(&volhook, &["lease", "break", "myd"])?, set(&["mydb"]));
     assert_eq!(offered(&volhook, &["volume", "rename", "myd"])?, set(&["mydb"]));

@@ -69,11 +69,9 @@ const IMPORTS: [ImportRule; 25] = [
             "volhook-core",
             "volhook-engine",
             "volhook-face",
-            "volhook-journal",
-            "volhook-leases",
             "volhook-plugin-host",
+            // What a process has inherited from its caller is set right before anything else.
             "volhook-mounts",
-            "volhook-volumes",
         ],
         &[],
     ),

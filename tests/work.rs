@@ -43,6 +43,25 @@ fn an_outcome_is_the_document_that_the_command_prints() -> Result<()> {
 }
 
 #[test]
+fn pods_and_plugins_are_looked_at_as_by_commands() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let pods = json!({"pods": {"sizes": true}});
+    assert_eq!(last(&ask(&volhook, &pods)?)?["done"], volhook.json(&["pod", "ls"])?);
+    for (request, command) in [("plugins", "plugin"), ("drivers", "driver")] {
+        assert_eq!(last(&ask(&volhook, &json!(request))?)?["done"], volhook.json(&[command, "ls"])?);
+    }
+    let rules = json!({"inspect_plugin": "rules"});
+    assert_eq!(last(&ask(&volhook, &rules)?)?["done"], volhook.json(&["plugin", "inspect", "rules"])?);
+    let removed = ask(&volhook, &json!({"removable_pods": {"pods": ["team/p"]}}))?;
+    let failed = &last(&removed)?["done"]["failed"][0];
+    assert_eq!(
+        (&failed["kind"], &failed["cause"]),
+        (&json!("no_such_pod"), &json!("no such pod: \"team/p\""))
+    );
+    Ok(())
+}
+
+#[test]
 fn a_failure_is_told_with_its_kind() -> Result<()> {
     let volhook = Volhook::new()?;
     let rename = ask(&volhook, &json!({"rename": {"volume": "a", "to": "b"}}))?;

@@ -40,11 +40,10 @@ impl Kind {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Usage => 2,
-            Self::NoSuchVolume => 3,
+            Self::NoSuchVolume | Self::NoSuchPod => 3,
             Self::Internal => 70,
             Self::Interrupted(signal) => 128 + signal,
             Self::Failed
-            | Self::NoSuchPod
             | Self::NoSuchPlugin
             | Self::Held
             | Self::Exists

@@ -13,6 +13,9 @@ pub mod journal;
 mod kind;
 pub mod lease;
 pub mod pairs;
+pub mod plugin;
+pub mod pod;
+mod pod_ref;
 mod remark;
 pub mod request;
 pub mod story;
@@ -22,6 +25,7 @@ mod volume_ref;
 
 pub use failed::Failed;
 pub use kind::Kind;
+pub use pod_ref::PodRef;
 pub use remark::Remark;
 pub use volume_ref::RefError;
 pub use volume_ref::VolumeRef;

@@ -1,12 +1,14 @@
 //! Everything that can be asked of volhook, as one document, for somebody who has it done by another process.
 
 use crate::bundle::Install;
+use crate::bundle::Preview;
 use crate::doctor::Examine;
 use crate::failed::Failed;
 use crate::journal::Rebuild;
 use crate::lease::Break;
 use crate::lease::Breakable;
 use crate::lease::Leases;
+use crate::pod;
 use crate::remark::Remark;
 use crate::story::Explain;
 use crate::upkeep::Sweep;
@@ -66,6 +68,36 @@ pub enum Request {
     Inspect(Inspect),
     /// What everything takes of the disk.
     Usage,
+    /// The pods.
+    Pods(pod::List),
+    /// All that is known of some.
+    InspectPods(pod::Inspect),
+    /// A pod's volumes, ahead of its first start.
+    PreparePod(pod::Prepare),
+    /// Another size of a pod.
+    ResizePod(pod::Resize),
+    /// What of a pod would be put back to its image.
+    ResettablePod(pod::Reset),
+    /// That is put back.
+    ResetPod(pod::Resettable),
+    /// Another image for a pod.
+    UpgradePod(pod::Upgrade),
+    /// Which pods would be removed.
+    RemovablePods(pod::Remove),
+    /// Those are removed.
+    RemovePods(pod::Removal),
+    /// The plugins.
+    Plugins,
+    /// The drivers and their options.
+    Drivers,
+    /// All that is known of a plugin.
+    InspectPlugin(String),
+    /// Installed plugins are looked through; all where none is named.
+    VerifyPlugins(Vec<String>),
+    /// A plugin that was replaced comes back.
+    RollBackPlugin(String),
+    /// Installed plugins are removed.
+    RemovePlugins(Vec<String>),
     /// Who holds what.
     Leases(Leases),
     /// What would be given back by hand.
@@ -84,6 +116,8 @@ pub enum Request {
     Explain(Explain),
     /// Whether the host can do what volhook needs.
     Examine(Examine),
+    /// What a start of a bundle's container would do.
+    Preview(Preview),
     /// Hook entries in a bundle.
     Install(Install),
 }

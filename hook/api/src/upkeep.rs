@@ -18,10 +18,10 @@ pub struct Sweep {
 pub struct Swept {
     /// The dead whose leases were given back.
     pub leases: Vec<GivenBack>,
+    /// Removed volumes that were deleted for good, because their time was over.
+    pub deleted: Vec<VolumeRef>,
     /// Files of history that nobody wants any more.
     pub history: Vec<Forgotten>,
-    /// Removed volumes that were deleted for good.
-    pub deleted: Vec<VolumeRef>,
     /// What could not be done; everything else was.
     pub failed: Vec<Failed>,
 }

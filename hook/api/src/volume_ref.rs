@@ -14,15 +14,17 @@ use volhook_core::names::VolumeName;
 #[serde(try_from = "String", into = "String")]
 pub struct VolumeRef(VolumeId);
 
-/// Why a text names no volume.
+/// Why a text names no volume, or no pod.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefError {
     /// A part of it is no name.
     #[error(transparent)]
     Name(#[from] NameError),
     /// It says another tenant's than the one that is meant.
-    #[error("volume {text:?} is named as tenant {named:?}'s, and tenant {meant:?} is meant")]
+    #[error("{what} {text:?} is named as tenant {named:?}'s, and tenant {meant:?} is meant")]
     OtherTenant {
+        /// A volume or a pod.
+        what: &'static str,
         /// The text.
         text: String,
         /// The tenant in the text.
@@ -47,7 +49,8 @@ impl VolumeRef {
             return Ok(Self(VolumeId { tenant: tenant.clone(), name }));
         };
         if named != *tenant && *tenant != Tenant::default() {
-            return Err(RefError::OtherTenant { text: text.to_owned(), named, meant: tenant.clone() });
+            let (text, meant) = (text.to_owned(), tenant.clone());
+            return Err(RefError::OtherTenant { what: "volume", text, named, meant });
         }
         Ok(Self(VolumeId { tenant: named, name }))
     }

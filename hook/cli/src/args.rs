@@ -1,24 +1,29 @@
 //! The command line: what there is to say, and where it goes.
 
+mod driver;
 mod journal;
 mod lease;
 mod passed;
 mod plugin;
 mod pod;
+mod trash;
 mod volume;
 
 use crate::commands;
 use crate::commands::shell::Shell;
 use crate::hook;
+use crate::shape::Shape;
 use crate::trace;
 use crate::watch::Watch;
 use crate::worker;
 use crate::wrapper;
+use clap::Args;
 use clap::CommandFactory as _;
 use clap::FromArgMatches as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use driver::Driver;
 use journal::Journal;
 use lease::Lease;
 use passed::Harness;
@@ -27,6 +32,7 @@ use pod::Pod;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use trash::Trash;
 use volhook_api::bundle;
 use volhook_api::bundle::Install;
 use volhook_api::bundle::Preview;
@@ -57,7 +63,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 no such volume, 70 a bug in volhook, 130 stopped with Ctrl-C.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 no such volume or pod, 70 a bug in volhook, 130 stopped with Ctrl-C.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -118,7 +124,7 @@ enum Command {
         #[arg(short, long)]
         follow: bool,
         #[command(flatten)]
-        output: Output,
+        shaped: Shaped,
     },
     /// Tell the story of a container: what it asked for, what was decided, planned, mounted or refused, and when.
     Explain {
@@ -131,7 +137,7 @@ enum Command {
     /// problem.
     Doctor {
         #[command(flatten)]
-        output: Output,
+        shaped: Shaped,
     },
     /// Print the code by which a shell completes volhook's command line, with the names of volumes, drivers and containers.
     Completions {
@@ -189,43 +195,38 @@ enum LiveStage {
     CreateRuntime,
 }
 
-#[derive(Subcommand)]
-enum Trash {
-    /// List removed volumes, and until when each can be taken back.
-    Ls {
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Take a removed volume back.
-    Restore {
-        /// Its name, or its uuid where several had the name.
-        name: String,
-        /// The tenant whose volume it was.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Delete what is in the trash for good.
-    Empty {
-        /// Do not ask.
-        #[arg(short, long)]
-        force: bool,
-    },
+/// How a list is printed.
+#[derive(Args)]
+struct Shaped {
+    /// One JSON document: sizes in bytes, times in RFC 3339.
+    #[arg(long)]
+    json: bool,
+    /// As docker prints lists: `json`, a template for each such as '{{.Name}}', or `table` before one.
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
+    format: Option<String>,
 }
 
-#[derive(Subcommand)]
-enum Driver {
-    /// List drivers.
-    Ls {
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Show a driver's options: their types, defaults and what they mean.
-    Inspect {
-        /// The driver.
-        name: String,
-        #[command(flatten)]
-        output: Output,
-    },
+impl Shaped {
+    fn shape(&self) -> Result<Shape, Failure> {
+        Shape::new(self.json, self.format.as_deref())
+    }
+}
+
+/// How one thing is printed.
+#[derive(Args)]
+struct ShapedOne {
+    /// One JSON document: sizes in bytes, times in RFC 3339.
+    #[arg(long)]
+    json: bool,
+    /// As docker prints what it inspects: `json`, or a template such as '{{.Name}}'.
+    #[arg(short, long, value_name = "TEMPLATE", conflicts_with = "json")]
+    format: Option<String>,
+}
+
+impl ShapedOne {
+    fn shape(&self) -> Result<Shape, Failure> {
+        Shape::new(self.json, self.format.as_deref())
+    }
 }
 
 /// Parses the command line and does what it says.
@@ -278,27 +279,26 @@ pub(crate) fn run() -> ExitCode {
             commands::bundle::install(&engine, &watch, &Install { bundle, stage, timeout })
         }
         Command::Volume(command) => volume::run(&engine, &watch, command),
-        Command::Pod(command) => pod::run(&context, &command),
+        Command::Pod(command) => pod::run(&engine, &watch, command),
         Command::Df { output } => commands::listing::df(&engine, &watch, output.json),
-        Command::Trash(Trash::Ls { output }) => commands::trash::ls(&engine, &watch, output.json),
-        Command::Trash(Trash::Restore { name, tenant }) => {
-            commands::trash::restore(&engine, &watch, &tenant, name)
-        }
-        Command::Trash(Trash::Empty { force }) => commands::trash::empty(&engine, &watch, force),
+        Command::Trash(command) => trash::run(&engine, &watch, command),
         Command::Lease(command) => lease::run(&engine, &watch, &command),
         Command::Journal(command) => journal::run(&engine, &watch, &command),
-        Command::Driver(Driver::Ls { output }) => commands::driver::ls(&context, output.json),
-        Command::Driver(Driver::Inspect { name, output }) => {
-            commands::driver::inspect(&context, &name, output.json)
-        }
-        Command::Plugin(command) => plugin::run(&context, &command),
+        Command::Driver(command) => driver::run(&engine, &watch, &command),
+        Command::Plugin(command) => plugin::run(&context, &watch, &command),
         Command::Harness(_) => Err(Failure::internal("another program does that")),
-        Command::Events { follow: true, output } => commands::events::follow(&engine, &watch, output.json),
-        Command::Events { follow: false, output } => commands::events::events(&engine, &watch, output.json),
+        Command::Events { follow: true, shaped } => {
+            shaped.shape().and_then(|shape| commands::events::follow(&engine, &watch, &shape))
+        }
+        Command::Events { follow: false, shaped } => {
+            shaped.shape().and_then(|shape| commands::events::events(&engine, &watch, &shape))
+        }
         Command::Explain { container, output } => {
             commands::explain::explain(&engine, &watch, &container, output.json)
         }
-        Command::Doctor { output } => commands::doctor::doctor(&engine, &watch, output.json),
+        Command::Doctor { shaped } => {
+            shaped.shape().and_then(|shape| commands::doctor::doctor(&engine, &watch, &shape))
+        }
         Command::Completions { shell } => commands::shell::completions(shell),
         Command::Man { words, out } => commands::shell::man(Cli::command(), &words, out.as_deref()),
         Command::Gc { dry_run } => commands::gc::gc(&engine, &watch, dry_run),
@@ -317,7 +317,7 @@ fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
         return Cli::try_parse_from(args);
     }
     let (engine, watch) = (engine_from_environment(), Watch::begin());
-    let options = commands::driver::options(&Context::new(&engine, watch.work()));
+    let options = commands::driver::options(&engine, &watch);
     let with_options = |create: clap::Command| create.after_help(options);
     let command = Cli::command();
     let command = command.mut_subcommand("volume", |volume| volume.mut_subcommand("create", with_options));

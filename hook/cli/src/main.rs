@@ -11,6 +11,7 @@ mod commands;
 mod format;
 mod hook;
 mod progress;
+mod shape;
 mod signals;
 mod streams;
 mod trace;

@@ -14,15 +14,13 @@ use std::time::Duration;
 use std::time::Instant;
 use volhook_api::Kind;
 use volhook_api::Remark;
+use volhook_engine::Copied;
 use volhook_engine::Failure;
-use volhook_leases::Watcher;
-use volhook_leases::Work;
-use volhook_volumes::Copied;
+use volhook_engine::Watcher;
+use volhook_engine::Work;
 
 /// What is done sooner needs no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long a person may wait for something that can be stopped.
-const NO_HURRY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Work in progress, watched for a person.
 struct Progress<'a> {
@@ -91,20 +89,6 @@ pub(crate) fn stoppable<T>(
     let given = watch.work();
     let progress = Progress { others: given.watcher, signals: Signals::default(), shown: OnceLock::new() };
     progress.end(work(&Work { watcher: &progress, ..given }))
-}
-
-/// Does `work`, which copies all the time.
-pub(crate) fn copying<T>(
-    given: Work<'_>,
-    work: impl FnOnce(&volhook_volumes::Watch<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let progress = Progress { others: given.watcher, signals: Signals::default(), shown: OnceLock::new() };
-    progress.copying(None);
-    progress.end(work(&volhook_volumes::Watch {
-        deadline: Instant::now() + NO_HURRY,
-        cancelled: &|| progress.stop(),
-        progress: &|copied| progress.copied(copied),
-    }))
 }
 
 /// Does `work` of which nobody can tell how far it is. On a terminal it is said that it goes on.

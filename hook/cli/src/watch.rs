@@ -6,8 +6,8 @@ use crate::output::warn;
 use std::time::Duration;
 use std::time::Instant;
 use volhook_api::Remark;
-use volhook_leases::Watcher;
-use volhook_leases::Work;
+use volhook_engine::Watcher;
+use volhook_engine::Work;
 
 /// Seconds that a hook allows itself where nobody said how long its runtime waits.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 10;

@@ -19,12 +19,18 @@ use volhook_api::Kind;
 use volhook_api::Remark;
 use volhook_api::request::Request;
 use volhook_api::request::Said;
+use volhook_engine::Copied;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
+use volhook_engine::Watcher;
+use volhook_engine::Work;
 use volhook_engine::doctor;
 use volhook_engine::held;
 use volhook_engine::journal;
+use volhook_engine::plugins;
+use volhook_engine::pods;
 use volhook_engine::start::install;
+use volhook_engine::start::preview::preview;
 use volhook_engine::story;
 use volhook_engine::upkeep;
 use volhook_engine::volumes::adopt;
@@ -39,9 +45,6 @@ use volhook_engine::volumes::list;
 use volhook_engine::volumes::remove;
 use volhook_engine::volumes::rename;
 use volhook_engine::volumes::trash;
-use volhook_leases::Watcher;
-use volhook_leases::Work;
-use volhook_volumes::Copied;
 
 /// No request is longer, in bytes.
 const LONGEST: u64 = 4 << 20;
@@ -162,6 +165,21 @@ fn answer(engine: &Engine, request: Request, work: &Work<'_>) -> Result<Value, F
         Request::List(asked) => document(list::list(engine, &asked, work)?),
         Request::Inspect(asked) => document(inspect::inspect(engine, &asked, work)?),
         Request::Usage => document(list::usage(engine, work)?),
+        Request::Pods(asked) => document(pods::look::list(engine, &asked, work)?),
+        Request::InspectPods(asked) => document(pods::look::inspect(engine, &asked, work)?),
+        Request::PreparePod(asked) => document(pods::prepare::prepare(engine, &asked, work)?),
+        Request::ResizePod(asked) => document(pods::resize::resize(engine, &asked, work)?),
+        Request::ResettablePod(asked) => document(pods::reset::resettable(engine, &asked, work)?),
+        Request::ResetPod(asked) => document(pods::reset::reset(engine, &asked, work)?),
+        Request::UpgradePod(asked) => document(pods::upgrade::upgrade(engine, &asked, work)?),
+        Request::RemovablePods(asked) => document(pods::remove::removable(engine, &asked, work)),
+        Request::RemovePods(removal) => document(pods::remove::remove(engine, &removal, work)),
+        Request::Plugins => document(plugins::list(engine, work)?),
+        Request::Drivers => document(plugins::drivers(engine, work)?),
+        Request::InspectPlugin(name) => document(plugins::inspect(engine, &name, work)?),
+        Request::VerifyPlugins(names) => document(plugins::verify(engine, &names, work)?),
+        Request::RollBackPlugin(name) => document(plugins::rollback(engine, &name, work)?),
+        Request::RemovePlugins(names) => document(plugins::remove(engine, &names, work)),
         Request::Leases(asked) => document(held::list(engine, &asked, work)?),
         Request::Breakable(asked) => document(held::breakable(engine, &asked, work)?),
         Request::BreakLeases(breakable) => document(held::break_leases(engine, &breakable, work)?),
@@ -171,6 +189,7 @@ fn answer(engine: &Engine, request: Request, work: &Work<'_>) -> Result<Value, F
         Request::Events => document(story::events(engine, work)?),
         Request::Explain(asked) => document(story::explain(engine, &asked, work)?),
         Request::Examine(asked) => document(doctor::examine(engine, &asked, work)),
+        Request::Preview(asked) => document(preview(engine, &asked, work)?),
         Request::Install(asked) => document(install::install(engine, &asked, work)?),
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn driver(context: &Context<'_>, name: &str, id: &VolumeId) -> Result
 }
 
 /// A volume that is to be made.
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// Its name.
     pub id: &'a VolumeId,
     /// The driver; the default one where none is named.
@@ -42,7 +42,7 @@ pub struct Wanted<'a> {
 }
 
 /// Asks the driver how a new volume is to be made.
-pub fn new_volume(context: &Context<'_>, wanted: &Wanted<'_>) -> Result<Volume, Failure> {
+pub(crate) fn new_volume(context: &Context<'_>, wanted: &Wanted<'_>) -> Result<Volume, Failure> {
     let Wanted { id, options, labels, member, .. } = *wanted;
     let config = context.config()?;
     let name = wanted.driver.unwrap_or(&config.default_driver);
@@ -122,6 +122,13 @@ pub(crate) fn refused(refusal: &Refusal, who: String, volume: Option<&VolumeId>)
 pub(crate) fn option_failure(error: Box<options::OptionError>) -> Failure {
     let hint = error.hint();
     Failure::new(error).hint(hint)
+}
+
+/// The failure of a plugin that somebody looks at.
+pub(crate) fn failed(error: PluginError) -> Failure {
+    let is_unknown = matches!(error, PluginError::Unknown { .. });
+    let failure = Failure::new(error);
+    if is_unknown { Failure { kind: Kind::NoSuchPlugin, ..failure } } else { failure }
 }
 
 pub(crate) fn plugin_failure(

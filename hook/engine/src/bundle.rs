@@ -28,7 +28,7 @@ pub fn read_limited(input: impl std::io::Read, limit: usize) -> std::io::Result<
 ///
 /// # Errors
 /// When it cannot be read or is no spec.
-pub fn read_spec(bundle: &Path) -> Result<Spec, Failure> {
+pub(crate) fn read_spec(bundle: &Path) -> Result<Spec, Failure> {
     read_spec_file(&bundle.join("config.json"))
 }
 
@@ -36,7 +36,7 @@ pub fn read_spec(bundle: &Path) -> Result<Spec, Failure> {
 ///
 /// # Errors
 /// When it cannot be read or is no spec.
-pub fn read_spec_file(path: &Path) -> Result<Spec, Failure> {
+pub(crate) fn read_spec_file(path: &Path) -> Result<Spec, Failure> {
     Spec::parse(&read_bytes(path)?).map_err(|error| not_usable(path, error))
 }
 
@@ -78,7 +78,7 @@ fn claiming(
 ///
 /// # Errors
 /// When a claim makes no sense, and when the configuration is not usable for a container that may have some.
-pub fn could_claim(context: &Context<'_>, spec: &Outline) -> Result<bool, Failure> {
+pub(crate) fn could_claim(context: &Context<'_>, spec: &Outline) -> Result<bool, Failure> {
     Ok(spec.volume_mounts || !context.wishes(&spec.annotations)?.is_empty())
 }
 

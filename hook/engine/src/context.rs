@@ -59,7 +59,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// When it cannot be had by `deadline`, opened or rebuilt.
-    pub fn lock(&self, deadline: Instant) -> Result<Locked<'_>, Failure> {
+    pub(crate) fn lock(&self, deadline: Instant) -> Result<Locked<'_>, Failure> {
         Ok(self.ledger.lock(&Work { until: deadline, ..self.work })?)
     }
 
@@ -67,7 +67,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// When the journal cannot be read or rebuilt.
-    pub fn grants_about(&self, interest: &Interest<'_>) -> Result<LeaseTable, Failure> {
+    pub(crate) fn grants_about(&self, interest: &Interest<'_>) -> Result<LeaseTable, Failure> {
         Ok(self.ledger.about(interest, &self.work)?)
     }
 
@@ -75,7 +75,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// When the journal cannot be read or rebuilt.
-    pub fn grants(&self) -> Result<LeaseTable, Failure> {
+    pub(crate) fn grants(&self) -> Result<LeaseTable, Failure> {
         Ok(self.ledger.all(&self.work)?)
     }
 
@@ -83,12 +83,12 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn seen(&self) -> Result<LeaseTable, Failure> {
+    pub(crate) fn seen(&self) -> Result<LeaseTable, Failure> {
         Ok(self.ledger.seen(&self.work)?)
     }
 
     /// The dead among `grants`; and whether some are dying.
-    pub fn dead<'g>(&self, grants: impl Iterator<Item = &'g Grant>) -> (Vec<Over>, bool) {
+    pub(crate) fn dead<'g>(&self, grants: impl Iterator<Item = &'g Grant>) -> (Vec<Over>, bool) {
         judge::dead(&self.ledger, grants, &self.work)
     }
 
@@ -96,13 +96,13 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// When it is not on the disk.
-    pub fn append_volumes(&self, records: &[VolumeRecord]) -> Result<(), Failure> {
+    pub(crate) fn append_volumes(&self, records: &[VolumeRecord]) -> Result<(), Failure> {
         Ok(self.ledger.append_volumes(records, &self.work)?)
     }
 
     /// For work that a person has asked for and waits for.
     #[must_use]
-    pub fn long_deadline(&self) -> Instant {
+    pub(crate) fn long_deadline(&self) -> Instant {
         self.deadline.max(Instant::now() + LONG_WORK)
     }
 
@@ -110,7 +110,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// When the configuration or the journal is not usable.
-    pub fn trim_history(&self) -> Result<Vec<Removed>, Failure> {
+    pub(crate) fn trim_history(&self) -> Result<Vec<Removed>, Failure> {
         let history = &self.config()?.history;
         let age = Duration::from_secs(u64::from(history.days) * 24 * 60 * 60);
         let retention = Retention { age, bytes: history.size };

@@ -40,9 +40,9 @@ pub struct Engine {
     /// The paths in force, absolute.
     pub places: Places,
     /// The volumes.
-    pub store: Store,
+    pub(crate) store: Store,
     /// Who holds what.
-    pub ledger: Ledger,
+    pub(crate) ledger: Ledger,
     config: OnceCell<Config>,
     plugins: OnceCell<Host>,
     remarks: Rc<RefCell<Vec<Remark>>>,
@@ -73,7 +73,7 @@ impl Engine {
 
     /// The plugins, with the limits that the configuration sets. One that is not usable is told where more than limits is
     /// read of it.
-    pub fn plugins(&self) -> &Host {
+    pub(crate) fn plugins(&self) -> &Host {
         self.plugins.get_or_init(|| {
             let (limits, record) = self
                 .config()
@@ -108,7 +108,7 @@ impl Engine {
     ///
     /// # Errors
     /// When a claim makes no sense, and when the configuration is not usable for a container that may have some.
-    pub fn wishes(&self, annotations: &BTreeMap<String, String>) -> Result<Wishes, Failure> {
+    pub(crate) fn wishes(&self, annotations: &BTreeMap<String, String>) -> Result<Wishes, Failure> {
         match self.config() {
             Ok(config) => Ok(claims::wishes(annotations, config)?),
             Err(failure) => {
@@ -122,7 +122,7 @@ impl Engine {
 
     /// Whether a mount's source is a volume's: so far is a spec believed that says what volhook added to it.
     #[must_use]
-    pub fn is_volume_source(&self, source: &str) -> bool {
+    pub(crate) fn is_volume_source(&self, source: &str) -> bool {
         Path::new(source).starts_with(self.places.root.join("volumes"))
     }
 

@@ -92,7 +92,7 @@ impl Failure {
     }
 
     /// The same with the attempt to start a container that it ended.
-    pub fn of_attempt(mut self, attempt: &str) -> Self {
+    pub(crate) fn of_attempt(mut self, attempt: &str) -> Self {
         self.start.attempt = Some(attempt.to_owned());
         self
     }

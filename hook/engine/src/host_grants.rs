@@ -14,7 +14,7 @@ use volhook_mounts::device;
 use volhook_mounts::host_path;
 
 /// The most access that anybody may have to the volume.
-pub fn most_access(context: &Context<'_>, volume: &Volume) -> Result<Access, Failure> {
+pub(crate) fn most_access(context: &Context<'_>, volume: &Volume) -> Result<Access, Failure> {
     match &volume.backing {
         Backing::Directory(_) | Backing::Image(_) | Backing::Tmpfs(_) => Ok(Access::ReadWrite),
         Backing::HostPath(host) => {
@@ -64,7 +64,11 @@ pub(crate) fn check_new(context: &Context<'_>, volume: &Volume) -> Result<(), Fa
 }
 
 /// Opens the directory of the host that a volume is.
-pub fn open_host_path(context: &Context<'_>, volume: &Volume, host: &HostPath) -> Result<OwnedFd, Failure> {
+pub(crate) fn open_host_path(
+    context: &Context<'_>,
+    volume: &Volume,
+    host: &HostPath,
+) -> Result<OwnedFd, Failure> {
     let grant = path_grant(context, volume, host)?;
     let kept = [context.places.root.as_path(), context.places.run_dir.as_path()];
     host_path::open_granted(Path::new(grant.path.as_str()), Path::new(host.path.as_str()), &kept)
@@ -72,7 +76,7 @@ pub fn open_host_path(context: &Context<'_>, volume: &Volume, host: &HostPath) -
 }
 
 /// The failure that `error` of a volume's host path or device is.
-pub fn unusable(volume: &Volume, error: Error) -> Failure {
+pub(crate) fn unusable(volume: &Volume, error: Error) -> Failure {
     let hint = match &error {
         Error::HostPathMissing { .. } => Some("make the directory; volhook makes none of the host's"),
         Error::HostPathSymlink { .. } => {

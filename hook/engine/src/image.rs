@@ -21,7 +21,7 @@ const NAMES: [&str; 3] =
     ["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "org.opencontainers.image.ref.name"];
 
 /// The image of one container. Nothing is opened before it is needed.
-pub struct Image<'a> {
+pub(crate) struct Image<'a> {
     /// Where the host has it.
     path: PathBuf,
     /// The container's own view of it.
@@ -33,13 +33,13 @@ pub struct Image<'a> {
 
 impl<'a> Image<'a> {
     /// The image of a container whose root filesystem is at `path` and was opened as `seen`.
-    pub fn new(path: &Path, seen: &'a Rootfs, annotations: &BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(path: &Path, seen: &'a Rootfs, annotations: &BTreeMap<String, String>) -> Self {
         let name = NAMES.iter().find_map(|key| annotations.get(*key)).cloned();
         Self { path: path.to_owned(), seen, name, shifted: false, bare: OnceCell::new() }
     }
 
     /// That of a container with a user namespace, if `users` says so.
-    pub fn for_users(self, users: bool) -> Self {
+    pub(crate) fn for_users(self, users: bool) -> Self {
         Self { shifted: users, ..self }
     }
 
@@ -49,7 +49,7 @@ impl<'a> Image<'a> {
     }
 
     /// Its root directory.
-    pub fn bare(&self) -> Result<&Detached, Failure> {
+    pub(crate) fn bare(&self) -> Result<&Detached, Failure> {
         if let Some(bare) = self.bare.get() {
             return Ok(bare);
         }
@@ -83,7 +83,7 @@ impl<'a> Image<'a> {
     }
 
     /// The directory that it has at `path`, if it has one there.
-    pub fn directory(&self, path: &str) -> Result<Option<OwnedFd>, Failure> {
+    pub(crate) fn directory(&self, path: &str) -> Result<Option<OwnedFd>, Failure> {
         rootfs::open_directory(self.bare()?, path)
             .map_err(|error| Failure::context(format!("cannot read {path} of the image"), error))
     }
@@ -104,7 +104,7 @@ impl<'a> Image<'a> {
     }
 
     /// What tells it from other images.
-    pub fn identity(&self, recorded: Option<&ImageIdentity>) -> Result<ImageIdentity, Failure> {
+    pub(crate) fn identity(&self, recorded: Option<&ImageIdentity>) -> Result<ImageIdentity, Failure> {
         identify_beside(self.bare()?.as_fd(), self.name.clone(), recorded).map_err(|error| {
             Failure::context(format!("cannot tell which image {} is", self.path.display()), error)
         })

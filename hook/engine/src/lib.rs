@@ -1,12 +1,12 @@
 //! Everything that volhook can do, for every face.
 //!
 //! An [`Engine`] is what volhook knows of a host, opened when it is first needed. What it does takes a
-//! [`Work`](volhook_leases::Work): when that is given up, and who is told meanwhile. Nothing here talks to a person, reads the
-//! environment or ends the process. [`start`] is the main job, a container's start and its end; [`volumes`] is
-//! what people do with volumes.
+//! [`Work`]: when that is given up, and who is told meanwhile. Nothing here talks to a person, reads the
+//! environment or ends the process. [`start`] is the main job, a container's start and its end; [`volumes`] and
+//! [`pods`] are what people do with those.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod ask;
+mod ask;
 pub mod bundle;
 mod context;
 mod decisions;
@@ -15,10 +15,12 @@ mod engine;
 mod failpoint;
 mod failure;
 pub mod held;
-pub mod host_grants;
-pub mod image;
+mod host_grants;
+mod image;
 pub mod journal;
 pub mod named;
+pub mod plugins;
+pub mod pods;
 pub mod start;
 pub mod story;
 mod text;
@@ -30,3 +32,7 @@ pub use decisions::Decisions;
 pub use engine::Engine;
 pub use engine::Places;
 pub use failure::Failure;
+pub use volhook_leases::Quiet;
+pub use volhook_leases::Watcher;
+pub use volhook_leases::Work;
+pub use volhook_volumes::Copied;

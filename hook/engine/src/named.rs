@@ -1,7 +1,8 @@
-//! The volume that a person means by a name.
+//! The volume or pod that a person means by a name.
 
 use crate::context::Context;
 use crate::failure::Failure;
+use volhook_api::PodRef;
 use volhook_api::RefError;
 use volhook_api::VolumeRef;
 use volhook_core::names::Tenant;
@@ -15,7 +16,16 @@ pub fn volume_id(tenant: &str, name: &str) -> Result<VolumeId, Failure> {
     Ok(VolumeRef::parse(name, &tenant).map_err(misnamed)?.into())
 }
 
-/// The failure for a text that names no volume.
+/// A pod from what a person typed: `POD`, or `TENANT/POD`.
+///
+/// # Errors
+/// When it is no name.
+pub fn pod(tenant: &str, name: &str) -> Result<PodRef, Failure> {
+    let tenant = Tenant::new(tenant).map_err(Failure::usage)?;
+    PodRef::parse(name, &tenant).map_err(misnamed)
+}
+
+/// The failure for a text that names no volume or pod.
 fn misnamed(error: RefError) -> Failure {
     match error {
         RefError::Name(error) => Failure::usage(error),

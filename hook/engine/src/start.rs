@@ -1,21 +1,21 @@
 //! A container's start and its end, from what its runtime says to the mounts.
 //!
-//! [`claim`] and [`propose`] make the plan, [`make`] the volumes, [`acquire`] takes the leases, [`execute`] makes the mounts, and
+//! `claim` and `propose` make the plan, `make` the volumes, `acquire` takes the leases, `execute` makes the mounts, and
 //! [`undo`] puts everything back when one of them fails. [`live`] and [`spec`] are the stages at which the way is gone;
 //! [`preview`] only looks ahead.
 
-pub mod acquire;
-pub mod claim;
-pub mod execute;
-pub mod fill;
+pub(crate) mod acquire;
+pub(crate) mod claim;
+pub(crate) mod execute;
+pub(crate) mod fill;
 pub mod install;
 pub mod live;
-pub mod make;
+pub(crate) mod make;
 pub mod preview;
-pub mod propose;
+pub(crate) mod propose;
 pub mod refusal;
-pub mod renew;
+pub(crate) mod renew;
 pub mod spec;
-pub mod storage;
-pub mod subject;
+pub(crate) mod storage;
+pub(crate) mod subject;
 pub mod undo;

@@ -3,7 +3,7 @@
 pub mod adopt;
 pub mod clone;
 pub mod copy;
-mod copying;
+pub(crate) mod copying;
 pub mod create;
 pub mod filesystem;
 mod filter;

@@ -17,6 +17,7 @@ use volhook_core::names::ContainerId;
 use volhook_engine::Engine;
 use volhook_engine::Places;
 use volhook_engine::held;
+use volhook_leases::Ledger;
 use volhook_leases::Quiet;
 use volhook_leases::Work;
 
@@ -36,7 +37,8 @@ fn engine(folder: &TempDir) -> Engine {
 }
 
 fn append(engine: &Engine, record: LeaseRecord) {
-    engine.ledger.lock(&work()).unwrap().append(Timestamp::now(), &[record]).unwrap();
+    let ledger = Ledger::at(&engine.places.root, &engine.places.run_dir);
+    ledger.lock(&work()).unwrap().append(Timestamp::now(), &[record]).unwrap();
 }
 
 /// A pending grant of some volumes for one start of `c1`.

@@ -1,6 +1,6 @@
 //! The command line of `volhook lease`.
 
-use crate::args::Output;
+use crate::args::Shaped;
 use crate::commands;
 use crate::watch::Watch;
 use clap::Subcommand;
@@ -15,7 +15,7 @@ pub(super) enum Lease {
         #[arg(long)]
         wide: bool,
         #[command(flatten)]
-        output: Output,
+        shaped: Shaped,
     },
     /// Give back a lease that is not provably dead: the last resort, after looking at the evidence.
     Break {
@@ -35,7 +35,7 @@ pub(super) enum Lease {
 /// Does what a command line says.
 pub(super) fn run(engine: &Engine, watch: &Watch, command: &Lease) -> Result<(), Failure> {
     match command {
-        Lease::Ls { wide, output } => commands::lease::ls(engine, watch, *wide, output.json),
+        Lease::Ls { wide, shaped } => commands::lease::ls(engine, watch, *wide, &shaped.shape()?),
         Lease::Break { volume, container, tenant, force } => {
             commands::lease::break_lease(engine, watch, (tenant, volume), container, *force)
         }

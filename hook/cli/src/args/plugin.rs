@@ -1,26 +1,28 @@
 //! The command line of `volhook plugin`.
 
+use crate::args::Shaped;
+use crate::args::ShapedOne;
 use crate::args::passed::Authoring;
 use crate::commands;
+use crate::watch::Watch;
 use clap::Subcommand;
 use std::path::PathBuf;
 use volhook_engine::Context;
 use volhook_engine::Failure;
-use volhook_face::args::Output;
 
 #[derive(Subcommand)]
 pub(super) enum Plugin {
     /// List plugins.
     Ls {
         #[command(flatten)]
-        output: Output,
+        shaped: Shaped,
     },
     /// Show all that is known of a plugin, its last failure among it.
     Inspect {
         /// The plugin.
         name: String,
         #[command(flatten)]
-        output: Output,
+        shaped: ShapedOne,
     },
     /// Install a WebAssembly component. One of the same name is replaced, and kept for `rollback`.
     Install {
@@ -55,15 +57,15 @@ pub(super) enum Plugin {
 }
 
 /// Does what a command line says.
-pub(super) fn run(context: &Context<'_>, command: &Plugin) -> Result<(), Failure> {
+pub(super) fn run(context: &Context<'_>, watch: &Watch, command: &Plugin) -> Result<(), Failure> {
     match command {
-        Plugin::Ls { output } => commands::plugin::ls(context, output.json),
-        Plugin::Inspect { name, output } => commands::plugin::inspect(context, name, output.json),
+        Plugin::Ls { shaped } => commands::plugin::ls(context, watch, &shaped.shape()?),
+        Plugin::Inspect { name, shaped } => commands::plugin::inspect(context, watch, name, &shaped.shape()?),
         Plugin::Install { file } => commands::plugin::install(context, file),
-        Plugin::Rollback { name } => commands::plugin::rollback(context, name),
-        Plugin::Verify { names } => commands::plugin::verify(context, names),
+        Plugin::Rollback { name } => commands::plugin::rollback(context, watch, name),
+        Plugin::Verify { names } => commands::plugin::verify(context, watch, names),
         Plugin::Refresh => commands::plugin::refresh(context),
-        Plugin::Rm { names } => commands::plugin::rm(context, names),
+        Plugin::Rm { names } => commands::plugin::rm(context, watch, names),
         Plugin::Authoring(_) => Err(Failure::internal("another program does that")),
         Plugin::Compile => commands::plugin::compile(),
     }

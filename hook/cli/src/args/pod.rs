@@ -1,13 +1,17 @@
 //! The command line of `volhook pod`.
 
+use crate::args::Shaped;
 use crate::commands;
-use crate::commands::pod::Preparation;
-use crate::commands::pod::Resetting;
+use crate::watch::Watch;
 use clap::Subcommand;
 use std::path::PathBuf;
-use volhook_engine::Context;
+use volhook_api::PodRef;
+use volhook_api::pod::Prepare;
+use volhook_api::pod::Reset;
+use volhook_api::pod::Upgrade;
+use volhook_engine::Engine;
 use volhook_engine::Failure;
-use volhook_face::args::Output;
+use volhook_engine::named;
 
 #[derive(Subcommand)]
 pub(super) enum Pod {
@@ -17,13 +21,16 @@ pub(super) enum Pod {
         #[arg(short, long)]
         quiet: bool,
         #[command(flatten)]
-        output: Output,
+        shaped: Shaped,
     },
     /// Show all that is known of pods, as JSON: their volumes, sizes, image, and how far they are from that.
     Inspect {
         /// The pods.
         #[arg(required = true, value_name = "POD")]
         pods: Vec<String>,
+        /// `json` for one document in one line, or a template for each, such as '{{.Image.System}}'.
+        #[arg(short, long, value_name = "TEMPLATE")]
+        format: Option<String>,
         /// The tenant whose pods they are.
         #[arg(long, default_value = "default")]
         tenant: String,
@@ -95,21 +102,31 @@ pub(super) enum Pod {
 }
 
 /// Does what a command line says.
-pub(super) fn run(context: &Context<'_>, command: &Pod) -> Result<(), Failure> {
+pub(super) fn run(engine: &Engine, watch: &Watch, command: Pod) -> Result<(), Failure> {
+    let all = |tenant: &str, pods: Vec<String>| -> Result<Vec<PodRef>, Failure> {
+        pods.iter().map(|pod| named::pod(tenant, pod)).collect()
+    };
     match command {
-        Pod::Ls { quiet, output } => commands::pod::ls(context, *quiet, output.json),
-        Pod::Inspect { pods, tenant } => commands::pod::inspect(context, tenant, pods),
-        Pod::Prepare { pod, rootfs, policy, tenant } => {
-            let policy = policy.as_deref();
-            commands::pod::prepare(context, &Preparation { tenant, pod, rootfs, policy })
+        Pod::Ls { quiet, shaped } => commands::pod::ls(engine, watch, quiet, &shaped.shape()?),
+        Pod::Inspect { pods, format, tenant } => {
+            let pods = all(&tenant, pods)?;
+            commands::pod::inspect(engine, watch, pods, format.as_deref())
         }
-        Pod::Resize { pod, size, tenant } => commands::pod::resize(context, tenant, pod, size),
+        Pod::Prepare { pod, rootfs, policy, tenant } => {
+            let pod = named::pod(&tenant, &pod)?;
+            commands::pod::prepare(engine, watch, &Prepare { pod, rootfs, policy })
+        }
+        Pod::Resize { pod, size, tenant } => {
+            commands::pod::resize(engine, watch, named::pod(&tenant, &pod)?, &size)
+        }
         Pod::Reset { pod, volumes, tenant, force } => {
-            commands::pod::reset(context, &Resetting { tenant, pod, volumes, force: *force })
+            let pod = named::pod(&tenant, &pod)?;
+            commands::pod::reset(engine, watch, &Reset { pod, volumes }, force)
         }
         Pod::Upgrade { pod, rootfs, tenant } => {
-            commands::pod::upgrade(context, tenant, pod, rootfs.as_deref())
+            let pod = named::pod(&tenant, &pod)?;
+            commands::pod::upgrade(engine, watch, &Upgrade { pod, rootfs })
         }
-        Pod::Rm { pods, tenant, force } => commands::pod::rm(context, tenant, pods, *force),
+        Pod::Rm { pods, tenant, force } => commands::pod::rm(engine, watch, all(&tenant, pods)?, force),
     }
 }

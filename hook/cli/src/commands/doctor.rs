@@ -1,10 +1,11 @@
 //! `volhook doctor`: whether this host can do what volhook needs, and what is left lying about.
 
 use crate::output::Tone;
+use crate::output::document;
 use crate::output::out_styled;
 use crate::output::print_json;
+use crate::shape::Shape;
 use crate::watch::Watch;
-use serde_json::json;
 use std::fmt::Write as _;
 use volhook_api::doctor::Examine;
 use volhook_api::doctor::Finding;
@@ -14,14 +15,13 @@ use volhook_engine::Failure;
 use volhook_engine::doctor;
 
 /// `volhook doctor`: looks, changes nothing, and fails if there is a problem.
-pub(crate) fn doctor(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn doctor(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let asked = Examine { folders: std::env::split_paths(&path).collect() };
     let examined = doctor::examine(engine, &asked, &watch.work());
-    if as_json {
-        print_json(&json!(examined))?;
-    } else {
-        out_styled(&for_people(&examined.checks))?;
+    match shape {
+        Shape::Json => print_json(&document(&examined)?)?,
+        shape => shape.print(&examined.checks, || out_styled(&for_people(&examined.checks)))?,
     }
     match examined.checks.iter().filter(|finding| finding.verdict == Verdict::Problem).count() {
         0 => Ok(()),

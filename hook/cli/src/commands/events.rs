@@ -3,12 +3,12 @@
 use crate::output::Shown;
 use crate::output::Tone;
 use crate::output::dash;
+use crate::output::document;
 use crate::output::is_read_after;
 use crate::output::out;
-use crate::output::print_json;
 use crate::output::print_table;
+use crate::shape::Shape;
 use crate::watch::Watch;
-use serde_json::json;
 use std::time::Duration;
 use volhook_api::story::Event;
 use volhook_engine::Engine;
@@ -19,21 +19,22 @@ use volhook_engine::story;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// `volhook events`.
-pub(crate) fn events(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn events(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
     let events = story::events(engine, &watch.work())?;
-    if as_json {
-        return print_json(&json!(events));
-    }
-    print_table(&["time", "kind", "container", "volume", "what"], events.iter().map(cells).collect())
+    let header = ["time", "kind", "container", "volume", "what"];
+    shape.print(&events, || print_table(&header, events.iter().map(cells).collect()))
 }
 
 /// `volhook events --follow`: goes on as long as somebody reads.
-pub(crate) fn follow(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn follow(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
     let mut following = story::follow(engine)?;
     loop {
         for event in following.next(&watch.work())? {
-            let text = if as_json { json!(event).to_string() } else { row(&event).join("  ") };
-            out(&format!("{text}\n"))?;
+            match shape {
+                // One document of its own each: there is no end to a list.
+                Shape::Json => out(&format!("{}\n", document(&event)?))?,
+                shape => shape.print_one(&event, || out(&format!("{}\n", row(&event).join("  "))))?,
+            }
         }
         if !is_read_after(PAUSE)? {
             return Ok(());

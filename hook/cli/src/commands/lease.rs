@@ -6,10 +6,9 @@ use crate::output::confirm;
 use crate::output::dash;
 use crate::output::note;
 use crate::output::out;
-use crate::output::print_json;
 use crate::output::print_table;
+use crate::shape::Shape;
 use crate::watch::Watch;
-use serde_json::json;
 use volhook_api::lease::Break;
 use volhook_api::lease::Lease;
 use volhook_api::lease::Leases;
@@ -19,17 +18,17 @@ use volhook_engine::Failure;
 use volhook_engine::held;
 use volhook_engine::named;
 
-/// `volhook lease ls`; with `wide`, and always as JSON, how each stands.
-pub(crate) fn ls(engine: &Engine, watch: &Watch, wide: bool, as_json: bool) -> Result<(), Failure> {
-    let leases = held::list(engine, &Leases { judged: wide || as_json }, &watch.work())?;
-    if as_json {
-        return print_json(&json!(leases));
-    }
-    let mut header = vec!["volume", "container", "driver", "access", "target", "pid", "since"];
-    if wide {
-        header.extend(["state", "evidence"]);
-    }
-    print_table(&header, leases.iter().map(row).collect())
+/// `volhook lease ls`; with `wide`, and always as JSON, with how each stands.
+pub(crate) fn ls(engine: &Engine, watch: &Watch, wide: bool, shape: &Shape) -> Result<(), Failure> {
+    let judged = shape.shows("State", wide) || shape.shows("Evidence", wide);
+    let leases = held::list(engine, &Leases { judged }, &watch.work())?;
+    shape.print(&leases, || {
+        let mut header = vec!["volume", "container", "driver", "access", "target", "pid", "since"];
+        if wide {
+            header.extend(["state", "evidence"]);
+        }
+        print_table(&header, leases.iter().map(row).collect())
+    })
 }
 
 fn row(lease: &Lease) -> Vec<Shown> {

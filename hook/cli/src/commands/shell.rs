@@ -14,13 +14,20 @@ use clap_mangen::Man;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
-use volhook_core::decision::PluginKind;
-use volhook_engine::Context;
+use volhook_api::filter::Filter;
+use volhook_api::pod;
+use volhook_api::volume::List;
+use volhook_api::volume::Listed;
+use volhook_api::volume::Sizes;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
+use volhook_engine::Quiet;
+use volhook_engine::Work;
+use volhook_engine::plugins;
+use volhook_engine::pods;
 use volhook_engine::story;
-use volhook_leases::Quiet;
-use volhook_leases::Work;
+use volhook_engine::volumes::list;
+use volhook_engine::volumes::trash;
 
 /// The variable by which a shell asks for completions, with its own name as the value.
 const VARIABLE: &str = "VOLHOOK_COMPLETE";
@@ -69,8 +76,9 @@ fn knowing(command: Command, parent: &str, engine: fn() -> Engine) -> Command {
     let values = |arg: Arg| match candidates(&path, arg.get_id().as_str()) {
         Some(list) => arg.add(ArgValueCandidates::new(move || {
             let (engine, watch) = (engine(), Watch::begin());
-            let context = Context::new(&engine, watch.work());
-            let names: BTreeSet<String> = list(&context).unwrap_or_default().into_iter().collect();
+            // A shell that completes shows no warnings.
+            let work = Work { watcher: &Quiet, ..watch.work() };
+            let names: BTreeSet<String> = list(&engine, &work).unwrap_or_default().into_iter().collect();
             names.into_iter().map(CompletionCandidate::new).collect()
         })),
         None => arg,
@@ -79,54 +87,58 @@ fn knowing(command: Command, parent: &str, engine: fn() -> Engine) -> Command {
 }
 
 /// What an argument may be, from what is on this host.
-type Names = fn(&Context<'_>) -> Option<Vec<String>>;
+type Names = fn(&Engine, &Work<'_>) -> Option<Vec<String>>;
 
 /// Where the values of the argument `id` of the command `path` come from.
 fn candidates(path: &str, id: &str) -> Option<Names> {
     let names: Names = match (path, id) {
         (" volhook volume create" | " volhook volume adopt", "name") => return None,
-        (" volhook trash restore", "name") => |context| {
-            let trash = context.store.trash().ok()?.volumes;
-            Some(trash.into_iter().map(|removed| removed.volume.id.name.to_string()).collect())
+        (" volhook trash restore", "name") => |engine, work| {
+            let removed = trash::list(engine, work).ok()?;
+            Some(removed.into_iter().map(|removed| removed.name.to_string()).collect())
         },
-        (_, "driver") => |context| {
-            let plugins = context.plugins().list().ok()?.into_iter();
-            Some(
-                plugins
-                    .filter(|plugin| plugin.kind == PluginKind::Driver)
-                    .map(|plugin| plugin.name)
-                    .collect(),
-            )
+        (_, "driver") => |engine, work| {
+            let plugins = plugins::list(engine, work).ok()?.into_iter();
+            Some(plugins.filter(|plugin| plugin.kind == "driver").map(|plugin| plugin.name).collect())
         },
-        (_, "options") => |context| {
-            let plugins = context.plugins().list().ok()?;
-            let drivers = plugins.iter().filter(|plugin| plugin.kind == PluginKind::Driver);
-            let infos =
-                drivers.filter_map(|plugin| context.plugins().driver(&plugin.name).ok()?.describe().ok());
-            Some(infos.flat_map(|info| info.options).map(|option| format!("{}=", option.name)).collect())
+        (_, "options") => |engine, work| {
+            let options = plugins::drivers(engine, work).ok()?.into_iter().flat_map(|driver| driver.options);
+            Some(options.map(|option| format!("{}=", option.name)).collect())
         },
-        (_, "container") => |context| {
-            // A shell that completes shows no warnings.
-            let events = story::events(context, &Work { watcher: &Quiet, ..context.work() }).ok()?;
+        (_, "container") => |engine, work| {
+            let events = story::events(engine, work).ok()?;
             let known = events.into_iter().filter(|event| matches!(&*event.kind, "granted" | "refused"));
             Some(known.filter_map(|event| Some(event.container?.to_string())).collect())
         },
-        (_, "tenant") => |context| {
-            Some(context.store.list().ok()?.volumes.into_iter().map(|v| v.id.tenant.to_string()).collect())
+        (_, "tenant") => |engine, work| {
+            Some(volumes(engine, work)?.into_iter().map(|volume| volume.tenant.to_string()).collect())
         },
         (_, "filter") => {
-            |_| Some(["driver=", "label=", "dangling=", "name=", "pod="].map(str::to_owned).into())
+            |_, _| Some(["driver=", "label=", "dangling=", "name=", "pod="].map(str::to_owned).into())
+        }
+        (path, "pod" | "pods") if path.starts_with(" volhook pod") && path != " volhook pod prepare" => {
+            |engine, work| {
+                let pods = pods::look::list(engine, &pod::List { sizes: false }, work).ok()?;
+                Some(pods.into_iter().map(|pod| pod.name.to_string()).collect())
+            }
         }
         (path, "name" | "names" | "old" | "volume")
             if path.starts_with(" volhook volume") || path.starts_with(" volhook lease") =>
         {
-            |context| {
-                Some(context.store.list().ok()?.volumes.into_iter().map(|v| v.id.name.to_string()).collect())
+            |engine, work| {
+                Some(volumes(engine, work)?.into_iter().map(|volume| volume.name.to_string()).collect())
             }
         }
         _ => return None,
     };
     Some(names)
+}
+
+/// The volumes but those that lie in others, which go and stay with their pods.
+fn volumes(engine: &Engine, work: &Work<'_>) -> Option<Vec<Listed>> {
+    let asked = List { filter: Filter::default(), sizes: Sizes::Unasked };
+    let volumes = list::list(engine, &asked, work).ok()?.into_iter();
+    Some(volumes.filter(|volume| volume.storage.is_none()).collect())
 }
 
 /// `volhook man [COMMAND…]`: the manual page of a command, or with `folder` all of them as files.

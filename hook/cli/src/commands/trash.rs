@@ -1,13 +1,12 @@
 //! `volhook trash`: the time in which removing volumes can be taken back.
 
 use crate::output::confirm;
-use crate::output::document;
 use crate::output::note;
 use crate::output::out;
-use crate::output::print_json;
 use crate::output::print_table;
 use crate::output::report_all;
 use crate::progress;
+use crate::shape::Shape;
 use crate::watch::Watch;
 use jiff::Timestamp;
 use volhook_api::volume::Emptied;
@@ -19,11 +18,8 @@ use volhook_engine::Failure;
 use volhook_engine::volumes::trash;
 
 /// `volhook trash ls`.
-pub(crate) fn ls(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn ls(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
     let removed = trash::list(engine, &watch.work())?;
-    if as_json {
-        return print_json(&document(&removed)?);
-    }
     let row = |volume: &Trashed| {
         vec![
             volume.name.to_string(),
@@ -33,7 +29,8 @@ pub(crate) fn ls(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(), Fa
             volume.uuid.clone(),
         ]
     };
-    print_table(&["name", "driver", "removed", "kept until", "uuid"], removed.iter().map(row).collect())
+    let header = ["name", "driver", "removed", "kept until", "uuid"];
+    shape.print(&removed, || print_table(&header, removed.iter().map(row).collect()))
 }
 
 /// `volhook trash restore NAME`: the newest of that name, or the one with this uuid.

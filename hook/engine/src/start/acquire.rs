@@ -47,7 +47,7 @@ const ASK_AGAIN: usize = 3;
 /// at both live stages.
 ///
 /// `holder` is the container's process at the live stage; at the spec stage the grant stays pending.
-pub fn acquire<T>(
+pub(crate) fn acquire<T>(
     context: &Context<'_>,
     subject: &Subject,
     claimed: &Claimed,
@@ -200,7 +200,7 @@ fn supersedes(subject: &Subject, grant: &Grant) -> bool {
 }
 
 /// The volumes on which a container with these claims takes leases.
-pub fn leased_volumes(subject: &Subject, claimed: &Claimed) -> Vec<VolumeId> {
+pub(crate) fn leased_volumes(subject: &Subject, claimed: &Claimed) -> Vec<VolumeId> {
     let named = claimed.claims.iter().map(|claim| claim.storage.as_ref().unwrap_or(&claim.volume));
     let mut volumes: Vec<VolumeId> =
         named.map(|name| VolumeId { tenant: subject.tenant.clone(), name: name.clone() }).collect();

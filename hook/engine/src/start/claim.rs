@@ -25,7 +25,7 @@ use volhook_core::spec::SpecMount;
 use volhook_mounts::rootfs::Rootfs;
 
 /// Asks the policy, looks up all targets and settles the claims.
-pub fn claim(
+pub(crate) fn claim(
     context: &Context<'_>,
     subject: &Subject,
     rootfs: &Rootfs,

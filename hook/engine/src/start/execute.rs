@@ -37,7 +37,7 @@ use volhook_mounts::source::ImageUse;
 use volhook_mounts::users::Users;
 
 /// Brings the plan's injected mounts into the container, and says so in the journal.
-pub fn mount(
+pub(crate) fn mount(
     context: &Context<'_>,
     plan: &Plan,
     volumes: &BTreeMap<VolumeId, Volume>,

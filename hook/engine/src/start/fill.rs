@@ -41,7 +41,7 @@ use volhook_volumes::Watch;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Does what `plan` says of filling, as far as nobody else does it just now: the next plan shows what is left.
-pub fn fill(
+pub(crate) fn fill(
     context: &Context<'_>,
     container: Option<&ContainerId>,
     plan: &Plan,
@@ -74,7 +74,7 @@ fn volume_of<'a>(volumes: &'a BTreeMap<VolumeId, Volume>, id: &VolumeId) -> Resu
 }
 
 /// The failure to fill a volume, with what can be done about it.
-pub fn failed(volume: &Volume, error: StoreError) -> Failure {
+pub(crate) fn failed(volume: &Volume, error: StoreError) -> Failure {
     let timed_out = matches!(&error, StoreError::Populate { source: CopyError::Deadline, .. });
     let no_room = match &error {
         StoreError::Populate { source: CopyError::Failed { source, .. }, .. } => {
@@ -152,7 +152,7 @@ fn fill_parts(
 }
 
 /// What is to be at the places of parts.
-pub fn wanted(parts: &[&PlannedPart], image: &Image<'_>) -> Result<Vec<Wanted>, Failure> {
+pub(crate) fn wanted(parts: &[&PlannedPart], image: &Image<'_>) -> Result<Vec<Wanted>, Failure> {
     let mut wanted = Vec::new();
     for planned in parts {
         let usable = planned.copy || !image.is_shifted();
@@ -163,7 +163,7 @@ pub fn wanted(parts: &[&PlannedPart], image: &Image<'_>) -> Result<Vec<Wanted>, 
 }
 
 /// What the journal is told of parts that were filled.
-pub fn populated(
+pub(crate) fn populated(
     container: Option<&ContainerId>,
     volume: &Volume,
     parts: &[&PlannedPart],
@@ -219,7 +219,7 @@ pub(crate) fn is_filling(holder: &ContainerId) -> bool {
 }
 
 /// Puts members of a pod's storage back to the image: what they hold is deleted.
-pub fn reset(
+pub(crate) fn reset(
     context: &Context<'_>,
     volume: &Volume,
     members: &[String],

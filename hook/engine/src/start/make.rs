@@ -17,7 +17,7 @@ use volhook_volumes::Created;
 use volhook_volumes::Watch;
 
 /// What makes the volumes of a plan.
-pub struct Making<'a> {
+pub(crate) struct Making<'a> {
     /// The engine at the work that this is part of.
     pub context: &'a Context<'a>,
     /// For whom.
@@ -30,7 +30,7 @@ pub struct Making<'a> {
 
 impl Making<'_> {
     /// Does the next of what has to be done before the leases can be taken. `false`: nothing was to be done.
-    pub fn make(&self, proposal: &Proposal, deadline: Instant) -> Result<bool, Failure> {
+    pub(crate) fn make(&self, proposal: &Proposal, deadline: Instant) -> Result<bool, Failure> {
         let plan = &proposal.plan;
         if !plan.create.is_empty() {
             self.create(plan, deadline)?;

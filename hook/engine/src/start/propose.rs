@@ -40,7 +40,7 @@ use volhook_core::volume::Volume;
 use volhook_volumes::StoreError;
 
 /// Asks the drivers and makes the plan. `table` holds no lease that is provably dead.
-pub fn propose(
+pub(crate) fn propose(
     context: &Context<'_>,
     subject: &Subject,
     claimed: &Claimed,

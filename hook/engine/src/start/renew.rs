@@ -35,7 +35,7 @@ use volhook_volumes::Watch;
 const DELETING: Duration = Duration::from_secs(1);
 
 /// The storages that begin anew with one start.
-pub struct Renewals<'a> {
+pub(crate) struct Renewals<'a> {
     context: &'a Context<'a>,
     container: Option<&'a ContainerId>,
     image: &'a Image<'a>,
@@ -55,13 +55,13 @@ struct Built<'a> {
 
 impl<'a> Renewals<'a> {
     /// None yet.
-    pub fn new(making: &Making<'a>) -> Self {
+    pub(crate) fn new(making: &Making<'a>) -> Self {
         let Making { context, container, image, watch } = *making;
         Self { context, container, image, watch, built: Vec::new() }
     }
 
     /// Builds what the plan says, as far as it is not built already. `false`: nothing was to be done.
-    pub fn build(&mut self, plan: &Plan) -> Result<bool, Failure> {
+    pub(crate) fn build(&mut self, plan: &Plan) -> Result<bool, Failure> {
         // What was built for a plan that is another one now is gone with this.
         self.built.retain(|built| plan.renew.contains(&built.planned));
         let is_built = |planned: &&PlannedRenewal| self.built.iter().any(|built| built.planned == **planned);
@@ -96,7 +96,7 @@ impl<'a> Renewals<'a> {
     }
 
     /// The holds that end when the container's leases are taken.
-    pub fn holds(&self) -> impl Iterator<Item = Over> {
+    pub(crate) fn holds(&self) -> impl Iterator<Item = Over> {
         self.built.iter().filter_map(|built| built.hold.as_ref()).map(Hold::over)
     }
 
@@ -110,7 +110,7 @@ impl<'a> Renewals<'a> {
     }
 
     /// Puts what was built in its place, under the container's leases.
-    pub fn replace(self) -> Result<(), Failure> {
+    pub(crate) fn replace(self) -> Result<(), Failure> {
         for Built { planned, fresh, records, .. } in self.built {
             let told = told(&planned.uuid, fresh.volume(), self.container);
             replace(fresh, &planned.uuid)?;
@@ -180,7 +180,7 @@ pub(crate) fn take_back(context: &Context<'_>, plan: &Plan, grant: &Grant) -> Re
 }
 
 /// Has a pod's storage begin anew from `image`. What it had goes to the trash.
-pub fn begin_anew(
+pub(crate) fn begin_anew(
     context: &Context<'_>,
     old: &Volume,
     image: Option<ImageIdentity>,

@@ -32,7 +32,7 @@ pub const ENTRY_TIMEOUT_SECONDS: u32 = 30;
 pub const SPEC_VARIABLE: &str = "VOLHOOK_SPEC";
 
 /// A hook entry that calls this program with everything that it needs to know, for a spec.
-pub fn hook_entry(
+pub(crate) fn hook_entry(
     context: &Context<'_>,
     stage: &str,
     attempt: Option<&str>,

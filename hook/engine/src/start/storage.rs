@@ -86,7 +86,7 @@ pub(crate) fn offer(
 }
 
 /// Has the pod's storages follow their image as the plan says.
-pub fn follow(context: &Context<'_>, proposal: &Proposal) -> Result<(), Failure> {
+pub(crate) fn follow(context: &Context<'_>, proposal: &Proposal) -> Result<(), Failure> {
     for planned in &proposal.plan.follow {
         let volume = proposal.volumes.get(&planned.storage).ok_or_else(|| {
             Failure::internal(format!("volume {:?} of the plan was not looked up", planned.storage))
@@ -111,7 +111,7 @@ pub(crate) fn unfollow(context: &Context<'_>, plan: &Plan, table: &LeaseTable) -
 }
 
 /// Records that a pod's storage belongs to `image` from now on.
-pub fn bring_to(context: &Context<'_>, volume: &Volume, image: &ImageIdentity) -> Result<(), Failure> {
+pub(crate) fn bring_to(context: &Context<'_>, volume: &Volume, image: &ImageIdentity) -> Result<(), Failure> {
     let mut changing = context.store.change("upgrade", volume).map_err(Failure::new)?;
     changing.set_image(Some(image.clone())).map_err(Failure::new)?;
     context.append_volumes(&[VolumeRecord::Upgraded {
@@ -122,7 +122,7 @@ pub fn bring_to(context: &Context<'_>, volume: &Volume, image: &ImageIdentity) -
 }
 
 /// What makes `volume` a pod's storage.
-pub fn of(volume: &Volume) -> Result<&PodStorage, Failure> {
+pub(crate) fn of(volume: &Volume) -> Result<&PodStorage, Failure> {
     volume.storage.as_ref().ok_or_else(|| Failure::internal(format!("volume {:?} is no storage", volume.id)))
 }
 
@@ -158,7 +158,7 @@ fn has_own_packages(context: &Context<'_>, volume: &Volume, storage: &PodStorage
 
 /// The volume that a policy wants to hold a pod's volumes: the one that there is, or as it is to be made. `true`: it has
 /// to be made.
-pub fn wanted(
+pub(crate) fn wanted(
     context: &Context<'_>,
     tenant: &Tenant,
     wish: &StorageWish,
@@ -207,7 +207,7 @@ pub fn wanted(
 }
 
 /// The top directory of a storage.
-pub enum Top {
+pub(crate) enum Top {
     /// It is backed by one.
     Directory(OwnedFd),
     /// Mounted nowhere.
@@ -216,7 +216,7 @@ pub enum Top {
 
 impl Top {
     /// Opens it; an image is mounted for as long as this lives.
-    pub fn of(context: &Context<'_>, volume: &Volume) -> Result<Self, Failure> {
+    pub(crate) fn of(context: &Context<'_>, volume: &Volume) -> Result<Self, Failure> {
         let failed = |error| {
             Failure::context(format!("cannot mount volume {:?}", volume.id), error).about(volume.id.clone())
         };
@@ -231,7 +231,7 @@ impl Top {
     }
 
     /// The directory.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Directory(directory) => directory.as_fd(),
             Self::Image(mount) => mount.as_fd(),
@@ -239,7 +239,7 @@ impl Top {
     }
 
     /// One of the folders in it, which volhook made.
-    pub fn folder(&self, name: &str) -> Result<Option<OwnedFd>, Failure> {
+    pub(crate) fn folder(&self, name: &str) -> Result<Option<OwnedFd>, Failure> {
         use rustix::fs::Mode;
         use rustix::fs::OFlags;
         use rustix::io::Errno;

@@ -24,7 +24,7 @@ use volhook_core::volume::Volume;
 use volhook_journal::Mark;
 
 /// The container for which a plan is made.
-pub struct Subject {
+pub(crate) struct Subject {
     /// This attempt to start it.
     pub attempt: String,
     /// When the plan is applied.
@@ -42,7 +42,7 @@ pub struct Subject {
 }
 
 /// What is claimed, settled against the spec, and where everything is.
-pub struct Claimed {
+pub(crate) struct Claimed {
     /// The claims that count.
     pub claims: Vec<Claim>,
     /// What is to hold the pod's volumes.
@@ -62,7 +62,7 @@ pub struct Claimed {
 }
 
 /// A plan, and what the world looked like when plugins were asked.
-pub struct Proposal {
+pub(crate) struct Proposal {
     /// The plan.
     pub plan: Plan,
     /// The volumes of the plan.
@@ -76,7 +76,7 @@ pub struct Proposal {
 }
 
 /// The attempts that hold each of `volumes`.
-pub fn holders<'a>(
+pub(crate) fn holders<'a>(
     table: &LeaseTable,
     volumes: impl Iterator<Item = &'a VolumeId>,
 ) -> BTreeMap<VolumeId, BTreeSet<String>> {
@@ -87,7 +87,7 @@ pub fn holders<'a>(
 
 /// What is known of a container's pod and its image.
 #[derive(Debug, Clone, Default)]
-pub struct PodFacts {
+pub(crate) struct PodFacts {
     /// The container's image.
     pub image: ImageIdentity,
     /// The pod's storage, if there is one.
