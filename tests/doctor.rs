@@ -7,6 +7,7 @@ mod component;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -283,6 +284,20 @@ fn state_in_memory_is_told_of() -> Result<()> {
     let told = told(&volhook, output);
     told.assert("state-root", "warning", "is on memory (tmpfs)");
     told.assert("run-directory", "ok", "will be made when it is needed");
+    Ok(())
+}
+
+/// Worth a remark, and no reason to complain: most hosts have but one.
+#[test]
+fn a_state_root_on_the_host_s_own_filesystem_is_told_of() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let told = doctor(&volhook)?;
+    let device = |path: &Path| fs::metadata(path).map(|data| data.dev());
+    let remarks = told.of("state-root");
+    let expected = device(Path::new("/"))? == device(volhook.folder())?;
+    let remark = remarks.iter().find(|line| line.contains("shares the host's root filesystem"));
+    assert_eq!(remark.is_some(), expected, "{remarks:?}");
+    assert!(remark.is_none_or(|line| line.starts_with("ok: [FOLDER]/root shares")), "{remarks:?}");
     Ok(())
 }
 

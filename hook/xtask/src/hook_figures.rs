@@ -43,6 +43,8 @@ pub(crate) struct Measured {
     pub(crate) rounds: Vec<Vec<Round>>,
     /// How often plain containers had to be run again.
     pub(crate) repeated: usize,
+    /// How many leases the old binary's poststop has left.
+    pub(crate) left: usize,
 }
 
 impl Measured {
@@ -188,6 +190,9 @@ fn aims(measured: &Measured) {
     if measured.repeated > 0 {
         println!("- {}{load}: {} runs of the binds had to be repeated", measured.runtime, measured.repeated);
     }
+    if measured.left > 0 {
+        println!("- {}{load}: the old binary's poststop left {} leases", measured.runtime, measured.left);
+    }
 }
 
 #[cfg(test)]
@@ -223,6 +228,7 @@ mod tests {
                 .map(|slow| vec![round(slow * 1000.0), round(slow * 1200.0), round(slow * 2400.0)])
                 .to_vec(),
             repeated: 0,
+            left: 0,
         };
         let row = measured.row(new);
         assert_eq!(row[..3], ["crun: overlay", "2.40", "1.20"]);

@@ -126,10 +126,25 @@ pub(super) fn root(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::ok(place.check, place.is_fine()));
     }
+    if kind.is_none() && is_one_filesystem(there, Path::new("/")) {
+        findings.push(Finding::ok(
+            place.check,
+            format!(
+                "{shown} shares the host's root filesystem, all of which the kernel writes out whenever a pod with an \
+                 overlay stops; one of its own makes stops faster"
+            ),
+        ));
+    }
     if let Ok(stat) = rustix::fs::statvfs(there) {
         findings.push(space(&shown.to_string(), &stat));
     }
     findings
+}
+
+/// Subvolumes of one btrfs seem to be two.
+fn is_one_filesystem(one: &Path, other: &Path) -> bool {
+    let device = |path: &Path| path.metadata().map(|data| data.dev()).ok();
+    device(one).is_some_and(|number| device(other) == Some(number))
 }
 
 fn space(path: &str, stat: &StatVfs) -> Finding {
