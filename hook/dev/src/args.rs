@@ -2,9 +2,11 @@
 
 use crate::commands;
 use crate::commands::Replaying;
+use clap::CommandFactory as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use clap_complete::env::CompleteEnv;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use volhook_core::decision::PluginKind;
@@ -137,9 +139,6 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         times: u32,
     },
-    /// Compile a component from standard input to standard output, under limits.
-    #[command(hide = true)]
-    Compile,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -165,6 +164,8 @@ enum Place {
 
 /// Parses the command line and does what it says.
 pub(crate) fn run() -> ExitCode {
+    // Where a shell asks for completions, as volhook does for it.
+    CompleteEnv::with_factory(Cli::command).var("VOLHOOK_COMPLETE").complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
@@ -207,7 +208,6 @@ fn done(engine: &Engine, command: &Command) -> Result<(), Failure> {
         Command::Decide { folder, kind, name, times } => {
             commands::decide(engine, folder, (*kind).into(), name, *times)
         }
-        Command::Compile => commands::compile(),
     }
 }
 

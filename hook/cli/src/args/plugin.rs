@@ -51,9 +51,6 @@ pub(super) enum Plugin {
     },
     #[command(flatten)]
     Authoring(Authoring),
-    /// Compile a component from standard input to standard output, under limits.
-    #[command(hide = true)]
-    Compile,
 }
 
 /// Does what a command line says.
@@ -67,6 +64,5 @@ pub(super) fn run(context: &Context<'_>, watch: &Watch, command: &Plugin) -> Res
         Plugin::Refresh => commands::plugin::refresh(context),
         Plugin::Rm { names } => commands::plugin::rm(context, watch, names),
         Plugin::Authoring(_) => Err(Failure::internal("another program does that")),
-        Plugin::Compile => commands::plugin::compile(),
     }
 }

@@ -1,5 +1,7 @@
 //! `volhook doctor`: whether this host can do what volhook needs, and what is left lying about.
 
+mod programs;
+
 use crate::output::Tone;
 use crate::output::document;
 use crate::output::out_styled;
@@ -18,7 +20,11 @@ use volhook_engine::doctor;
 pub(crate) fn doctor(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let asked = Examine { folders: std::env::split_paths(&path).collect() };
-    let examined = doctor::examine(engine, &asked, &watch.work());
+    let mut examined = doctor::examine(engine, &asked, &watch.work());
+    let others =
+        examined.checks.iter().rposition(|finding| finding.check == "programs").map_or(0, |at| at + 1);
+    examined.checks.splice(others..others, programs::beside());
+    examined.verdict = examined.checks.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok);
     match shape {
         Shape::Json => print_json(&document(&examined)?)?,
         shape => shape.print(&examined.checks, || out_styled(&for_people(&examined.checks)))?,

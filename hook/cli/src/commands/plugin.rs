@@ -7,7 +7,6 @@ use crate::shape::Shape;
 use crate::watch::Watch;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Command;
 use volhook_api::plugin::Details;
 use volhook_api::plugin::Named;
 use volhook_api::plugin::Source;
@@ -20,7 +19,7 @@ use volhook_engine::Engine;
 use volhook_engine::Failure;
 use volhook_engine::bundle::read_limited;
 use volhook_engine::plugins;
-use volhook_plugin_host::CompileError;
+use volhook_face::compiler;
 use volhook_plugin_host::MAX_COMPONENT_BYTES;
 
 /// `volhook plugin ls`.
@@ -84,7 +83,7 @@ fn print_details(engine: &Engine, details: &Details) -> Result<(), Failure> {
 pub(crate) fn install(context: &Context<'_>, file: &Path) -> Result<(), Failure> {
     let component = read_component(file)?;
     let limits = &context.config()?.limits;
-    let entry = volhook_plugin_host::install(&folder(context), &component, limits, compile_in_child)
+    let entry = volhook_plugin_host::install(&folder(context), &component, limits, compiler::compile)
         .map_err(|error| Failure::context(format!("cannot install {}", file.display()), error))?;
     out(&format!("{} {} {}\n", entry.kind, entry.name, entry.digest))
 }
@@ -98,14 +97,6 @@ fn read_component(file: &Path) -> Result<Vec<u8>, Failure> {
         return Err(Failure::new(format!("{} is larger than {most}, as no plugin may be", file.display())));
     }
     read_limited(open, MAX_COMPONENT_BYTES).map_err(failed)
-}
-
-/// Compiles in a process of its own: this program, told to do nothing else.
-fn compile_in_child(component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let program = std::env::current_exe().map_err(CompileError::Run)?;
-    let mut child = Command::new(program);
-    child.env_clear().args(["plugin", "compile"]);
-    volhook_plugin_host::compile_in(child, component)
 }
 
 /// `volhook plugin rollback NAME`.
@@ -130,7 +121,7 @@ pub(crate) fn refresh(context: &Context<'_>) -> Result<(), Failure> {
     let mut failures = Vec::new();
     for name in volhook_plugin_host::installed_names(&folder).map_err(Failure::new)? {
         let limits = &context.config()?.limits;
-        match volhook_plugin_host::refresh(&folder, &name, limits, compile_in_child) {
+        match volhook_plugin_host::refresh(&folder, &name, limits, compiler::compile) {
             Ok(true) => out(&format!("{name}: compiled anew\n"))?,
             Ok(false) => out(&format!("{name}: up to date\n"))?,
             Err(error) => failures.push(Failure::new(error)),
@@ -150,10 +141,4 @@ pub(crate) fn rm(engine: &Engine, watch: &Watch, names: &[String]) -> Result<(),
 
 fn folder(context: &Context<'_>) -> PathBuf {
     context.places.root.join("plugins")
-}
-
-/// `volhook plugin compile`: what `install` runs in a child of its own, because a compiler that is fed hostile
-/// input may fail in any way.
-pub(crate) fn compile() -> Result<(), Failure> {
-    volhook_plugin_host::compile_stdin().map_err(Failure::new)
 }
