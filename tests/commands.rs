@@ -1,6 +1,11 @@
 //! Commands as people type them: whole outputs of a hermetic state. Only those that make images need root.
 
 use anyhow::Result;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use volhook_harness::BundleBuilder;
 use volhook_harness::Volhook;
 
@@ -126,8 +131,70 @@ fn a_plan_does_nothing() -> Result<()> {
     assert_eq!(plan["leases"].as_array().map(Vec::len), Some(4));
     assert!(!volhook.root().exists() && !volhook.run_dir().exists(), "planning made something");
 
+    volhook.configure(
+        "[[policies]]\nmatch = \"all\"\npolicy = \"rules\"\n[plugins.rules.claims]\ndata = \"source=data,target=/data\"\n",
+    )?;
+    let taken = BundleBuilder::new()
+        .directory("/data")
+        .edit(|spec| {
+            let mount = serde_json::json!({"destination": "/data", "type": "tmpfs", "source": "tmpfs"});
+            spec["mounts"].as_array_mut().into_iter().for_each(|mounts| mounts.push(mount.clone()));
+        })
+        .build()?;
+    insta::assert_snapshot!(volhook.run(&["plan", &taken.path().to_string_lossy()])?, @r#"
+    The container gets no volumes: whatever was claimed for it stepped back.
+    note: volume "data": not mounted on /data: the container's spec already mounts /data from "tmpfs"
+    "#);
+    volhook.configure("")?;
     let plain = BundleBuilder::new().build()?;
     insta::assert_snapshot!(volhook.run(&["plan", &plain.path().to_string_lossy()])?, @"The container claims nothing: it starts untouched.");
+    Ok(())
+}
+
+/// Paths may be any bytes, and a spec holds text: what is to stand in it is refused by name, everything else is used as it is.
+#[test]
+fn paths_that_are_no_text_are_carried_through_or_refused() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let odd = volhook.folder().join(OsStr::from_bytes(b"o\xffdd"));
+    fs::create_dir(&odd)?;
+    let bundle = BundleBuilder::new()
+        .directory("/data")
+        .annotation("dev.volhook.mount.x", "source=v,target=/data")
+        .build()?;
+    let before = fs::read(bundle.path().join("config.json"))?;
+    for option in ["--root", "--run-dir", "--config"] {
+        let place = odd.join(&option[2..]);
+        let install = volhook.command(&["bundle", "install"]).arg(bundle.path()).arg(option).arg(&place);
+        let refused = install.run()?;
+        assert_eq!(refused.code(), Some(1), "{refused}");
+        assert!(refused.stderr.contains(&format!("o\\xFFdd/{}\", is not UTF-8", &option[2..])), "{refused}");
+        let precreate =
+            volhook.command(&["hook", "precreate"]).directory(bundle.path()).arg(option).arg(&place);
+        let refused = precreate.stdin(before.clone()).run()?;
+        assert!(refused.code() == Some(1) && refused.stderr.contains("is not UTF-8"), "{refused}");
+        let made = [place, volhook.root()].iter().any(|root| root.join("volumes").exists());
+        assert!(!made, "a volume was made: {refused}");
+    }
+    assert_eq!(fs::read(bundle.path().join("config.json"))?, before);
+    assert_eq!(volhook.json(&["lease", "ls"])?, serde_json::json!([]));
+
+    let moved = odd.join("bundle");
+    assert!(Command::new("cp").arg("-a").args([bundle.path(), &moved]).status()?.success());
+    let planned = volhook.command(&["plan"]).arg(&moved).run()?.success();
+    assert!(planned.contains("/data"), "{planned}");
+    volhook.command(&["bundle", "install"]).arg(&moved).run()?.success();
+
+    // The wrapper: where the runtime is, and what it is told.
+    let runtime = odd.join("runtime");
+    fs::write(&runtime, "#!/bin/sh\nprintf '%s ' \"$@\" | od -An -c | tr -d ' \\n'\n")?;
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755))?;
+    let state = volhook.command(&["runtime", "state"]).arg(OsStr::from_bytes(b"c\xff"));
+    let told = state.env("VOLHOOK_RUNTIME", &runtime).run()?.success();
+    assert_eq!(told, "statec377");
+    let create =
+        volhook.command(&["runtime", "create", "--bundle"]).arg(&moved).arg(OsStr::from_bytes(b"c\xff"));
+    let refused = create.env("VOLHOOK_RUNTIME", &runtime).run()?;
+    assert!(refused.code() == Some(1) && refused.stderr.contains("container id"), "{refused}");
     Ok(())
 }
 
@@ -233,7 +300,7 @@ fn privileged_volumes_are_created_as_docker_s_users_expect() -> Result<()> {
     "#);
     insta::assert_snapshot!(volhook.run(&["volume", "create", "x", "--label", "=a"])?, @r#"
     ------- stderr -------
-    Error: --label "=a" is not KEY=VALUE
+    Error: --label "=a" has no name
     hint: an example: --label team=a
     [exit status: 2]
     "#);
@@ -274,13 +341,13 @@ fn privileged_volumes_are_listed_by_filter_and_format() -> Result<()> {
     insta::assert_snapshot!(volhook.run(&["volume", "ls", "--filter", "colour=red"])?, @r#"
     ------- stderr -------
     Error: invalid filter "colour=red"
-    hint: filters: driver=NAME, label=KEY or label=KEY=VALUE, dangling=true or dangling=false, name=PART, pod=NAME
+    hint: filters: driver=NAME, label=KEY or label=KEY=VALUE, label!=…, dangling=true or dangling=false, name=REGEX, pod=NAME
     [exit status: 2]
     "#);
     insta::assert_snapshot!(volhook.run(&["volume", "ls", "--format", "{{.Colour}}"])?, @r#"
     ------- stderr -------
     Error: the template has no field ".Colour"
-    hint: fields: {{.Name}} {{.Tenant}} {{.Driver}} {{.Size}} {{.Limit}} {{.Holders}} {{.Created}} {{.Labels}} {{.Mountpoint}}
+    hint: fields: {{.Name}} {{.Tenant}} {{.Driver}} {{.Size}} {{.SizeCounted}} {{.Limit}} {{.Holders}} {{.Created}} {{.Labels}} {{.Options}} {{.Mountpoint}} {{.Pod}} {{.Storage}} {{.Uuid}} {{.CreatedAt}} {{.Scope}}
     [exit status: 2]
     "#);
     let inspected = volhook.run(&["volume", "inspect", "a2", "nope"])?;

@@ -48,7 +48,8 @@ fn every_command_is_in_the_document_and_no_other() -> Result<()> {
     let volhook = Volhook::new()?;
     let text = document();
     let (table, _) = text.split_once("## What goes where").expect("the table of commands comes first");
-    let documented: BTreeSet<String> = rows(table).into_iter().map(|row| row[0].clone()).collect();
+    let names = rows(table).into_iter().map(|row| row[0].clone());
+    let documented: BTreeSet<String> = names.filter(|name| name.starts_with("volhook ")).collect();
     assert_eq!(documented, commands(&volhook)?, "complete the table in hook/docs/commands.md");
     Ok(())
 }
@@ -63,6 +64,7 @@ fn shapes() -> BTreeMap<String, Shape> {
     sections
         .map(|section| {
             let (title, body) = section.split_once('`').expect("a title is code");
+            let (body, _other_chapter) = body.split_once("\n## ").unwrap_or((body, ""));
             let shape = rows(body).into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
             (title.trim_end_matches(" --json").to_owned(), shape)
         })

@@ -35,7 +35,7 @@ fn assert_plain(output: &Output, code: i32) {
 fn no_name_is_a_path() -> Result<()> {
     let volhook = Volhook::new()?;
     let long = "a".repeat(129);
-    for name in ["../x", "/etc", "a/b", "", ".", "..", "-x", "a\nb", "ü", "a b", &long] {
+    for name in ["../x", "/etc", "a/b/c", "", ".", "..", "-x", "a\nb", "ü", "a b", &long] {
         for line in [
             &["volume", "create", "--", name][..],
             &["volume", "create", "x", "--tenant", name][..],
@@ -130,7 +130,7 @@ fn values_that_cannot_be() -> Result<()> {
         hint: an example: -o size=10G
         [2]
         $ volume create x --label =team
-        Error: --label "=team" is not KEY=VALUE
+        Error: --label "=team" has no name
         hint: an example: --label team=a
         [2]
         $ volume create x -d block -o size=lots
@@ -184,19 +184,19 @@ fn values_that_cannot_be() -> Result<()> {
         [1]
         $ volume ls --filter size
         Error: invalid filter "size"
-        hint: filters: driver=NAME, label=KEY or label=KEY=VALUE, dangling=true or dangling=false, name=PART, pod=NAME
+        hint: filters: driver=NAME, label=KEY or label=KEY=VALUE, label!=…, dangling=true or dangling=false, name=REGEX, pod=NAME
         [2]
         $ volume ls --filter dangling=maybe
         Error: invalid filter "dangling=maybe"
-        hint: filters: driver=NAME, label=KEY or label=KEY=VALUE, dangling=true or dangling=false, name=PART, pod=NAME
+        hint: filters: driver=NAME, label=KEY or label=KEY=VALUE, label!=…, dangling=true or dangling=false, name=REGEX, pod=NAME
         [2]
         $ volume rm --all --force --filter colour=red
         Error: invalid filter "colour=red"
-        hint: filters: driver=NAME, label=KEY or label=KEY=VALUE, dangling=true or dangling=false, name=PART, pod=NAME
+        hint: filters: driver=NAME, label=KEY or label=KEY=VALUE, label!=…, dangling=true or dangling=false, name=REGEX, pod=NAME
         [2]
         $ volume ls --format {{.Nme}}
         Error: the template has no field ".Nme"
-        hint: fields: {{.Name}} {{.Tenant}} {{.Driver}} {{.Size}} {{.Limit}} {{.Holders}} {{.Created}} {{.Labels}} {{.Mountpoint}}
+        hint: fields: {{.Name}} {{.Tenant}} {{.Driver}} {{.Size}} {{.SizeCounted}} {{.Limit}} {{.Holders}} {{.Created}} {{.Labels}} {{.Options}} {{.Mountpoint}} {{.Pod}} {{.Storage}} {{.Uuid}} {{.CreatedAt}} {{.Scope}}
         [2]
         $ volume rm v
         v (driver local, created [TIME])
@@ -319,6 +319,8 @@ fn privileged_a_read_only_state_root_can_be_looked_at() -> Result<()> {
         Error: [FOLDER]/root/trash/[UUID] cannot be deleted: cannot write "[FOLDER]/root/trash/[UUID]/deleting": Read-only file system (os error 30)
         $ gc
         Error: cannot give back the leases of the dead: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
+        hint: the filesystem is mounted read-only: remount it, or name another place with --root
+        Error: cannot remove old history: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
         hint: the filesystem is mounted read-only: remount it, or name another place with --root
         "#);
     });

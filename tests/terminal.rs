@@ -77,7 +77,7 @@ fn a_table_fits_the_terminal_and_loses_nothing() -> Result<()> {
 fn colours_are_for_terminals_that_want_them() -> Result<()> {
     let volhook = with_volumes()?;
     let coloured = |text: &str| text.contains('\u{1b}');
-    for line in ["volume ls", "volume rm --force nope", "volume frobnicate"] {
+    for line in ["volume ls", "volume inspect nope", "volume frobnicate"] {
         let shown =
             |env: &[(&str, &str)]| -> Result<String> { Ok(on_terminal(&volhook, 120, env, line)?.stdout) };
         assert!(coloured(&shown(&[])?), "{line} on a terminal: {}", shown(&[])?);

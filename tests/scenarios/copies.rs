@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -269,6 +270,40 @@ fn privileged_tar_streams_go_in_and_out() -> Result<()> {
     assert_contains(&into_file.stderr, "is no directory to unpack into");
     let broken = volhook.command(&["volume", "cp", "-", "dir:/"]).stdin("no tar at all".repeat(200)).run()?;
     assert_contains(&broken.stderr, "cannot read the archive");
+    Ok(())
+}
+
+#[test]
+fn one_ctrl_c_ends_a_copy_that_waits_for_others() -> Result<()> {
+    let (volhook, _host) = with_files()?;
+    // Nobody writes into the one, nobody reads from the other.
+    for args in [["volume", "cp", "-", "dir:/"], ["volume", "cp", "dir:/", "-"]] {
+        fs::write(data(&volhook, "dir").join("large"), vec![7; 1 << 20])?;
+        let mut child = Command::new(volhook.binary())
+            .envs(volhook.env())
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let end = Instant::now() + Duration::from_secs(60);
+        while leases(&volhook)?.is_empty() {
+            anyhow::ensure!(Instant::now() < end, "{args:?} never began");
+        }
+        let sent = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status()?;
+        assert!(sent.success());
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            anyhow::ensure!(Instant::now() < end, "{args:?} goes on");
+            thread::sleep(Duration::from_millis(10));
+        };
+        // Before it copies a signal does what it always does.
+        assert!(status.code() == Some(130) || status.signal() == Some(2), "{args:?}: {status}");
+        volhook.run(&["gc"])?.success();
+        assert_eq!(leases(&volhook)?, []);
+    }
     Ok(())
 }
 

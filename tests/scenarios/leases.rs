@@ -33,6 +33,7 @@ on_both_runtimes!(
     privileged_another_pid_namespace_cannot_be_judged,
     privileged_two_runtimes_with_the_same_id,
     privileged_a_process_outside_may_keep_a_file_open,
+    privileged_a_process_outside_may_keep_an_overlay_open,
 );
 
 const BLOCK: &str = "source=mydb,target=/data,volume-driver=block,volume-opt=size=16M";
@@ -329,5 +330,33 @@ fn privileged_a_process_outside_may_keep_a_file_open(kind: RuntimeKind) -> Resul
     })?;
     assert_eq!(leases(&volhook)?, [("mydb".to_owned(), "c3".to_owned())]);
     runtime.delete_force("c3")?.success();
+    Ok(())
+}
+
+/// A pod with an image's files in it: as long as the kernel writes changes, nobody else gets them.
+fn privileged_a_process_outside_may_keep_an_overlay_open(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let machine = || BundleBuilder::new().sleeping().annotation("dev.volhook.pod", "alice").build();
+    let bundle = machine()?;
+    volhook.install(&bundle)?.success();
+    runtime.run_detached(&bundle, "c1")?.success();
+    let inside = format!("/proc/{}/root/root", runtime.pid("c1")?);
+    let open = fs::File::open(&inside).with_context(|| format!("cannot open {inside}"))?;
+    runtime.delete_force("c1")?.success();
+    assert_contains(
+        &volhook.run(&["lease", "ls", "--wide"])?.success(),
+        "its overlay is still open somewhere",
+    );
+    let hasty = machine()?;
+    volhook.command(&["bundle", "install", "--timeout", "5"]).arg(hasty.path()).run()?.success();
+    runtime.run_detached(&hasty, "c2")?.failure();
+    let _ = runtime.delete_force("c2");
+    assert_contains(&last_refusal(&volhook)?, "held exclusively by container \"c1\"");
+    drop(open);
+    runtime.run_detached(&hasty, "c3")?.success();
+    assert_eq!(leases(&volhook)?, [("vol-alice-storage".to_owned(), "c3".to_owned())]);
+    runtime.delete_force("c3")?.success();
+    assert_eq!(leases(&volhook)?, []);
     Ok(())
 }

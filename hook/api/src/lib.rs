@@ -5,10 +5,19 @@
 //! as well. A face (the command line, a server) turns [`Kind`] into its own codes and words, and shows a [`Remark`] where it
 //! shows what is not an answer.
 
+pub mod bundle;
+pub mod doctor;
 mod failed;
+pub mod filter;
+pub mod journal;
 mod kind;
+pub mod lease;
 pub mod pairs;
 mod remark;
+pub mod request;
+pub mod story;
+pub mod upkeep;
+pub mod volume;
 mod volume_ref;
 
 pub use failed::Failed;

@@ -1,13 +1,21 @@
 //! What is worth telling while work goes on, and is neither its answer nor a failure.
 
+use serde::Deserialize;
+use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
 
 /// Something that happened meanwhile.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Remark {
     /// The journal is damaged, and is being rebuilt.
     Damaged {
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The journal is damaged, and whoever only looks at it leaves it as it is: what can be read of it is shown.
+    SeenDamaged {
         /// What is wrong with it.
         cause: String,
     },
@@ -33,6 +41,16 @@ pub enum Remark {
         /// Why.
         cause: String,
     },
+    /// Something stands in a place that is not its own, or cannot be read, and is passed over.
+    PassedOver {
+        /// What, and why.
+        cause: String,
+    },
+    /// What something takes of the disk could not be counted.
+    NotCounted {
+        /// Why.
+        cause: String,
+    },
     /// What a command held could not be given back; whoever needs it next finds the command dead.
     NotGivenBack {
         /// Why.
@@ -47,7 +65,13 @@ impl fmt::Display for Remark {
             | Self::NotJudged { cause }
             | Self::NotRecorded { cause }
             | Self::HistoryStays { cause }
+            | Self::PassedOver { cause }
+            | Self::NotCounted { cause }
             | Self::NotGivenBack { cause } => f.write_str(cause),
+            Self::SeenDamaged { cause } => write!(
+                f,
+                "{cause}; what can still be read of it is shown, and `volhook journal rebuild` mends it"
+            ),
             Self::Rebuilt { kept, copy } => {
                 write!(f, "rebuilt it with {kept} records; the damaged file is kept as {}", copy.display())
             }

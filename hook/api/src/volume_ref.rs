@@ -41,7 +41,11 @@ impl VolumeRef {
         let Some((named, name)) = text.split_once('/') else {
             return Ok(Self(VolumeId { tenant: tenant.clone(), name: VolumeName::new(text)? }));
         };
-        let (named, name) = (Tenant::new(named)?, VolumeName::new(name)?);
+        let (Ok(named), Ok(name)) = (Tenant::new(named), VolumeName::new(name)) else {
+            // With a slash it is no name by itself: that is what is wrong with it.
+            let name = VolumeName::new(text)?;
+            return Ok(Self(VolumeId { tenant: tenant.clone(), name }));
+        };
         if named != *tenant && *tenant != Tenant::default() {
             return Err(RefError::OtherTenant { text: text.to_owned(), named, meant: tenant.clone() });
         }

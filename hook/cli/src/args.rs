@@ -1,44 +1,48 @@
 //! The command line: what there is to say, and where it goes.
 
-mod harness;
+mod journal;
+mod lease;
+mod passed;
 mod plugin;
-mod plugin_dev;
 mod pod;
+mod volume;
 
 use crate::commands;
-use crate::commands::adopt::Adoption;
-use crate::commands::copy::Copying;
-use crate::commands::listing::Listed;
-use crate::commands::prune::Pruning;
-use crate::commands::removal::Removal;
 use crate::commands::shell::Shell;
-use crate::commands::volume::Asked;
 use crate::hook;
-use crate::output::complain;
-use crate::places::engine_at;
-use crate::places::engine_from_environment;
 use crate::trace;
 use crate::watch::Watch;
+use crate::worker;
 use crate::wrapper;
-use clap::Args;
 use clap::CommandFactory as _;
 use clap::FromArgMatches as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
-use harness::Harness;
+use journal::Journal;
+use lease::Lease;
+use passed::Harness;
 use plugin::Plugin;
 use pod::Pod;
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use volhook_api::bundle;
+use volhook_api::bundle::Install;
+use volhook_api::bundle::Preview;
+use volhook_core::names::ContainerId;
 use volhook_engine::Context;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
 use volhook_engine::start::spec;
+use volhook_face::args::Output;
+use volhook_face::args::Places;
+use volhook_face::args::misused;
+use volhook_face::args::report;
+use volhook_face::places::engine_from_environment;
 use volhook_mounts::inherited;
 use volhook_mounts::inherited::Inherited;
+use volume::Volume;
 
 /// Gives containers volumes: an OCI runtime hook with sandboxed drivers and an on-disk lease journal.
 #[derive(Parser)]
@@ -54,25 +58,6 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 no such volume, 70 a bug in volhook, 130 stopped with Ctrl-C.";
-
-#[derive(Args)]
-struct Places {
-    /// Volumes, plugins and the journal.
-    #[arg(long, global = true, env = "VOLHOOK_ROOT", value_name = "DIR", default_value = "/var/lib/volhook")]
-    root: PathBuf,
-    /// Records of running containers.
-    #[arg(long, global = true, env = "VOLHOOK_RUN_DIR", value_name = "DIR", default_value = "/run/volhook")]
-    run_dir: PathBuf,
-    /// The configuration; need not exist.
-    #[arg(
-        long,
-        global = true,
-        env = "VOLHOOK_CONFIG",
-        value_name = "FILE",
-        default_value = "/etc/volhook/config.toml"
-    )]
-    config: PathBuf,
-}
 
 #[derive(Subcommand)]
 enum Command {
@@ -121,10 +106,10 @@ enum Command {
     /// See which drivers there are, and their options.
     #[command(subcommand)]
     Driver(Driver),
-    /// Manage plugins.
+    /// Manage plugins, and begin, build and test some; the latter is done by the program volhook-dev.
     #[command(subcommand)]
     Plugin(Plugin),
-    /// Test OCI hooks, volhook's or any other.
+    /// Test OCI hooks, volhook's or any other; done by the program volhook-harness.
     #[command(subcommand)]
     Harness(Harness),
     /// Show what happened: grants, refusals with reasons, releases, faults.
@@ -162,6 +147,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Do one request, a document on standard input; how far it is and its outcome come on standard output, a document in each
+    /// line. For programs.
+    Work,
     /// Give back the leases of containers that are provably dead, and what else is left of them.
     Gc {
         /// Only show what would be given back.
@@ -202,198 +190,6 @@ enum LiveStage {
 }
 
 #[derive(Subcommand)]
-enum Volume {
-    /// Create a volume and print its name. One that exists with the same driver and options is fine.
-    Create {
-        /// Its name; a random one where none is given.
-        name: Option<String>,
-        /// The driver that decides how it is backed and who may hold it.
-        #[arg(short, long)]
-        driver: Option<String>,
-        /// An option of the driver; `volhook driver inspect DRIVER` lists them.
-        #[arg(short, long = "opt", value_name = "KEY=VALUE")]
-        options: Vec<String>,
-        /// A label.
-        #[arg(long = "label", value_name = "KEY=VALUE")]
-        labels: Vec<String>,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// List volumes.
-    Ls {
-        /// Only those that match: driver=, label=, dangling=, name=, pod=.
-        #[arg(short, long, value_name = "KEY=VALUE")]
-        filter: Vec<String>,
-        /// Only the names.
-        #[arg(short, long)]
-        quiet: bool,
-        /// Count all sizes anew, however long that takes. Without it a size may be a minute old, or older if counting takes
-        /// long; then its age is shown.
-        #[arg(long, conflicts_with = "quiet")]
-        count: bool,
-        /// A line for each volume, such as '{{.Name}} {{.Size}}'.
-        #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
-        format: Option<String>,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Remove volumes: they go to the trash. What a container holds stays, whatever is said.
-    Rm {
-        /// The volumes.
-        #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "NAME")]
-        names: Vec<String>,
-        /// All volumes that belong to no pod.
-        #[arg(long)]
-        all: bool,
-        /// Of all volumes only those that match: driver=, label=, dangling=, name=.
-        #[arg(long, requires = "all", value_name = "KEY=VALUE")]
-        filter: Vec<String>,
-        /// The tenant whose volumes they are.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-        /// Do not ask.
-        #[arg(short, long)]
-        force: bool,
-    },
-    /// Remove volumes that no container has had for some days and that belong to no pod. Where the history does not reach
-    /// back so far, they stay.
-    Prune {
-        /// So many days since the last container gave it back.
-        #[arg(long, default_value_t = 30, value_name = "DAYS")]
-        unused_for: u32,
-        /// Only those that match: driver=, label=, name=.
-        #[arg(long, value_name = "KEY=VALUE")]
-        filter: Vec<String>,
-        /// The tenant whose volumes they are.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-        /// Only show which, and why.
-        #[arg(long)]
-        dry_run: bool,
-        /// Do not ask.
-        #[arg(short, long)]
-        force: bool,
-    },
-    /// Make a directory or filesystem image that exists a volume, as it is. It is moved, not copied.
-    Adopt {
-        /// The directory, or the image.
-        path: PathBuf,
-        /// The volume's name.
-        name: String,
-        /// The driver: without one, local for a directory and block for an image. An image of driver local stays an
-        /// image, for one container at a time.
-        #[arg(short, long)]
-        driver: Option<String>,
-        /// A label.
-        #[arg(long = "label", value_name = "KEY=VALUE")]
-        labels: Vec<String>,
-        /// Leave it where it is: a directory that the configuration grants, or an image on the filesystem of the volumes.
-        #[arg(long)]
-        in_place: bool,
-        /// The tenant whose volume it will be.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Give a volume another name, while nobody holds it.
-    Rename {
-        /// The volume.
-        old: String,
-        /// Its new name.
-        new: String,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Mount an image on the host for a look, and print where. Nobody else gets it until it is unmounted.
-    Mount {
-        /// The volume.
-        name: String,
-        /// An existing directory; one in the run directory is made without it.
-        directory: Option<PathBuf>,
-        /// Only for reading.
-        #[arg(short, long)]
-        read_only: bool,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Unmount what `mount` mounted.
-    Umount {
-        /// The volume.
-        name: String,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Give an image another size: larger at any time, smaller while nobody holds it.
-    Resize {
-        /// The volume.
-        name: String,
-        /// Its new size, such as 20G.
-        size: String,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Make a volume as a copy of another, and print its name. An image must be free.
-    Clone {
-        /// The volume to copy.
-        name: String,
-        /// The name of the new one.
-        new: String,
-        /// A label, besides those of the original.
-        #[arg(long = "label", value_name = "KEY=VALUE")]
-        labels: Vec<String>,
-        /// The tenant whose volumes they are.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Copy files into a volume or out of it, by docker's rules. One side is NAME:PATH, the other a path of the host,
-    /// or - for a tar stream.
-    Cp {
-        /// What to copy; of a directory that ends in /. what is in it.
-        #[arg(value_name = "FROM", allow_hyphen_values = true)]
-        from: OsString,
-        /// Where to. Into a volume everything becomes root's, out of it yours.
-        #[arg(value_name = "TO", allow_hyphen_values = true)]
-        to: OsString,
-        /// Keep owners, set-id bits, capabilities, access lists and devices. Otherwise they are left out.
-        #[arg(short, long)]
-        archive: bool,
-        /// Copy what the symlink FROM points to, not the symlink.
-        #[arg(short = 'L', long)]
-        follow_link: bool,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Check the filesystem of an image that nobody holds.
-    Fsck {
-        /// The volume.
-        name: String,
-        /// Mend what is found.
-        #[arg(long)]
-        repair: bool,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-    /// Show all that is known of volumes, as JSON: where they are, how large, who holds them and since when.
-    Inspect {
-        /// The volumes.
-        #[arg(required = true, value_name = "NAME")]
-        names: Vec<String>,
-        /// `docker` for docker's own field names, or a line for each volume, such as '{{.Mountpoint}}'.
-        #[arg(short, long, value_name = "docker|TEMPLATE")]
-        format: Option<String>,
-        /// The tenant whose volumes they are.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
-}
-
-#[derive(Subcommand)]
 enum Trash {
     /// List removed volumes, and until when each can be taken back.
     Ls {
@@ -417,47 +213,6 @@ enum Trash {
 }
 
 #[derive(Subcommand)]
-enum Lease {
-    /// List leases.
-    Ls {
-        /// Show how each stands, and the evidence.
-        #[arg(long)]
-        wide: bool,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Give back a lease that is not provably dead: the last resort, after looking at the evidence.
-    Break {
-        /// The volume.
-        volume: String,
-        /// The container that holds it.
-        container: String,
-        /// The tenant whose volume it is.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-        /// Do not ask.
-        #[arg(short, long)]
-        force: bool,
-    },
-}
-
-#[derive(Subcommand)]
-enum Journal {
-    /// Read every file from end to end; change nothing. Fails unless all is as it was written.
-    Check {
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Begin damaged files anew with what can be read, with containers' records and with what the kernel knows. A
-    /// copy is kept. Hooks do the same when they meet damage.
-    Rebuild {
-        /// Only show what is lost and what would be kept.
-        #[arg(long)]
-        dry_run: bool,
-    },
-}
-
-#[derive(Subcommand)]
 enum Driver {
     /// List drivers.
     Ls {
@@ -471,13 +226,6 @@ enum Driver {
         #[command(flatten)]
         output: Output,
     },
-}
-
-#[derive(Args)]
-struct Output {
-    /// One JSON document: sizes in bytes, times in RFC 3339.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Parses the command line and does what it says.
@@ -497,108 +245,63 @@ pub(crate) fn run() -> ExitCode {
         let (engine, watch) = (engine_from_environment(), Watch::begin());
         return be_hook(&engine, &watch, inherited, stage, attempt.as_deref());
     }
-    if let Some(code) = commands::harness::helper(&std::env::args_os().collect::<Vec<_>>()) {
-        return code;
-    }
-    let (own, of_runtime) = split_at_runtime(std::env::args_os().collect());
+    let (own, of_runtime) = passed::split_at_runtime(std::env::args_os().collect());
     if commands::shell::answered(&own, Cli::command, engine_from_environment) {
         return ExitCode::SUCCESS;
+    }
+    if let Some(failure) = passed::pass_on(&own, &inherited) {
+        return report(&failure, false);
     }
     let cli = match parse(own) {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
-    let Places { root, run_dir, config } = cli.places;
-    let (engine, watch) = (engine_at(root, run_dir, config), Watch::begin());
+    let (engine, watch) = (cli.places.engine(), Watch::begin());
     let context = Context::new(&engine, watch.work());
     let result = match cli.command {
         Command::Hook { stage, attempt } => {
             return be_hook(&engine, &watch, inherited, stage, attempt.as_deref());
         }
+        Command::Work => return worker::work(&engine, &watch),
         Command::Runtime => return wrapper::run(&engine, &watch, inherited, None, &of_runtime),
         Command::Plan { bundle, id, output } => {
-            commands::bundle::plan(&context, &bundle, id.as_deref(), output.json)
+            let container = id.map(ContainerId::new).transpose().map_err(Failure::usage);
+            container.and_then(|container| {
+                commands::bundle::plan(&engine, &watch, &Preview { bundle, container }, output.json)
+            })
         }
         Command::Bundle(Bundle::Install { bundle, stage, timeout }) => {
             let stage = match stage {
-                LiveStage::Prestart => "prestart",
-                LiveStage::CreateRuntime => "createRuntime",
+                LiveStage::Prestart => bundle::LiveStage::Prestart,
+                LiveStage::CreateRuntime => bundle::LiveStage::CreateRuntime,
             };
-            commands::bundle::install(&context, &bundle, stage, timeout)
+            commands::bundle::install(&engine, &watch, &Install { bundle, stage, timeout })
         }
-        Command::Volume(Volume::Create { name, driver, options, labels, tenant }) => {
-            let (name, driver) = (name.as_deref(), driver.as_deref());
-            let asked = Asked { name, tenant: &tenant, driver, options: &options, labels: &labels };
-            commands::volume::create(&context, &asked)
-        }
-        Command::Volume(Volume::Ls { filter, quiet, count, format, output }) => {
-            let (format, as_json) = (format.as_deref(), output.json);
-            let how = Listed { filter: &filter, quiet, format, as_json, count };
-            commands::listing::ls(&context, &how)
-        }
+        Command::Volume(command) => volume::run(&engine, &watch, command),
         Command::Pod(command) => pod::run(&context, &command),
-        Command::Df { output } => commands::listing::df(&context, output.json),
-        Command::Volume(Volume::Rm { names, all, filter, tenant, force }) => {
-            let removal = Removal { names: &names, all, filter: &filter, tenant: &tenant, force };
-            commands::removal::rm(&context, &removal)
-        }
-        Command::Volume(Volume::Prune { unused_for, filter, tenant, dry_run, force }) => {
-            let pruning = Pruning { days: unused_for, filter: &filter, tenant: &tenant, dry_run, force };
-            commands::prune::prune(&context, &pruning)
-        }
-        Command::Trash(Trash::Ls { output }) => commands::removal::ls(&context, output.json),
+        Command::Df { output } => commands::listing::df(&engine, &watch, output.json),
+        Command::Trash(Trash::Ls { output }) => commands::trash::ls(&engine, &watch, output.json),
         Command::Trash(Trash::Restore { name, tenant }) => {
-            commands::removal::restore(&context, &tenant, &name)
+            commands::trash::restore(&engine, &watch, &tenant, name)
         }
-        Command::Trash(Trash::Empty { force }) => commands::removal::empty(&context, force),
-        Command::Volume(Volume::Adopt { path, name, driver, labels, in_place, tenant }) => {
-            let (path, driver, labels) = (path.as_path(), driver.as_deref(), labels.as_slice());
-            let adoption = Adoption { path, name: &name, tenant: &tenant, driver, labels, in_place };
-            commands::adopt::adopt(&context, &adoption)
-        }
-        Command::Volume(Volume::Rename { old, new, tenant }) => {
-            commands::adopt::rename(&context, &tenant, &old, &new)
-        }
-        Command::Volume(Volume::Mount { name, directory, read_only, tenant }) => {
-            commands::mount::mount(&context, &tenant, &name, directory.as_deref(), read_only)
-        }
-        Command::Volume(Volume::Umount { name, tenant }) => commands::mount::umount(&context, &tenant, &name),
-        Command::Volume(Volume::Resize { name, size, tenant }) => {
-            commands::filesystem::resize(&context, &tenant, &name, &size)
-        }
-        Command::Volume(Volume::Clone { name, new, labels, tenant }) => {
-            commands::clone::clone(&context, &tenant, &name, &new, &labels)
-        }
-        Command::Volume(Volume::Cp { from, to, archive, follow_link: follow, tenant }) => {
-            let copying = Copying { from: &from, to: &to, tenant: &tenant, archive, follow };
-            commands::copy::cp(&context, &copying)
-        }
-        Command::Volume(Volume::Fsck { name, repair, tenant }) => {
-            commands::filesystem::fsck(&context, &tenant, &name, repair)
-        }
-        Command::Volume(Volume::Inspect { names, format, tenant }) => {
-            commands::volume::inspect(&context, &tenant, &names, format.as_deref())
-        }
-        Command::Lease(Lease::Ls { wide, output }) => commands::lease::ls(&context, wide, output.json),
-        Command::Lease(Lease::Break { volume, container, tenant, force }) => {
-            commands::lease::break_lease(&context, &tenant, &volume, &container, force)
-        }
-        Command::Journal(Journal::Check { output }) => commands::journal::check(&context, output.json),
-        Command::Journal(Journal::Rebuild { dry_run }) => commands::journal::rebuild(&context, dry_run),
+        Command::Trash(Trash::Empty { force }) => commands::trash::empty(&engine, &watch, force),
+        Command::Lease(command) => lease::run(&engine, &watch, &command),
+        Command::Journal(command) => journal::run(&engine, &watch, &command),
         Command::Driver(Driver::Ls { output }) => commands::driver::ls(&context, output.json),
         Command::Driver(Driver::Inspect { name, output }) => {
             commands::driver::inspect(&context, &name, output.json)
         }
         Command::Plugin(command) => plugin::run(&context, &command),
-        Command::Harness(command) => harness::run(&context, command),
-        Command::Events { follow, output } => commands::events::events(&context, follow, output.json),
+        Command::Harness(_) => Err(Failure::internal("another program does that")),
+        Command::Events { follow: true, output } => commands::events::follow(&engine, &watch, output.json),
+        Command::Events { follow: false, output } => commands::events::events(&engine, &watch, output.json),
         Command::Explain { container, output } => {
-            commands::explain::explain(&context, &container, output.json)
+            commands::explain::explain(&engine, &watch, &container, output.json)
         }
-        Command::Doctor { output } => commands::doctor::doctor(&context, output.json),
+        Command::Doctor { output } => commands::doctor::doctor(&engine, &watch, output.json),
         Command::Completions { shell } => commands::shell::completions(shell),
         Command::Man { words, out } => commands::shell::man(Cli::command(), &words, out.as_deref()),
-        Command::Gc { dry_run } => commands::lease::gc(&context, dry_run),
+        Command::Gc { dry_run } => commands::gc::gc(&engine, &watch, dry_run),
     };
     context.tell_untold();
     match result {
@@ -649,35 +352,6 @@ fn be_hook(
     }
 }
 
-/// Cuts the command line behind `runtime`: what follows is the real runtime's, even where it looks like ours.
-fn split_at_runtime(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
-    let mut at = 1;
-    while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()).filter(|arg| arg.starts_with('-')) {
-        at += if matches!(arg, "--root" | "--run-dir" | "--config") { 2 } else { 1 };
-    }
-    let rest =
-        if args.get(at).is_some_and(|arg| arg == "runtime") { args.split_off(at + 1) } else { Vec::new() };
-    (args, rest)
-}
-
-/// Prints what the parser says, which may be the help that was asked for.
-fn misused(error: &clap::Error) -> ExitCode {
-    let code = u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
-    let text = error.render().ansi().to_string();
-    // Where nobody reads any more nobody can be told.
-    let _ = if error.use_stderr() {
-        write!(anstream::stderr(), "{}", text.replacen("error:", "Error:", 1))
-    } else {
-        write!(anstream::stdout(), "{text}")
-    };
-    code
-}
-
-fn report(failure: &Failure, verbose: bool) -> ExitCode {
-    complain(failure, verbose);
-    ExitCode::from(failure.kind.exit_code())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -685,16 +359,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn what_follows_runtime_is_the_runtimes() {
-        let split = |line: &str| {
-            let (own, rest) = split_at_runtime(line.split(' ').map(OsString::from).collect());
-            (own.len(), rest.len())
-        };
-        assert_eq!(split("volhook runtime --root /r run c1"), (2, 4));
-        assert_eq!(split("volhook --root /v --config=/c -v runtime --root /r state c1"), (6, 4));
-        assert_eq!(split("volhook plan runtime"), (3, 0));
     }
 }

@@ -40,7 +40,7 @@ fn read_state() -> Result<State, Failure> {
 /// prestart and createRuntime. `attempt` is given in entries that the spec stage wrote.
 pub(crate) fn start(engine: &Engine, watch: &Watch, stage: &str, attempt: Option<&str>) -> ExitCode {
     let call = info_span!("hook", stage).entered();
-    let work = watch.work();
+    let work = watch.whole_work();
     let (container, result) = match read_state() {
         Err(failure) => (None, Err(failure)),
         Ok(state) => {
@@ -56,7 +56,7 @@ pub(crate) fn start(engine: &Engine, watch: &Watch, stage: &str, attempt: Option
 /// poststop. It cannot be retried, so it never fails.
 pub(crate) fn stop(engine: &Engine, watch: &Watch, attempt: Option<&str>) -> ExitCode {
     let call = info_span!("hook", stage = "poststop").entered();
-    let work = watch.work();
+    let work = watch.whole_work();
     let (container, result) = match read_state() {
         Err(failure) => (None, Err(failure)),
         Ok(state) => (state.id().ok(), live::stop(engine, &state, attempt, &work)),
@@ -73,7 +73,7 @@ pub(crate) fn stop(engine: &Engine, watch: &Watch, attempt: Option<&str>) -> Exi
 /// The precreate hook: spec on standard input, spec on standard output.
 pub(crate) fn precreate(engine: &Engine, watch: &Watch) -> ExitCode {
     let call = info_span!("hook", stage = "precreate").entered();
-    let context = &Context::new(engine, watch.work());
+    let context = &Context::new(engine, watch.whole_work());
     let mut container = None;
     let result = (|| {
         let bytes = read_limited(std::io::stdin().lock(), MAX_READ_BYTES).map_err(|error| {
@@ -114,7 +114,7 @@ pub(crate) fn ended(
 ) -> ExitCode {
     let Err(failure) = result else { return ExitCode::SUCCESS };
     trace::listen_to_failures();
-    refusal::refused(engine, container, &failure, &watch.work());
+    refusal::refused(engine, container, &failure, &watch.whole_work());
     say(&failure.one_line());
     ExitCode::from(failure.kind.exit_code())
 }

@@ -8,17 +8,19 @@
 
 mod args;
 mod commands;
-mod filter;
+mod format;
 mod hook;
-mod output;
-mod places;
 mod progress;
-mod template;
+mod signals;
+mod streams;
 mod trace;
+mod typed;
 mod watch;
+mod worker;
 mod wrapper;
 
 use std::process::ExitCode;
+use volhook_face::output;
 
 /// musl's own allocator asks the kernel for memory too often for a program of two milliseconds.
 #[cfg(target_env = "musl")]

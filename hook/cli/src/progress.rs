@@ -1,35 +1,34 @@
 //! Work that takes its time: how far it is, on a terminal, and stopping it with Ctrl-C.
 
+use crate::output::warn;
+use crate::signals::Signals;
+use crate::watch::Watch;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
-use signal_hook::consts::SIGINT;
-use signal_hook::consts::SIGTERM;
-use signal_hook::flag;
 use std::io::IsTerminal as _;
-use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 use volhook_api::Kind;
+use volhook_api::Remark;
 use volhook_engine::Failure;
+use volhook_leases::Watcher;
+use volhook_leases::Work;
 use volhook_volumes::Copied;
-use volhook_volumes::Watch;
 
 /// What is done sooner needs no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a person may wait for something that can be stopped.
 const NO_HURRY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Work in progress. While this lives, SIGINT and SIGTERM ask it to stop; a second one ends the process at once.
-pub(crate) struct Progress {
-    signal: Arc<AtomicUsize>,
-    shown: Option<Bar>,
+/// Work in progress, watched for a person.
+struct Progress<'a> {
+    others: &'a dyn Watcher,
+    signals: Signals,
+    shown: OnceLock<Bar>,
 }
 
 struct Bar {
@@ -39,37 +38,23 @@ struct Bar {
     total: Option<u64>,
 }
 
-impl Progress {
-    /// Begins. `total`: how many bytes there will be, if that is known.
-    pub(crate) fn begin(total: Option<u64>) -> Result<Self, Failure> {
-        let signal = Arc::new(AtomicUsize::new(0));
-        for number in [SIGINT, SIGTERM] {
-            let again = Arc::new(AtomicBool::new(false));
-            // In this order: a signal that finds the flag set came after one that set it.
-            flag::register_conditional_default(number, Arc::clone(&again))
-                .and_then(|_| flag::register(number, again))
-                .and_then(|_| {
-                    let value = usize::try_from(number).unwrap_or_default();
-                    flag::register_usize(number, Arc::clone(&signal), value)
-                })
-                .map_err(|error| Failure::context("cannot prepare for signals", error))?;
+impl Watcher for Progress<'_> {
+    fn told(&self, remark: &Remark) {
+        self.others.told(remark);
+    }
+
+    fn copying(&self, total: Option<u64>) {
+        if let Err(error) = self.signals.listen() {
+            warn(&format!("the work cannot be stopped halfway: {error}"));
         }
-        let shown = std::io::stderr().is_terminal().then(|| Bar {
-            since: Instant::now(),
-            bar: OnceLock::new(),
-            total: total.filter(|total| *total > 0),
-        });
-        Ok(Self { signal, shown })
+        if std::io::stderr().is_terminal() {
+            let total = total.filter(|total| *total > 0);
+            let _ = self.shown.set(Bar { since: Instant::now(), bar: OnceLock::new(), total });
+        }
     }
 
-    /// Whether somebody wants it to stop.
-    pub(crate) fn is_interrupted(&self) -> bool {
-        self.signal.load(Ordering::Relaxed) != 0
-    }
-
-    /// Shows how far it is.
-    pub(crate) fn tell(&self, copied: &Copied) {
-        let Some(Bar { since, bar, total }) = &self.shown else { return };
+    fn copied(&self, copied: &Copied) {
+        let Some(Bar { since, bar, total }) = self.shown.get() else { return };
         if since.elapsed() < PATIENCE {
             return;
         }
@@ -81,21 +66,45 @@ impl Progress {
         }
     }
 
-    /// Does `work`, which can be stopped. If it was, that is the failure.
-    pub(crate) fn watch<T>(&self, work: impl FnOnce(&Watch<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let result = work(&Watch {
-            deadline: Instant::now() + NO_HURRY,
-            cancelled: &|| self.is_interrupted(),
-            progress: &|copied| self.tell(copied),
-        });
-        if let Some(bar) = self.shown.as_ref().and_then(|shown| shown.bar.get()) {
+    fn stop(&self) -> bool {
+        self.signals.came().is_some()
+    }
+}
+
+impl Progress<'_> {
+    fn end<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        if let Some(bar) = self.shown.get().and_then(|shown| shown.bar.get()) {
             bar.finish_and_clear();
         }
-        result.map_err(|failure| match u8::try_from(self.signal.load(Ordering::Relaxed)) {
-            Ok(signal) if signal != 0 => Failure { kind: Kind::Interrupted(signal), ..failure },
-            _ => failure,
+        result.map_err(|failure| match self.signals.came() {
+            Some(signal) => Failure { kind: Kind::Interrupted(signal), ..failure },
+            None => failure,
         })
     }
+}
+
+/// Does `work`, which tells how far it is and can be stopped once it copies. If it was, that is the failure.
+pub(crate) fn stoppable<T>(
+    watch: &Watch,
+    work: impl FnOnce(&Work<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let given = watch.work();
+    let progress = Progress { others: given.watcher, signals: Signals::default(), shown: OnceLock::new() };
+    progress.end(work(&Work { watcher: &progress, ..given }))
+}
+
+/// Does `work`, which copies all the time.
+pub(crate) fn copying<T>(
+    given: Work<'_>,
+    work: impl FnOnce(&volhook_volumes::Watch<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let progress = Progress { others: given.watcher, signals: Signals::default(), shown: OnceLock::new() };
+    progress.copying(None);
+    progress.end(work(&volhook_volumes::Watch {
+        deadline: Instant::now() + NO_HURRY,
+        cancelled: &|| progress.stop(),
+        progress: &|copied| progress.copied(copied),
+    }))
 }
 
 /// Does `work` of which nobody can tell how far it is. On a terminal it is said that it goes on.

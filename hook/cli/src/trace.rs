@@ -24,21 +24,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry;
 use volhook_core::names::shorten;
-
-/// The variable that names the file for the benchmark's figures.
-const TIMINGS: &str = "VOLHOOK_TIMINGS";
-
-/// The variable that asks for what is done, line by line.
-const LOG: &str = "VOLHOOK_LOG";
-
-/// Variables of this call that are good for the hook entries that it writes as well, as `NAME=VALUE`.
-pub(crate) fn inherited() -> Vec<String> {
-    let given = |name| {
-        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
-        Some(format!("{name}={value}"))
-    };
-    [TIMINGS, LOG].into_iter().filter_map(given).collect()
-}
+use volhook_face::places::LOG;
+use volhook_face::places::TIMINGS;
 
 /// Begins to listen, where the environment asks for it. Called once, before any work.
 pub(crate) fn listen() {

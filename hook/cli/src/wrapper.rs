@@ -9,10 +9,8 @@ use crate::watch::Watch;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -24,11 +22,11 @@ use volhook_core::names::ContainerId;
 use volhook_core::runtime_call;
 use volhook_core::runtime_call::Call;
 use volhook_core::runtime_call::Manner;
-use volhook_core::spec::Spec;
 use volhook_engine::Context;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
 use volhook_engine::bundle::read_claiming_spec;
+use volhook_engine::bundle::write_spec;
 use volhook_engine::start::spec;
 use volhook_engine::start::spec::SpecStart;
 use volhook_engine::start::undo::undone;
@@ -62,7 +60,7 @@ pub(crate) fn run(
     args: &[OsString],
 ) -> ExitCode {
     let inherited = inherited.with_own_mask();
-    let context = &Context::new(engine, watch.work());
+    let context = &Context::new(engine, watch.whole_work());
     let mut attempt = None;
     let mut container = None;
     let result = runtime(context, named).and_then(|runtime| {
@@ -101,18 +99,19 @@ fn starting_call(runtime: &Path, args: &[OsString]) -> Result<Option<Call>, Fail
 
 /// The real runtime: from the environment, the name of the call, the configuration, or what the host has.
 fn runtime(context: &Context<'_>, named: Option<String>) -> Result<PathBuf, Failure> {
-    let from_env = std::env::var("VOLHOOK_RUNTIME").ok().filter(|name| !name.is_empty());
+    let from_env = std::env::var_os("VOLHOOK_RUNTIME").filter(|name| !name.is_empty());
     // With an unreadable configuration a container without claims must start all the same.
     let configured = || context.config().ok().and_then(|config| config.runtime.clone());
-    let wanted = from_env.or(named).or_else(configured);
-    let candidates = wanted.map_or_else(|| vec!["runc".to_owned(), "crun".to_owned()], |name| vec![name]);
+    let wanted = from_env.or_else(|| named.or_else(configured).map(OsString::from));
+    let candidates = wanted.map_or_else(|| ["runc", "crun"].map(OsString::from).into(), |name| vec![name]);
     let own = fs::metadata("/proc/self/exe").ok().map(|m| (m.dev(), m.ino()));
-    let path = std::env::var("PATH").ok().filter(|path| !path.is_empty()).unwrap_or(DEFAULT_PATH.to_owned());
+    let path = std::env::var_os("PATH").filter(|path| !path.is_empty());
+    let path = path.unwrap_or_else(|| DEFAULT_PATH.into());
     for name in &candidates {
-        let places: Vec<PathBuf> = if name.contains('/') {
+        let places: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
             vec![PathBuf::from(name)]
         } else {
-            path.split(':').map(|folder| Path::new(folder).join(name)).collect()
+            std::env::split_paths(&path).map(|folder| folder.join(name)).collect()
         };
         for place in places {
             let Ok(found) = fs::metadata(&place) else { continue };
@@ -122,7 +121,8 @@ fn runtime(context: &Context<'_>, named: Option<String>) -> Result<PathBuf, Fail
             }
         }
     }
-    Err(Failure::new(format!("cannot find the OCI runtime {}", candidates.join(" or ")))
+    let names: Vec<String> = candidates.iter().map(|name| name.display().to_string()).collect();
+    Err(Failure::new(format!("cannot find the OCI runtime {}", names.join(" or ")))
         .hint("install it, or name it with VOLHOOK_RUNTIME or `runtime` in the configuration"))
 }
 
@@ -154,31 +154,6 @@ fn other_spec(named: &Path) -> Result<PathBuf, Failure> {
     }
     Err(Failure::new(format!("the container's spec {} is not a file", named.display()))
         .hint("write the spec to a file, and name that with --config"))
-}
-
-/// Replaces a spec's file: whole and durable, or not at all. Owner and mode stay.
-pub(crate) fn write_spec(path: &Path, spec: &Spec) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = folder.join(format!(".config.json.{}", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let before = fs::metadata(path)?;
-        let mut text = serde_json::to_vec_pretty(spec.document())?;
-        text.push(b'\n');
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(before.mode() & 0o7777)
-            .open(&temporary)?;
-        file.write_all(&text)?;
-        std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(folder)?.sync_all()
-    };
-    write().map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        Failure::context(format!("cannot rewrite {}", path.display()), error)
-    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,18 @@ use std::fmt;
 /// Names and values in the order in which they were given; a name stands at most once.
 pub type Pairs = Vec<(String, String)>;
 
+/// `pairs` with the last of each name only, as docker takes what is said twice.
+#[must_use]
+pub fn last_of_each(pairs: &Pairs) -> Pairs {
+    let again = |index: usize, name: &str| pairs[index + 1..].iter().any(|(other, _)| other == name);
+    pairs
+        .iter()
+        .enumerate()
+        .filter(|(index, (name, _))| !again(*index, name))
+        .map(|(_, pair)| pair.clone())
+        .collect()
+}
+
 /// What a plugin is for: the hook point that it serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -49,8 +49,13 @@ pub fn new_volume(context: &Context<'_>, wanted: &Wanted<'_>) -> Result<Volume, 
     let driver = driver(context, name, id)?;
     let info = driver.describe().map_err(|error| plugin_failure(context, error, Some(id)))?;
     let whose = format!("volume {id:?}");
-    options::check((PluginKind::Driver, name), Given::Option, Some(&whose), &info.options, options)
-        .map_err(|error| option_failure(error).about(id.clone()))?;
+    options::check((PluginKind::Driver, name), Given::Option, Some(&whose), &info.options, options).map_err(
+        |error| {
+            let mut failure = option_failure(error).about(id.clone());
+            failure.hints.extend(docker_habit(options));
+            failure
+        },
+    )?;
     let settings = config.settings(name)?;
     options::check((PluginKind::Driver, name), Given::Setting, None, &info.settings, &settings)
         .map_err(option_failure)?;
@@ -84,6 +89,27 @@ pub fn new_volume(context: &Context<'_>, wanted: &Wanted<'_>) -> Result<Volume, 
         })?;
     }
     Ok(volume)
+}
+
+/// What is meant by the options of docker's own local driver, which hands them to mount(8); the driver's own error stands
+/// above it.
+fn docker_habit(options: &Pairs) -> Option<String> {
+    let value = |name: &str| options.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let flags: Vec<&str> = value("o").into_iter().flat_map(|flags| flags.split(',')).collect();
+    let bind = flags.iter().any(|flag| matches!(*flag, "bind" | "rbind"));
+    match (value("type"), value("device")) {
+        (Some("tmpfs"), _) => Some("docker's `-o type=tmpfs` is driver tmpfs here: `volhook volume create -d tmpfs NAME`".to_owned()),
+        (_, Some(device)) if bind => Some(format!(
+            "docker's `-o o=bind -o device=PATH` is driver host here: `volhook volume create -d host -o path={device} NAME`, with a grant for the path in the configuration"
+        )),
+        (Some(filesystem @ ("ext4" | "xfs" | "btrfs")), Some(device)) => Some(format!(
+            "docker's `-o type={filesystem} -o device={device}` is driver device here: `volhook driver inspect device` lists its options"
+        )),
+        (Some(_), _) | (_, Some(_)) => Some(
+            "these are options of docker's local driver, which hands them to mount(8); here drivers host, device and tmpfs do what can be done of that".to_owned(),
+        ),
+        (None, None) => None,
+    }
 }
 
 pub(crate) fn refused(refusal: &Refusal, who: String, volume: Option<&VolumeId>) -> Failure {

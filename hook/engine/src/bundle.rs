@@ -1,8 +1,12 @@
-//! What a bundle says: its spec, and whether that asks for volumes.
+//! A bundle's spec: read, looked at for what it asks for, and written anew.
 
 use crate::context::Context;
 use crate::failure::Failure;
+use std::fs;
 use std::io::Read as _;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use volhook_core::spec::MAX_READ_BYTES;
 use volhook_core::spec::Outline;
@@ -87,4 +91,32 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
 
 fn not_usable(path: &Path, error: SpecError) -> Failure {
     Failure::context(format!("{} is not usable", path.display()), error)
+}
+
+/// Replaces a spec's file: whole and durable, or not at all. Owner and mode stay.
+///
+/// # Errors
+/// When it is not written.
+pub fn write_spec(path: &Path, spec: &Spec) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = folder.join(format!(".config.json.{}", std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let before = fs::metadata(path)?;
+        let mut text = serde_json::to_vec_pretty(spec.document())?;
+        text.push(b'\n');
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(before.mode() & 0o7777)
+            .open(&temporary)?;
+        file.write_all(&text)?;
+        std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        Failure::context(format!("cannot rewrite {}", path.display()), error)
+    })
 }

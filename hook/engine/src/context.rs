@@ -79,6 +79,14 @@ impl<'a> Context<'a> {
         Ok(self.ledger.all(&self.work)?)
     }
 
+    /// All grants, for what only looks: a damaged journal stays as it is.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn seen(&self) -> Result<LeaseTable, Failure> {
+        Ok(self.ledger.seen(&self.work)?)
+    }
+
     /// The dead among `grants`; and whether some are dying.
     pub fn dead<'g>(&self, grants: impl Iterator<Item = &'g Grant>) -> (Vec<Over>, bool) {
         judge::dead(&self.ledger, grants, &self.work)

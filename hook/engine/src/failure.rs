@@ -1,6 +1,7 @@
 //! The one error type of the engine and its faces: what failed, of which kind it is, and what helps.
 
 use std::error::Error;
+use std::fmt;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use volhook_api::Failed;
@@ -231,6 +232,35 @@ impl From<volhook_leases::Error> for Failure {
     }
 }
 
+/// A cause that is known in words only, with what is behind it.
+#[derive(Debug)]
+struct Told {
+    cause: String,
+    because: Option<Box<Told>>,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause)
+    }
+}
+
+impl Error for Told {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.because.as_deref().map(|told| told as &(dyn Error + 'static))
+    }
+}
+
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Self {
+        let Failed { kind, cause, because, hints, volume } = failed;
+        let behind = |because, cause| Some(Box::new(Told { cause, because }));
+        let because = because.into_iter().rev().fold(None, behind);
+        let cause = Box::new(Told { cause, because });
+        Self { kind, cause, hints, volume: volume.map(VolumeRef::into), start: Box::default() }
+    }
+}
+
 macro_rules! plain {
     ($($error:ty),* $(,)?) => {
         $(impl From<$error> for Failure {
@@ -252,7 +282,9 @@ plain!(
 mod tests {
     use super::Failure;
     use std::io::ErrorKind;
+    use volhook_api::Failed;
     use volhook_api::Kind;
+    use volhook_api::VolumeRef;
     use volhook_mounts::Error;
     use volhook_mounts::SyscallError;
 
@@ -267,6 +299,21 @@ mod tests {
         let of = |errno| Failure::context("cannot write it", std::io::Error::from_raw_os_error(errno)).kind;
         // ENOSPC, EDQUOT, EIO
         assert_eq!([28, 122, 5].map(of), [Kind::NoRoom, Kind::NoRoom, Kind::Failed]);
+    }
+
+    #[test]
+    fn a_failure_is_the_same_as_data() {
+        let volume: VolumeRef = "team/v".parse().unwrap();
+        for because in [&[][..], &["nearest"], &["nearest", "between", "root"]] {
+            let failed = Failed {
+                kind: Kind::Held,
+                cause: "cause".to_owned(),
+                because: because.iter().map(ToString::to_string).collect(),
+                hints: vec!["hint".to_owned()],
+                volume: Some(volume.clone()),
+            };
+            assert_eq!(Failure::from(failed.clone()).as_failed(), failed);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The image of a container: its root filesystem as the engine made it, with nothing of what is mounted inside.
 
 use crate::failure::Failure;
+use crate::text;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
@@ -8,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 use volhook_core::image::ImageIdentity;
+use volhook_mounts::overlay::Layer;
 use volhook_mounts::rootfs;
 use volhook_mounts::rootfs::Rootfs;
 use volhook_mounts::source::Detached;
@@ -51,28 +53,33 @@ impl<'a> Image<'a> {
         if let Some(bare) = self.bare.get() {
             return Ok(bare);
         }
-        let intention = || format!("cannot use the root filesystem {}", self.path.display());
-        let failed = |error| Failure::context(intention(), error);
-        let host = Rootfs::on_host(&self.path).map_err(failed)?;
-        if !host.is_same_directory(self.seen).map_err(failed)? {
-            return Err(Failure::new(format!("{}: the container has another one", intention()))
-                .hint("the engine mounts it where this hook does not see it"));
-        }
-        let bare = host.bare().map_err(failed)?;
+        let bare = self.on_host()?.bare().map_err(|error| Failure::context(self.intention(), error))?;
         Ok(self.bare.get_or_init(|| bare))
     }
 
-    /// Where the host has it.
-    pub fn place(&self) -> String {
-        self.path.display().to_string()
+    /// As the host sees it, with what may be mounted inside.
+    fn on_host(&self) -> Result<Rootfs, Failure> {
+        let failed = |error| Failure::context(self.intention(), error);
+        let host = Rootfs::on_host(&self.path).map_err(failed)?;
+        if host.is_same_directory(self.seen).map_err(failed)? {
+            return Ok(host);
+        }
+        Err(Failure::new(format!("{}: the container has another one", self.intention()))
+            .hint("the engine mounts it where this hook does not see it"))
     }
 
-    /// A mount of it for somebody to keep.
-    pub(crate) fn layer(&self) -> Result<Detached, Failure> {
-        let bare = self.bare()?;
-        volhook_mounts::source::clone_directory(bare.as_fd()).map_err(|error| {
-            Failure::context(format!("cannot use the root filesystem {}", self.path.display()), error)
-        })
+    fn intention(&self) -> String {
+        format!("cannot use the root filesystem {}", self.path.display())
+    }
+
+    /// Where the host has it, as text.
+    pub(crate) fn place(&self) -> Result<String, Failure> {
+        text::of_path("the image", &self.path).map(str::to_owned)
+    }
+
+    /// For an overlay to lie over.
+    pub(crate) fn layer(&self) -> Result<Layer, Failure> {
+        Ok(self.on_host()?.into_directory().into())
     }
 
     /// The directory that it has at `path`, if it has one there.

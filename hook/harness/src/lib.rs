@@ -38,7 +38,7 @@
 //! # Scripts from a program of one's own
 //!
 //! The fake runtime and the processes that run scripts are this crate's code in a program that calls [`fake::main`] and
-//! [`worker::main`] first thing; `volhook` is one, and any other can be:
+//! [`worker::main`] first thing; `volhook-harness` is one, and any other can be:
 //!
 //! ```no_run
 //! use std::ffi::OsString;

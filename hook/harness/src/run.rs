@@ -38,6 +38,9 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+/// Why `$VOLHOOK` is nothing.
+const NO_VOLHOOK: &str = "$VOLHOOK: there is no volhook beside this program, and VOLHOOK_BINARY names none";
+
 /// How a script is run.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -255,7 +258,7 @@ impl<'a> World<'a> {
             "ROOTFS" => of_path(&self.bundle()?.rootfs()),
             "PID" => self.pid.context("$PID: no container has been made yet")?.to_string(),
             "OUTPUT" => self.last()?.stdout.trim_end_matches('\n').to_owned(),
-            "VOLHOOK" => of_path(self.settings.volhook.as_deref().context("$VOLHOOK: there is no volhook")?),
+            "VOLHOOK" => of_path(self.settings.volhook.as_deref().context(NO_VOLHOOK)?),
             _ => self.env.get(name).cloned().with_context(|| format!("there is no variable ${name}"))?,
         })
     }

@@ -28,19 +28,42 @@ pub struct Volhook {
 }
 
 impl Volhook {
-    /// A fresh state root, run directory and empty configuration for the binary named by the variable
-    /// `VOLHOOK_BINARY`, or else the one that lies where cargo puts it, beside the running test.
+    /// A fresh state root, run directory and empty configuration for [`program`](Self::program).
     ///
     /// # Errors
     /// When there is no binary or the folders cannot be made.
     pub fn new() -> Result<Self> {
-        let binary = find_binary()?;
+        let binary = Self::program()?;
         let folder = scratch::folder("state")?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
             .context("cannot open volhook's folder to containers in user namespaces")?;
         let volhook = Self { binary, folder };
         volhook.configure("")?;
         Ok(volhook)
+    }
+
+    /// The absolute path of the binary named by the variable `VOLHOOK_BINARY`, or else of the one that lies beside this program,
+    /// or, as cargo puts it, a folder above a running test.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn program() -> Result<PathBuf> {
+        if let Some(path) = env::var_os(BINARY) {
+            let path = PathBuf::from(path);
+            return path.canonicalize().with_context(|| format!("{BINARY} names {}", path.display()));
+        }
+        // A test lies in target/PROFILE/deps, the binary in target/PROFILE.
+        let own = env::current_exe().context("cannot tell which program this is")?;
+        for folder in own.ancestors().skip(1).take(2) {
+            let path = folder.join("volhook");
+            if path.is_file() {
+                return Ok(path);
+            }
+        }
+        bail!(
+            "no volhook binary beside {}: run `cargo build --workspace --bins`, or set {BINARY}",
+            own.display()
+        )
     }
 
     /// The binary's absolute path.
@@ -149,20 +172,4 @@ impl Volhook {
         let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
         Runtime::wrapped(kind, &[self.binary.as_path(), Path::new("runtime")], &env)
     }
-}
-
-fn find_binary() -> Result<PathBuf> {
-    if let Some(path) = env::var_os(BINARY) {
-        let path = PathBuf::from(path);
-        return path.canonicalize().with_context(|| format!("{BINARY} names {}", path.display()));
-    }
-    // A test lies in target/PROFILE/deps, the binary in target/PROFILE.
-    let test = env::current_exe().context("cannot tell where the running test lies")?;
-    for folder in test.ancestors().skip(1).take(2) {
-        let path = folder.join("volhook");
-        if path.is_file() {
-            return Ok(path);
-        }
-    }
-    bail!("no volhook binary beside {}: run `cargo build --package volhook`, or set {BINARY}", test.display())
 }

@@ -118,10 +118,27 @@ impl Journal {
     /// # Errors
     /// This boot's file or the file of volumes cannot be read or is damaged.
     pub fn events(&self) -> Result<Vec<Event>, JournalError> {
+        let (events, damage) = self.readable_events()?;
+        damage.into_iter().next().map_or(Ok(events), Err)
+    }
+
+    /// Everything that can be read, also of damaged files, and what is wrong with those.
+    ///
+    /// # Errors
+    /// A file cannot be read at all, or holds a record that is not understood.
+    pub fn readable_events(&self) -> Result<(Vec<Event>, Vec<JournalError>), JournalError> {
         let mut events = Vec::new();
+        let mut damage = Vec::new();
         let mut reader = self.follow(0);
-        reader.read(&self.leases_name, u64::MAX, &mut events)?;
-        reader.read(VOLUMES, u64::MAX, &mut events)?;
+        for (name, kind) in [(&*self.leases_name, FileKind::Leases), (VOLUMES, FileKind::Volumes)] {
+            match reader.read(name, u64::MAX, &mut events) {
+                Err(error @ JournalError::Damaged { .. }) => {
+                    damage.push(error);
+                    events.extend(self.history(name, kind)?);
+                }
+                other => drop(other?),
+            }
+        }
         let disk = self.disk();
         let names =
             disk.names().map_err(|source| JournalError::List { folder: disk.path().to_owned(), source })?;
@@ -138,7 +155,7 @@ impl Journal {
                 there.push(event);
             }
         }
-        Ok(story.into_values().flatten().collect())
+        Ok((story.into_values().flatten().collect(), damage))
     }
 
     fn history(&self, name: &str, kind: FileKind) -> Result<Vec<Event>, JournalError> {

@@ -199,6 +199,7 @@ pub use mark::Mark;
 pub use repair::Lost;
 pub use repair::Rebuilt;
 pub use repair::Salvaged;
+pub use repair::SalvagedVolumes;
 pub use retain::Removed;
 pub use retain::Retention;
 

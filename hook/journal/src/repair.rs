@@ -46,6 +46,21 @@ pub struct Salvaged {
     print: Print,
 }
 
+/// What can still be read of the damaged file of volumes; made by [`Journal::salvage_volumes`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SalvagedVolumes {
+    /// The damaged file.
+    pub file: PathBuf,
+    /// Where the damage begins.
+    pub offset: u64,
+    /// What is wrong there.
+    pub reason: String,
+    /// How many records can be read; each counts once.
+    pub records: usize,
+    /// The parts of the file that hold no readable record.
+    pub lost: Vec<Lost>,
+}
+
 /// A part of a file that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Lost {
@@ -88,6 +103,23 @@ impl Wreck {
         codec::salvage(&self.bytes, kind)
     }
 
+    /// The parts that hold no readable frame.
+    fn lost(&self, kind: FileKind) -> Vec<Lost> {
+        let mut lost = Vec::new();
+        // The header is lost as well when the chain cannot even begin.
+        let mut at = if self.offset == 0 { 0 } else { HEADER };
+        for (offset, header, _) in self.frames(kind) {
+            if offset > at {
+                lost.push(Lost { offset: at as u64, length: (offset - at) as u64 });
+            }
+            at = offset + codec::FRAME + header.length;
+        }
+        if self.bytes.len() > at {
+            lost.push(Lost { offset: at as u64, length: (self.bytes.len() - at) as u64 });
+        }
+        lost
+    }
+
     fn print(&self) -> Print {
         let (length, sum) = (self.bytes.len() as u64, crc32c::crc32c(&self.bytes));
         Print { identity: self.file.identity(), length, sum }
@@ -112,18 +144,6 @@ impl Journal {
         let Some(wreck) = wreck(self.disk(), name, FileKind::Leases)? else {
             return Ok(None);
         };
-        let mut lost = Vec::new();
-        // The header is lost as well when the chain cannot even begin.
-        let mut at = if wreck.offset == 0 { 0 } else { HEADER };
-        for (offset, header, _) in wreck.frames(FileKind::Leases) {
-            if offset > at {
-                lost.push(Lost { offset: at as u64, length: (offset - at) as u64 });
-            }
-            at = offset + codec::FRAME + header.length;
-        }
-        if wreck.bytes.len() > at {
-            lost.push(Lost { offset: at as u64, length: (wreck.bytes.len() - at) as u64 });
-        }
         let mut stories = Stories::default();
         stories.go_on(wreck.frames(FileKind::Leases).map(|(_, header, payload)| (header, payload)));
         Ok(Some(Salvaged {
@@ -132,8 +152,26 @@ impl Journal {
             reason: wreck.reason.to_owned(),
             released: stories.released(),
             grants: stories.grants(),
-            lost,
+            lost: wreck.lost(FileKind::Leases),
             print: wreck.print(),
+        }))
+    }
+
+    /// Reads what can still be read of the file of volumes; `None` when it is not damaged. Takes no lock and changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`salvage`](Self::salvage).
+    pub fn salvage_volumes(&self) -> Result<Option<SalvagedVolumes>, JournalError> {
+        let Some(wreck) = wreck(self.disk(), VOLUMES, FileKind::Volumes)? else {
+            return Ok(None);
+        };
+        let numbers = wreck.frames(FileKind::Volumes).map(|(_, header, _)| header.sequence);
+        Ok(Some(SalvagedVolumes {
+            file: self.disk().path().join(VOLUMES),
+            offset: wreck.offset,
+            reason: wreck.reason.to_owned(),
+            records: numbers.collect::<BTreeSet<u64>>().len(),
+            lost: wreck.lost(FileKind::Volumes),
         }))
     }
 

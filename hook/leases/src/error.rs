@@ -42,7 +42,7 @@ pub enum Error {
     /// The kernel does not say whether a volume is still used.
     #[error("cannot tell whether the {what} of volume {volume:?} is in use")]
     InUse {
-        /// Its image or its device.
+        /// Its image, its device or its overlay.
         what: &'static str,
         /// The volume.
         volume: VolumeId,

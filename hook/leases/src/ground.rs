@@ -4,6 +4,8 @@
 use crate::attempts::Attempts;
 use crate::error::Error;
 use std::cell::OnceCell;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use volhook_journal::Journal;
@@ -17,6 +19,8 @@ pub struct Ground {
     attempts: Attempts,
     host: OnceCell<HostIdentity>,
     journal: OnceCell<Journal>,
+    /// The uuids of storages whose overlay outlasted its container when it was looked for.
+    in_use: RefCell<BTreeSet<String>>,
 }
 
 impl Ground {
@@ -29,6 +33,7 @@ impl Ground {
             attempts: Attempts::below(run_dir),
             host: OnceCell::new(),
             journal: OnceCell::new(),
+            in_use: RefCell::default(),
         }
     }
 
@@ -50,6 +55,14 @@ impl Ground {
     /// [`Error::Host`].
     pub fn host(&self) -> Result<&HostIdentity, Error> {
         get_or_try_init(&self.host, || HostIdentity::read().map_err(Error::Host))
+    }
+
+    pub(crate) fn was_in_use(&self, storage: &str) -> bool {
+        self.in_use.borrow().contains(storage)
+    }
+
+    pub(crate) fn saw_in_use(&self, storage: &str) {
+        self.in_use.borrow_mut().insert(storage.to_owned());
     }
 
     /// The journal as it is: a damaged one is not rebuilt here.

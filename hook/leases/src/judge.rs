@@ -5,9 +5,11 @@ use crate::ground::Ground;
 use crate::work::Work;
 use jiff::SignedDuration;
 use jiff::Timestamp;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use volhook_api::Remark;
 use volhook_core::decision::Backing;
+use volhook_core::decision::Population;
 use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
 use volhook_core::lease::Holder;
@@ -18,9 +20,12 @@ use volhook_core::lease::ReleaseReason;
 use volhook_core::names::Command;
 use volhook_core::volume::Volume;
 use volhook_mounts::device::device_is_free;
+use volhook_mounts::overlay;
+use volhook_mounts::overlay::Trace;
 use volhook_mounts::process;
 use volhook_mounts::process::Life;
 use volhook_mounts::source::image_is_free;
+use volhook_volumes::StoreError;
 
 /// How long a grant of the spec stage waits for its container's createRuntime hook.
 const PENDING_LIMIT: SignedDuration = SignedDuration::from_secs(300);
@@ -87,8 +92,7 @@ pub fn judge(ground: &Ground, grant: &Grant) -> Result<Verdict, Error> {
 /// What the kernel still knows of a dead holder's use of a volume.
 fn last_user(ground: &Ground, lease: &LeasedVolume, holder: &Holder) -> Result<Option<String>, Error> {
     let untold = |what: &'static str| {
-        let volume = lease.volume.clone();
-        move |source| Error::InUse { what, volume, source: Box::new(source) }
+        move |source| Error::InUse { what, volume: lease.volume.clone(), source: Box::new(source) }
     };
     let found = ground.store().find(&lease.volume)?;
     match found.filter(|volume| volume.uuid == lease.uuid) {
@@ -107,12 +111,46 @@ fn last_user(ground: &Ground, lease: &LeasedVolume, holder: &Holder) -> Result<O
         None if lease.image => Ok(None),
         // A command, which mounts directories nowhere.
         _ if lease.target.is_none() => Ok(None),
-        _ => {
-            let (inode, id) = (holder.mount_namespace, holder.mount_namespace_id);
-            let left = process::processes_in_mount_namespace(inode, id).map_err(Error::Processes)?;
-            Ok(left.first().map(|pid| format!("process {pid} is left in its mount namespace")))
-        }
+        Some(volume) if is_laid_over(&volume) => left_of_overlay(ground, &volume, holder, &untold("overlay")),
+        _ => process::left_of_mount_namespace(holder).map_err(Error::Processes),
     }
+}
+
+/// What is left of the overlay through which alone a container has a pod's volumes. It may outlast the mount namespace, in a
+/// descriptor that somebody has open elsewhere.
+fn left_of_overlay(
+    ground: &Ground,
+    storage: &Volume,
+    holder: &Holder,
+    untold: &dyn Fn(volhook_mounts::Error) -> Error,
+) -> Result<Option<String>, Error> {
+    let left_of_namespace = || process::left_of_mount_namespace(holder).map_err(Error::Processes);
+    let changes = match ground.store().open_directory(storage) {
+        Err(StoreError::DirectoryMissing { .. }) => return left_of_namespace(),
+        opened => opened?,
+    };
+    let trace = overlay::trace(changes.as_fd()).map_err(untold)?;
+    if trace == Trace::Gone {
+        return Ok(None);
+    }
+    if let Some(left) = left_of_namespace()? {
+        return Ok(Some(left));
+    }
+    // What has laid it was an older version, or the kernel does not tell.
+    if trace == Trace::Untold {
+        return Ok(None);
+    }
+    // The kernel complains in its log about an overlay in use, so it is asked once; from then on the trace is enough.
+    let in_use = ground.was_in_use(&storage.uuid) || overlay::is_in_use(changes.as_fd()).map_err(untold)?;
+    if in_use {
+        ground.saw_in_use(&storage.uuid);
+    }
+    Ok(in_use.then(|| "its overlay is still open somewhere".to_owned()))
+}
+
+/// Whether a volume is the storage of a pod whose changes lie over an image.
+fn is_laid_over(volume: &Volume) -> bool {
+    volume.storage.as_ref().is_some_and(|storage| storage.population == Population::Overlay)
 }
 
 /// How a grant stands, in one word, and what shows it; for people.

@@ -70,6 +70,23 @@ impl Ledger {
         self.mended(work, Journal::read)
     }
 
+    /// All grants, for somebody who only looks: nothing is changed. Of a damaged journal these are the grants that
+    /// rebuilding it would keep, and the watcher is told.
+    ///
+    /// # Errors
+    /// What keeps the journal from being opened or read, and [`repair::grants`]'s.
+    pub fn seen(&self, work: &Work<'_>) -> Result<LeaseTable, Error> {
+        let journal = self.journal()?;
+        match journal.read() {
+            Err(error @ JournalError::Damaged { .. }) => {
+                let Some(damage) = journal.salvage()? else { return Ok(journal.read()?) };
+                work.watcher.told(&Remark::SeenDamaged { cause: error.to_string() });
+                Ok(repair::grants(self, &damage)?.into_iter().collect())
+            }
+            other => Ok(other?),
+        }
+    }
+
     /// Records what outlives a boot, and returns when it is on the disk.
     ///
     /// # Errors

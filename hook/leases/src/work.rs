@@ -4,12 +4,17 @@ use std::time::Instant;
 use volhook_api::Remark;
 use volhook_volumes::Copied;
 
-/// Who is told of a piece of work while it goes on. Everything has an answer of its own here, so that a watcher says only
-/// what it cares for.
-pub trait Watcher {
+/// Who is told of a piece of work while it goes on, some of it from several threads. Everything has an answer of its own here,
+/// so that a watcher says only what it cares for.
+pub trait Watcher: Sync {
     /// Something worth telling has happened.
     fn told(&self, remark: &Remark) {
         let _ = remark;
+    }
+
+    /// Copying begins, of so many bytes if that is known. From now on [`stop`](Self::stop) is asked.
+    fn copying(&self, total: Option<u64>) {
+        let _ = total;
     }
 
     /// So much is copied by now.

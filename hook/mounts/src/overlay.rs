@@ -1,11 +1,13 @@
 //! Overlays as detached mounts: the changes of containers over a root filesystem that stays as it is.
 //!
 //! What an overlay is made of is given to the kernel as `/proc/self/fd/N`: a path could be too long for fsconfig(2), hold
-//! what the kernel takes for a separator, or mean something else by then. Since Linux 6.15 such a layer may lie on a
-//! mount that is attached nowhere. Before, it is attached in a mount namespace that nobody else sees.
+//! what the kernel takes for a separator, or mean something else by then. The kernel takes from it what is on that one mount,
+//! and nothing of what is mounted below. Since Linux 6.15 such a layer may lie on a mount that is attached nowhere. Before,
+//! it is attached in a mount namespace that nobody else sees.
 
 use crate::error::Error;
 use crate::error::join_logs;
+use crate::last_overlay;
 use crate::source::Detached;
 use crate::source::attach_privately;
 use crate::source::clone_directory;
@@ -59,9 +61,48 @@ const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 /// The same of ext4 (and ext2, ext3), XFS and btrfs.
 const PLAIN: [u64; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
 
-/// Lays an overlay over `lower`, whose changes are kept in `upper/` and `work/` below the root of `changes`. Both are
-/// whole mounts: a clone of a directory ([`clone_directory`], [`Rootfs::bare`](crate::rootfs::Rootfs::bare)), an image, a
-/// part of one ([`Detached::subpath`]). Missing directories are made, `upper` with the owner and mode of `lower`.
+/// What an overlay is made of: a directory, with nothing of what is mounted below it.
+#[derive(Debug)]
+pub enum Layer {
+    /// One of this mount namespace. Each mount that is dropped again takes a moment, so this is the cheap way.
+    Directory(OwnedFd),
+    /// A mount that is attached nowhere: an image, a part of one ([`Detached::subpath`]), a clone of a directory.
+    Mount(Detached),
+}
+
+impl From<OwnedFd> for Layer {
+    fn from(directory: OwnedFd) -> Self {
+        Self::Directory(directory)
+    }
+}
+
+impl From<Detached> for Layer {
+    fn from(mount: Detached) -> Self {
+        Self::Mount(mount)
+    }
+}
+
+impl AsFd for Layer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Directory(directory) => directory.as_fd(),
+            Self::Mount(mount) => mount.as_fd(),
+        }
+    }
+}
+
+impl Layer {
+    /// As a mount of its own.
+    fn into_mount(self) -> Result<Detached, Error> {
+        match self {
+            Self::Directory(directory) => clone_directory(directory.as_fd()),
+            Self::Mount(mount) => Ok(mount),
+        }
+    }
+}
+
+/// Lays an overlay over `lower`, whose changes are kept in `upper/` and `work/` below `changes`. Missing directories are
+/// made, `upper` with the owner and mode of `lower`.
 ///
 /// For a container with a user namespace `changes` is idmapped, so that the disk has 0 for the container's root. `lower`
 /// is taken as it is: an engine has given it the container's ids. The overlay itself is [`Detached::mapped_for`] `users`.
@@ -73,19 +114,24 @@ const PLAIN: [u64; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
 /// [`Error::OverlayChanges`] if the directories cannot be made or mapped; [`Error::OverlayBusy`] if another overlay has
 /// them, which the kernel would accept; [`Error::MountOverlay`]; [`Error::OverlayReadOnly`];
 /// [`Error::ExamineOverlay`], [`Error::Helper`].
-pub fn mount_overlay(lower: Detached, changes: Detached, users: Option<&Users>) -> Result<Detached, Error> {
+pub fn mount_overlay(
+    lower: impl Into<Layer>,
+    changes: impl Into<Layer>,
+    users: Option<&Users>,
+) -> Result<Detached, Error> {
+    let mut changes = changes.into();
     if let Some(users) = users {
+        let mount = changes.into_mount()?;
         let namespace = Some(users.namespace());
-        sys::set_private_attributes(changes.as_fd(), MountAttrFlags::empty(), namespace)
+        sys::set_private_attributes(mount.as_fd(), MountAttrFlags::empty(), namespace)
             .map_err(|source| Error::OverlayChanges { source })?;
+        changes = Layer::Mount(mount);
     }
-    let layers = Layers { lower, changes, users };
+    let layers = Layers { lower: lower.into(), changes, users };
     let overlay = match layers.mount_detached() {
         // One of many things that can be wrong, so the kernel is asked whether it was this one.
-        Err(Error::MountOverlay { source, .. })
-            if source.is(Errno::INVAL) && !takes_detached(&layers.changes) =>
-        {
-            layers.mount_attached()?
+        Err(Error::MountOverlay { source, .. }) if source.is(Errno::INVAL) && !layers.are_taken() => {
+            layers.attachable()?.mount_attached()?
         }
         result => result?,
     };
@@ -99,19 +145,56 @@ pub fn mount_overlay(lower: Detached, changes: Detached, users: Option<&Users>) 
 /// Whether an overlay of any mount namespace keeps its changes in `upper/` below the directory `changes`, also one of which
 /// only a part is still mounted. One that is just being made counts.
 ///
-/// The kernel is asked for a second overlay with the same directory. When it refuses it writes an error to its log
-/// (`lowerdir is in-use as upperdir/workdir of another mount`).
+/// If its [`trace`] does not tell that there is none, the kernel is asked for a second overlay with the same directory. When
+/// it refuses it writes an error to its log (`lowerdir is in-use as upperdir/workdir of another mount`).
 ///
 /// # Errors
 /// [`Error::OverlayChanges`], [`Error::ExamineOverlay`]; [`Error::CloneDirectory`] before Linux 6.15 if `changes` is on a
 /// mount that is attached nowhere.
 pub fn is_in_use(changes: BorrowedFd<'_>) -> Result<bool, Error> {
-    // Where a detached mount cannot be cloned it is no layer either, and the answer below would be wrong.
-    clone_directory(changes)?;
     let failed = |source| Error::OverlayChanges { source };
     let root = sys::openat(changes, ".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
     let Some(upper) = open_layer(root.as_fd(), UPPER).map_err(failed)? else { return Ok(false) };
-    Ok(!lock(root.as_fd())? || has_overlay(upper.as_fd())?)
+    if !lock(root.as_fd())? {
+        return Ok(true);
+    }
+    if last_is_gone(root.as_fd()).map_err(failed)? == Some(true) {
+        return Ok(false);
+    }
+    // Where a detached mount cannot be cloned it is no layer either, and the answer would be wrong.
+    clone_directory(changes)?;
+    has_overlay(upper.as_fd())
+}
+
+/// What the last overlay over some changes has left of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trace {
+    /// None was ever laid, or it is provably gone.
+    Gone,
+    /// It may be there; what has its number now may also be something else.
+    There,
+    /// Nothing: an older version has laid it, or the kernel does not tell.
+    Untold,
+}
+
+/// Looks, without the kernel's noticing, whether the last overlay with its changes in `changes` is gone.
+///
+/// # Errors
+/// [`Error::OverlayChanges`], [`Error::ExamineOverlay`].
+pub fn trace(changes: BorrowedFd<'_>) -> Result<Trace, Error> {
+    let failed = |source| Error::OverlayChanges { source };
+    let root = sys::openat(changes, ".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+    if open_layer(root.as_fd(), UPPER).map_err(failed)?.is_none() {
+        return Ok(Trace::Gone);
+    }
+    if !lock(root.as_fd())? {
+        return Ok(Trace::There);
+    }
+    Ok(match last_is_gone(root.as_fd()).map_err(failed)? {
+        Some(true) => Trace::Gone,
+        Some(false) => Trace::There,
+        None => Trace::Untold,
+    })
 }
 
 /// Whether an overlay with its changes on the filesystem of `scratch`, an empty directory, can be laid over `lower`. It is
@@ -122,7 +205,8 @@ pub fn is_in_use(changes: BorrowedFd<'_>) -> Result<bool, Error> {
 /// # Errors
 /// When that cannot be told: those of [`mount_overlay`] but [`Error::MountOverlay`] and [`Error::OverlayReadOnly`], and
 /// [`Error::CloneDirectory`] of `scratch`.
-pub fn stacking(lower: Detached, scratch: BorrowedFd<'_>) -> Result<Result<(), String>, Error> {
+pub fn stacking(lower: impl Into<Layer>, scratch: BorrowedFd<'_>) -> Result<Result<(), String>, Error> {
+    let lower = lower.into();
     let on_overlay = is_overlay(lower.as_fd())?;
     let answer = match mount_overlay(lower, clone_directory(scratch)?, None) {
         Ok(_) => keeps_marks(scratch),
@@ -168,8 +252,7 @@ fn clear(changes: BorrowedFd<'_>) -> sys::Result<()> {
             _ => Ok(()),
         };
     if let Some(work) = open_layer(changes, WORK)? {
-        // Where the kernel prepares changes; its name is the kernel's.
-        remove(work.as_fd(), "work")?;
+        remove(work.as_fd(), last_overlay::ROOM)?;
     }
     [WORK, UPPER, UNFINISHED].into_iter().try_for_each(|name| remove(changes, name))
 }
@@ -201,12 +284,27 @@ fn takes_detached(mount: &Detached) -> bool {
 }
 
 struct Layers<'a> {
-    lower: Detached,
-    changes: Detached,
+    lower: Layer,
+    changes: Layer,
     users: Option<&'a Users>,
 }
 
 impl Layers<'_> {
+    /// Whether the kernel takes layers of these kinds.
+    fn are_taken(&self) -> bool {
+        let is_taken = |layer: &Layer| match layer {
+            Layer::Directory(_) => true,
+            Layer::Mount(mount) => takes_detached(mount),
+        };
+        is_taken(&self.lower) && is_taken(&self.changes)
+    }
+
+    /// All of them as mounts, which can be attached in another namespace.
+    fn attachable(self) -> Result<Self, Error> {
+        let (lower, changes) = (self.lower.into_mount()?, self.changes.into_mount()?);
+        Ok(Self { lower: lower.into(), changes: changes.into(), users: self.users })
+    }
+
     fn mount_detached(&self) -> Result<OwnedFd, Error> {
         if self.users.is_none() {
             return self.mount();
@@ -241,10 +339,25 @@ impl Layers<'_> {
             sys::openat(self.changes.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
         // From the look whether they are in use until they are: whoever comes meanwhile has to wait.
         let (upper, work) = self.take_directories(changes.as_fd())?;
+        let overlay = match self.lay(upper.as_fd(), work.as_fd()) {
+            Err(Error::MountOverlay { .. } | Error::OverlayReadOnly { .. }) => {
+                // So that the kernel says again what it does not like, and somebody reads it.
+                let kernel = KernelLog::from_now();
+                self.lay(upper.as_fd(), work.as_fd()).map_err(|error| kernel.explain(error))?
+            }
+            laid => laid?,
+        };
+        if let Ok(Some(room)) = open_layer(work.as_fd(), last_overlay::ROOM) {
+            last_overlay::note(room.as_fd(), overlay.as_fd());
+        }
+        Ok(overlay)
+    }
+
+    fn lay(&self, upper: BorrowedFd<'_>, work: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
         let options = [
             ("lowerdir", Some(by_fd(self.lower.as_fd()))),
-            ("upperdir", Some(by_fd(upper.as_fd()))),
-            ("workdir", Some(by_fd(work.as_fd()))),
+            ("upperdir", Some(by_fd(upper))),
+            ("workdir", Some(by_fd(work))),
             ("index", Some("off".to_owned())),
             ("metacopy", Some("off".to_owned())),
             ("nfs_export", Some("off".to_owned())),
@@ -252,18 +365,15 @@ impl Layers<'_> {
             ("xino", Some("off".to_owned())),
         ];
         let wanted = Wanted { kind: "overlay", source: "volhook", options: &options, exclusive: false };
-        let kernel = KernelLog::from_now();
-        let mount = superblock::mount(&wanted).map_err(|Failed { source, log }| Error::MountOverlay {
-            log: join_logs(&log, &kernel.about_overlays()),
-            source,
-        })?;
+        let mount = superblock::mount(&wanted)
+            .map_err(|Failed { source, log }| Error::MountOverlay { log, source })?;
         let flags = rustix::fs::fstatvfs(&mount)
             .map_err(|errno| Error::ExamineOverlay {
                 source: SyscallError::new("fstatvfs(the overlay)", errno),
             })?
             .f_flag;
         if flags.contains(StatVfsMountFlags::RDONLY) {
-            return Err(Error::OverlayReadOnly { log: kernel.about_overlays() });
+            return Err(Error::OverlayReadOnly { log: String::new() });
         }
         Ok(mount)
     }
@@ -276,8 +386,11 @@ impl Layers<'_> {
             if !lock(changes)? {
                 return Err(Error::OverlayBusy);
             }
-            let upper = self.open_or_make_upper(changes).map_err(failed)?;
-            if !has_overlay(upper.as_fd())? {
+            let known = open_layer(changes, UPPER).map_err(failed)?;
+            // What is made now is in nobody's use.
+            let is_free = known.is_none() || last_is_gone(changes).map_err(failed)? == Some(true);
+            let upper = known.map_or_else(|| self.make_upper(changes), Ok).map_err(failed)?;
+            if is_free || !has_overlay(upper.as_fd())? {
                 return Ok((upper, open_or_make(changes, WORK).map_err(failed)?));
             }
             unlock(changes)?;
@@ -289,12 +402,9 @@ impl Layers<'_> {
     }
 
     /// It appears complete or not at all.
-    fn open_or_make_upper(&self, changes: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
-        if let Some(upper) = open_layer(changes, UPPER)? {
-            return Ok(upper);
-        }
+    fn make_upper(&self, changes: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
         let upper = open_or_make(changes, UNFINISHED)?;
-        let below = rustix::fs::fstat(&self.lower)
+        let below = rustix::fs::fstat(self.lower.as_fd())
             .map_err(|errno| SyscallError::new("fstat(the lower directory)", errno))?;
         let (user, group) = (Uid::from_raw(below.st_uid), Gid::from_raw(below.st_gid));
         match rustix::fs::fchown(&upper, Some(user), Some(group)) {
@@ -357,6 +467,12 @@ fn unlock(changes: BorrowedFd<'_>) -> Result<(), Error> {
     rustix::fs::flock(changes, FlockOperation::Unlock).map_err(|errno| Error::ExamineOverlay {
         source: SyscallError::new("flock(the changes, LOCK_UN)", errno),
     })
+}
+
+/// Whether the last overlay over the changes, which are locked, is gone; `None` if that cannot be told.
+fn last_is_gone(changes: BorrowedFd<'_>) -> sys::Result<Option<bool>> {
+    let Some(work) = open_layer(changes, WORK)? else { return Ok(None) };
+    Ok(open_layer(work.as_fd(), last_overlay::ROOM)?.and_then(|room| last_overlay::is_gone(room.as_fd())))
 }
 
 /// Whether an overlay has `upper` for its changes.
@@ -431,6 +547,17 @@ impl KernelLog {
         Self(log.filter(|log| rustix::fs::seek(log, SeekFrom::End(0)).is_ok()))
     }
 
+    /// `error` with what it has said since.
+    fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::MountOverlay { log, source } => {
+                Error::MountOverlay { log: join_logs(&log, &self.about_overlays()), source }
+            }
+            Error::OverlayReadOnly { .. } => Error::OverlayReadOnly { log: self.about_overlays() },
+            other => other,
+        }
+    }
+
     /// What it has said about overlays since, one line; of any overlay, since the log does not say which.
     fn about_overlays(&self) -> String {
         let mut lines = Vec::new();
@@ -470,7 +597,8 @@ mod tests {
             clone_directory(directory.as_fd())
                 .expect("mounting needs root: run the privileged_ tests as root")
         };
-        let layers = || Layers { lower: directory("lower"), changes: directory("changes"), users: None };
+        let layers =
+            || Layers { lower: directory("lower").into(), changes: directory("changes").into(), users: None };
         std::fs::create_dir(folder.path().join("lower")).unwrap();
         std::fs::write(folder.path().join("lower/file"), "image").unwrap();
         let before = std::fs::read("/proc/thread-self/mountinfo").unwrap();

@@ -1,6 +1,7 @@
 //! Identity of processes and of this host: who holds a volume, and whether that one still lives (proc(5)).
 
 use crate::error::Error;
+use crate::gone;
 use crate::mountinfo;
 use crate::mountinfo::Mount;
 use crate::sys;
@@ -447,6 +448,28 @@ pub fn life(host: &HostIdentity, holder: &Holder) -> Life {
         Err(Error::ProcessGone { .. }) => dead(format!("process {pid} is gone")),
         Err(error) => unknown(format!("{error}")),
     }
+}
+
+/// What is left of a holder's mount namespace, for people; nothing if that is gone.
+///
+/// The kernel is asked for the namespace by its id, where that is known and the kernel answers (Linux 6.18): a descriptor that
+/// somebody has open keeps it as well. Elsewhere it is looked for in all processes
+/// ([`processes_in_mount_namespace`]).
+///
+/// # Errors
+/// As for that.
+pub fn left_of_mount_namespace(holder: &Holder) -> Result<Option<String>, Error> {
+    let (inode, id) = (holder.mount_namespace, holder.mount_namespace_id);
+    let gone = id.and_then(|id| gone::mount_namespace_is_gone(id, inode));
+    if gone == Some(true) {
+        return Ok(None);
+    }
+    let left = processes_in_mount_namespace(inode, id)?;
+    Ok(match left.first() {
+        Some(pid) => Some(format!("process {pid} is left in its mount namespace")),
+        None if gone == Some(false) => Some("somebody has its mount namespace open".to_owned()),
+        None => None,
+    })
 }
 
 /// The processes, by pid, that have a thread in the mount namespace with this inode and, where both are known, with

@@ -178,6 +178,12 @@ impl Rootfs {
         Ok(identity(self)? == identity(other)?)
     }
 
+    /// Its root directory, without access to what is in it (`O_PATH`).
+    #[must_use]
+    pub fn into_directory(self) -> OwnedFd {
+        self.root
+    }
+
     /// A mount of the root filesystem with nothing of what is mounted inside it: the image as it is, for overlays to
     /// lie over and for volumes to be filled from. Of [`Rootfs::on_host`] only, since what another mount namespace has
     /// cannot be cloned (open_tree(2)).

@@ -19,9 +19,11 @@ use volhook_core::decision::Filesystem;
 use volhook_core::decision::Image;
 use volhook_core::names::SubPath;
 use volhook_mounts::Error;
+use volhook_mounts::overlay::Trace;
 use volhook_mounts::overlay::is_in_use;
 use volhook_mounts::overlay::mount_overlay;
 use volhook_mounts::overlay::stacking;
+use volhook_mounts::overlay::trace;
 use volhook_mounts::rootfs::Rootfs;
 use volhook_mounts::source::Detached;
 use volhook_mounts::source::ImageUse;
@@ -224,6 +226,62 @@ fn privileged_the_same_changes_are_never_mounted_twice() {
     assert_eq!(entries(&layers.path("changes/work/work")), [""; 0], "a look leaves nothing");
     let overlay = layers.mount().unwrap();
     assert_eq!(read(inside(&overlay, "usr/file")), "kept");
+}
+
+/// Directories serve as mounts do: what is mounted below them is nobody's business.
+#[test]
+fn privileged_an_overlay_of_directories_has_nothing_that_is_mounted_below() {
+    private_host();
+    let layers = Layers::new(
+        "echo image >$LOWER/usr/file; mkdir -p $LOWER/../changes/upper
+         mount -t tmpfs none $LOWER/usr; echo secret >$LOWER/usr/secret",
+    );
+    let before = own_mounts();
+    let lower = Rootfs::on_host(&layers.path("lower")).unwrap().into_directory();
+    let changes = std::os::fd::OwnedFd::from(std::fs::File::open(layers.path("changes")).unwrap());
+    let overlay = mount_overlay(lower, changes, None).unwrap();
+    assert_eq!(entries(&inside(&overlay, "usr")), ["file"]);
+    std::fs::write(inside(&overlay, "usr/file"), "changed").unwrap();
+    assert_eq!(read(layers.path("changes/upper/usr/file")), "changed");
+    assert!(layers.is_in_use());
+    drop(overlay);
+    assert!(!layers.is_in_use());
+    assert_eq!(own_mounts(), before);
+    shell("umount $LOWER/usr; cat $LOWER/usr/file", &[("LOWER", &layers.path("lower"))]);
+}
+
+/// What one look tells is what the kernel says when it is asked for a second overlay.
+#[test]
+fn privileged_the_last_overlay_leaves_a_trace() {
+    private_host();
+    let layers = Layers::new("");
+    let trace = || trace(std::fs::File::open(layers.path("changes")).unwrap().as_fd()).unwrap();
+    let told = |told| if cfg!(target_arch = "x86_64") { told } else { Trace::Untold };
+    assert_eq!(trace(), Trace::Gone);
+    let overlay = layers.mount().unwrap();
+    assert_eq!((trace(), layers.is_in_use()), (told(Trace::There), true));
+    let open = std::fs::File::open(inside(&overlay, "usr")).unwrap();
+    drop(overlay);
+    assert_eq!((trace(), layers.is_in_use()), (told(Trace::There), true), "a descriptor holds it");
+    drop(open);
+    // Another test's filesystem may have its number by now.
+    assert!(!layers.is_in_use());
+    let other_test = Instant::now() + Duration::from_secs(5);
+    while trace() != told(Trace::Gone) && Instant::now() < other_test {
+        drop(layers.mount().unwrap());
+    }
+    assert_eq!(trace(), told(Trace::Gone));
+
+    // As an older version does it, which knows nothing of traces.
+    let mount = "mount -t overlay -o lowerdir=lower,upperdir=changes/upper,workdir=changes/work none lower";
+    shell(&format!("cd $FOLDER; {mount}"), &[("FOLDER", layers.folder.path())]);
+    assert_eq!((trace(), layers.is_in_use()), (Trace::Untold, true));
+    assert!(matches!(layers.mount(), Err(Error::OverlayBusy)));
+    shell("umount $DIR", &[("DIR", &layers.path("lower"))]);
+    assert_eq!((trace(), layers.is_in_use()), (Trace::Untold, false));
+    let overlay = layers.mount().unwrap();
+    assert_eq!(trace(), told(Trace::There));
+    drop(overlay);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use volhook_mounts::process::Namespace;
 use volhook_mounts::process::Process;
 use volhook_mounts::process::container_process;
 use volhook_mounts::process::holder;
+use volhook_mounts::process::left_of_mount_namespace;
 use volhook_mounts::process::life;
 use volhook_mounts::process::processes_in_mount_namespace;
 
@@ -202,6 +203,61 @@ fn privileged_processes_of_a_namespace_are_found() {
     second.kill().unwrap();
     second.wait().unwrap();
     assert!(processes_in_mount_namespace(namespace, id).unwrap().is_empty());
+}
+
+fn linux_is_at_least(wanted: [u32; 2]) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let version: Vec<u32> = release.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
+    version >= wanted.to_vec()
+}
+
+/// A process that has its own mount namespace open can hand it on, and with it the volumes.
+#[test]
+fn privileged_a_namespace_is_left_as_long_as_somebody_is_in_it_or_has_it_open() {
+    private_host();
+    let mut container = Container::start("", "");
+    let record = holder(&host(), &container.process()).unwrap();
+    let without_id = Holder { mount_namespace_id: None, ..record.clone() };
+    let open = std::fs::File::open(format!("/proc/{}/ns/mnt", container.pid())).unwrap();
+    for record in [&record, &without_id] {
+        let left = left_of_mount_namespace(record).unwrap().unwrap();
+        assert_eq!(left, format!("process {} is left in its mount namespace", container.pid()));
+    }
+    container.kill();
+    let left = left_of_mount_namespace(&record).unwrap();
+    assert_eq!(left.is_some(), linux_is_at_least([6, 18]), "{left:?}");
+    assert_eq!(left_of_mount_namespace(&without_id).unwrap(), None, "only processes are looked at");
+    drop(open);
+    assert_eq!(left_of_mount_namespace(&record).unwrap(), None);
+}
+
+/// To a process that may not see a namespace, the kernel says that it is gone. The test starts itself as such a process.
+#[test]
+fn privileged_what_may_not_see_a_namespace_never_finds_it_gone() {
+    if let Some(record) = std::env::var_os("TEST_WITHOUT_RIGHTS") {
+        let record: Holder = serde_json::from_slice(record.as_encoded_bytes()).unwrap();
+        let left = left_of_mount_namespace(&record);
+        assert!(!matches!(left, Ok(None)), "{left:?}");
+        return;
+    }
+    private_host();
+    let mut container = Container::start("", "");
+    let record = serde_json::to_string(&holder(&host(), &container.process()).unwrap()).unwrap();
+    let test = "process::privileged_what_may_not_see_a_namespace_never_finds_it_gone";
+    let own = std::env::current_exe().unwrap();
+    for program in
+        [&["unshare", "--user", "--map-root-user"][..], &["setpriv", "--bounding-set=-sys_admin,-sys_ptrace"]]
+    {
+        let output = Command::new(program[0])
+            .args(&program[1..])
+            .arg(&own)
+            .args(["--exact", test])
+            .env("TEST_WITHOUT_RIGHTS", &record)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+    container.kill();
 }
 
 #[test]

@@ -12,12 +12,14 @@ use jiff::SignedDuration;
 use jiff::Timestamp;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::io::Write;
+use std::path::Path;
 use std::time::Instant;
 use volhook_core::decision::Backing;
 use volhook_core::volume::Volume;
@@ -134,11 +136,14 @@ impl Store {
     }
 
     /// The size of the filesystem that the root is on, and how much of it can still be used (`Avail` of df(1)), in bytes.
+    /// Where there is no root yet, it will be on that of the nearest folder above.
     ///
     /// # Errors
     /// [`StoreError::List`].
     pub fn host_filesystem(&self) -> Result<(u64, u64), StoreError> {
-        let stat = self.root().and_then(rustix::fs::fstatvfs);
+        let of = |folder: &Path| rustix::fs::statvfs(folder);
+        let mut above = self.root.ancestors().map(of).skip_while(|stat| matches!(stat, Err(Errno::NOENT)));
+        let stat = above.next().unwrap_or(Err(Errno::NOENT));
         let stat =
             stat.map_err(|errno| StoreError::List { path: self.root.clone(), source: errno.into() })?;
         Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))

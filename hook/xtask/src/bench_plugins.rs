@@ -15,7 +15,6 @@ use serde_json::Value;
 use serde_json::json;
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
@@ -25,13 +24,16 @@ use tempfile::TempDir;
 
 const LANGUAGES: [&str; 4] = ["rust", "c", "js", "python"];
 
+/// What is measured, and what is needed for it.
+const PROGRAMS: [&str; 2] = ["volhook", "volhook-dev"];
+
 /// Decisions in one process, of which the first is a cold one.
 const TIMES: &str = "20";
 
 pub(crate) fn run(rounds: usize) -> Result<()> {
     setup::for_plugins()?;
     let target = setup::for_release()?;
-    let bench = Bench::new(&process::build_volhook(Some(&target))?)?;
+    let bench = Bench::new(&process::build(&PROGRAMS, Some(&target))?)?;
     let variants = bench.variants()?;
     warn_of_load();
     bench.compare(&variants, rounds)?;
@@ -39,7 +41,6 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
 }
 
 struct Bench {
-    volhook: PathBuf,
     folder: TempDir,
     /// Where componentize-qjs and componentize-py are.
     tools: PathBuf,
@@ -62,20 +63,26 @@ struct Times {
 }
 
 impl Bench {
-    fn new(volhook: &Path) -> Result<Self> {
+    fn new(built: &[PathBuf]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("volhook-bench-").tempdir();
         let folder = folder.context("cannot make a temporary folder")?;
-        let installed = folder.path().join("volhook");
-        fs::copy(volhook, &installed).context("cannot copy the volhook binary")?;
+        for (program, built) in PROGRAMS.iter().zip(built) {
+            fs::copy(built, folder.path().join(program))
+                .with_context(|| format!("cannot copy the {program} binary"))?;
+        }
         // All decisions of one process share that time, and here there are more of them than in a start.
         fs::write(folder.path().join("config.toml"), "[limits]\ntime = 60000\n")
             .context("cannot write a configuration")?;
         let tools = process::target_folder()?.join("tools");
-        Ok(Self { volhook: installed, folder, tools })
+        Ok(Self { folder, tools })
     }
 
     fn volhook(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.volhook);
+        self.program("volhook", args)
+    }
+
+    fn program(&self, name: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(self.folder.path().join(name));
         command
             .args(args)
             .current_dir(self.folder.path())
@@ -89,7 +96,7 @@ impl Bench {
     fn variants(&self) -> Result<Vec<Variant>> {
         let decide = |kind: &str, name: &str| {
             let plugins = self.folder.path().join("root/plugins");
-            let mut command = self.volhook(&["plugin", "decide", "--times", TIMES]);
+            let mut command = self.program("volhook-dev", &["decide", "--times", TIMES]);
             command.arg(plugins).args([kind, name]);
             command
         };

@@ -1,5 +1,5 @@
-//! `cargo xtask install`: the release binary, the names under which it is an OCI runtime, and what shells and man(1) are to
-//! know of it.
+//! `cargo xtask install`: the release programs, the names under which volhook is an OCI runtime, and what shells and man(1) are
+//! to know of it.
 
 use crate::process;
 use crate::setup;
@@ -10,6 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+
+/// The programs, and their folders below the prefix: where volhook looks for the others.
+const PROGRAMS: [(&str, &str); 3] = [("volhook", "bin"), ("volhook-harness", "bin"), ("volhook-dev", "bin")];
 
 /// Called by one of these names, the binary wraps the runtime that the name ends with.
 const WRAPPERS: [&str; 2] = ["volhook-runc", "volhook-crun"];
@@ -28,16 +31,19 @@ const COMPLETIONS: [(&str, &str); 3] = [
 /// meanwhile finds either the old one or the new one.
 pub(crate) fn run(prefix: &Path) -> Result<()> {
     let target = setup::for_release()?;
-    let built = process::build_volhook(Some(&target))?;
+    let built = process::build(&PROGRAMS.map(|(program, _)| program), Some(&target))?;
+    for ((program, folder), built) in PROGRAMS.iter().zip(&built) {
+        let folder = prefix.join(folder);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let path = folder.join(program);
+        put(&path, |new| {
+            fs::copy(built, new)?;
+            fs::set_permissions(new, fs::Permissions::from_mode(0o755))
+        })?;
+        println!("{}", path.display());
+    }
     let bin = prefix.join("bin");
-    fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
-
     let binary = bin.join("volhook");
-    put(&binary, |new| {
-        fs::copy(&built, new)?;
-        fs::set_permissions(new, fs::Permissions::from_mode(0o755))
-    })?;
-    println!("{}", binary.display());
     for wrapper in WRAPPERS {
         let path = bin.join(wrapper);
         put(&path, |new| symlink("volhook", new))?;

@@ -1,6 +1,6 @@
 //! `cargo xtask`: everything that a contributor runs, with the set-up that it needs.
 
-mod bench;
+mod bench_hook;
 mod bench_journal;
 mod bench_plugins;
 mod bench_universal;
@@ -12,6 +12,9 @@ mod engines;
 mod figures;
 mod freeze;
 mod fuzz;
+mod hook_figures;
+mod hook_timer;
+mod idle;
 mod install;
 mod process;
 mod setup;
@@ -21,6 +24,7 @@ use anyhow::Result;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,9 +55,9 @@ enum Command {
         #[arg(long, default_value = "runc")]
         runtime: Runtime,
     },
-    /// Build for release and install `volhook`, `volhook-runc` and `volhook-crun`, with completions and manual pages
+    /// Build for release and install volhook and its other programs, with completions and manual pages
     Install {
-        /// They go to `bin` and `share` below this
+        /// They go to `bin`, `libexec` and `share` below this
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
     },
@@ -78,18 +82,34 @@ enum Command {
     },
     /// What continuous integration runs: format, lints, documentation, tests
     Ci,
+    /// Run a program and write what it took to a file
+    #[command(name = hook_timer::NAME, hide = true)]
+    Timed {
+        file: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<OsString>,
+    },
 }
 
 #[derive(Subcommand)]
 enum Bench {
-    /// A container's whole run with volhook's hooks, against plain hooks and binds
+    /// A container's whole run with volhook's hooks, against plain hooks and binds, and the hooks by themselves
     Hook {
-        /// How often each of the four is run, at least 30
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(30..))]
-        runs: u32,
+        /// How often each is run
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(3..))]
+        rounds: u32,
         /// The runtime, or both
         #[arg(long, default_value = "both")]
         runtime: BenchRuntime,
+        /// Another volhook, built for release and statically, to run in turns with this one
+        #[arg(long)]
+        old: Option<PathBuf>,
+        /// Once more beside so many idle processes; 0: not
+        #[arg(long, default_value_t = 1000)]
+        processes: usize,
+        /// A folder on the filesystem to measure on, instead of the one for temporary files
+        #[arg(long)]
+        folder: Option<PathBuf>,
     },
     /// The journal's share: acquire and release of nine leases, beside a bare append and beside SQLite
     Journal {
@@ -185,14 +205,19 @@ fn run(command: Command) -> Result<()> {
         Command::Test { args } => test(&args),
         Command::Demo { runtime } => demo::run(runtime),
         Command::Install { prefix } => install::run(&prefix),
-        Command::Bench(Bench::Hook { runs, runtime }) => bench::run(
-            runs as usize,
-            match runtime {
-                BenchRuntime::Both => &[Runtime::Runc, Runtime::Crun],
-                BenchRuntime::Runc => &[Runtime::Runc],
-                BenchRuntime::Crun => &[Runtime::Crun],
-            },
-        ),
+        Command::Bench(Bench::Hook { rounds, runtime, old, processes, folder }) => {
+            bench_hook::run(&bench_hook::Wanted {
+                rounds: rounds as usize,
+                runtimes: match runtime {
+                    BenchRuntime::Both => &[Runtime::Runc, Runtime::Crun],
+                    BenchRuntime::Runc => &[Runtime::Runc],
+                    BenchRuntime::Crun => &[Runtime::Crun],
+                },
+                old: old.as_deref(),
+                processes,
+                folder: folder.as_deref(),
+            })
+        }
         Command::Bench(Bench::Journal { rounds, time }) => bench_journal::run(rounds, time),
         Command::Bench(Bench::Plugins { rounds }) => bench_plugins::run(rounds as usize),
         Command::Bench(Bench::Universal { rounds, files, runtime, folder }) => {
@@ -204,6 +229,7 @@ fn run(command: Command) -> Result<()> {
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Reference => freeze::references(),
         Command::Freeze { version, force } => freeze::run(&version, force),
+        Command::Timed { file, program } => hook_timer::run(&file, &program),
         Command::Ci => process::run(&mut process::command(".ci/run")),
     }
 }

@@ -4,10 +4,15 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
+use nix::sys::resource::UsageWho;
+use nix::sys::resource::getrusage;
+use nix::sys::time::TimeValLike;
 use serde_json::Value;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read as _;
+use std::io::Seek as _;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -82,6 +87,45 @@ pub(crate) fn time(command: &mut Command) -> Result<f64> {
     Ok(took)
 }
 
+/// What a program took, with all its children, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Spent {
+    /// From starting it to its end.
+    pub(crate) wall: f64,
+    /// Of the processors, for itself and in the kernel.
+    pub(crate) processor: f64,
+}
+
+/// Runs a command quietly and returns what it took; a failure shows what it said.
+pub(crate) fn spend(command: &mut Command) -> Result<Spent> {
+    let mut said = tempfile::tempfile().context("cannot make a temporary file")?;
+    let errors = said.try_clone().context("cannot share a file")?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+    spend_of(command).map_err(|error| {
+        let mut text = String::new();
+        let read = said.rewind().and_then(|()| said.read_to_string(&mut text));
+        if read.is_ok() { error.context(text) } else { error }
+    })
+}
+
+/// Runs a command whose input and output are already settled and returns what it took.
+pub(crate) fn spend_of(command: &mut Command) -> Result<Spent> {
+    let before = of_children()?;
+    let started = Instant::now();
+    let status = command.status().with_context(|| format!("cannot run {}", line(command)))?;
+    let wall = started.elapsed().as_secs_f64() * 1_000_000.0;
+    let processor = of_children()? - before;
+    ensure!(status.success(), "failed ({status}): {}", line(command));
+    Ok(Spent { wall, processor })
+}
+
+/// Microseconds of processor time that children have taken which are gone by now (getrusage(2)).
+fn of_children() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("cannot read processor times")?;
+    let spent = usage.user_time() + usage.system_time();
+    Ok(spent.num_microseconds() as f64)
+}
+
 /// A command as one would type it.
 pub(crate) fn line(command: &Command) -> String {
     let words = [command.get_program()].into_iter().chain(command.get_args());
@@ -124,8 +168,17 @@ pub(crate) fn need_root(command: &str) -> Result<()> {
 
 /// Builds the `volhook` binary and returns its path; with a target, for release.
 pub(crate) fn build_volhook(release_for: Option<&str>) -> Result<PathBuf> {
+    build(&["volhook"], release_for)?.pop().context("cargo built no binary named volhook")
+}
+
+/// Builds programs, which are called as their packages are, and returns their paths; with a target, for release. What is built
+/// together shares the features of its dependencies.
+pub(crate) fn build(programs: &[&str], release_for: Option<&str>) -> Result<Vec<PathBuf>> {
     let mut build = cargo();
-    build.args(["build", "--package", "volhook", "--message-format", "json-render-diagnostics"]);
+    build.args(["build", "--message-format", "json-render-diagnostics"]);
+    for program in programs {
+        build.args(["--package", program]);
+    }
     if let Some(target) = release_for {
         // A hook is a program of two milliseconds: without a dynamic linker and its relocations it starts in half
         // the time. With the target named, the flags stay away from build scripts and macros.
@@ -136,12 +189,18 @@ pub(crate) fn build_volhook(release_for: Option<&str>) -> Result<PathBuf> {
         build.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {}", line(&build)))?;
     ensure!(output.status.success(), "failed ({}): {}", output.status, line(&build));
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    messages
-        .lines()
-        .filter_map(|message| serde_json::from_str::<Value>(message).ok())
-        .find(|message| message["target"]["name"] == "volhook" && message["executable"].is_string())
-        .and_then(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo built no binary named volhook")
+    let messages = messages.lines().filter_map(|message| serde_json::from_str::<Value>(message).ok());
+    let built: Vec<(Value, PathBuf)> = messages
+        .filter_map(|message| {
+            let path = PathBuf::from(message["executable"].as_str()?);
+            Some((message["target"]["name"].clone(), path))
+        })
+        .collect();
+    let path = |program: &&str| {
+        let found = built.iter().find(|(name, _)| name == program).map(|(_, path)| path.clone());
+        found.with_context(|| format!("cargo built no binary named {program}"))
+    };
+    programs.iter().map(path).collect()
 }
 
 /// The target for which rustc builds by default.

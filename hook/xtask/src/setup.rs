@@ -196,7 +196,7 @@ fn is_there(program: &str) -> bool {
 }
 
 /// Whether a program runs without a dynamic loader, whose path would stand in the program's first page.
-fn is_static(path: &Path) -> bool {
+pub(crate) fn is_static(path: &Path) -> bool {
     let mut head = Vec::new();
     let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut head));
     read.is_ok() && !head.windows(4).any(|part| part == b"/ld-")

@@ -1,13 +1,12 @@
 //! The command line of `volhook plugin`.
 
-use crate::args::Output;
-use crate::args::plugin_dev;
-use crate::args::plugin_dev::PluginDev;
+use crate::args::passed::Authoring;
 use crate::commands;
 use clap::Subcommand;
 use std::path::PathBuf;
 use volhook_engine::Context;
 use volhook_engine::Failure;
+use volhook_face::args::Output;
 
 #[derive(Subcommand)]
 pub(super) enum Plugin {
@@ -49,7 +48,7 @@ pub(super) enum Plugin {
         names: Vec<String>,
     },
     #[command(flatten)]
-    Dev(PluginDev),
+    Authoring(Authoring),
     /// Compile a component from standard input to standard output, under limits.
     #[command(hide = true)]
     Compile,
@@ -65,7 +64,7 @@ pub(super) fn run(context: &Context<'_>, command: &Plugin) -> Result<(), Failure
         Plugin::Verify { names } => commands::plugin::verify(context, names),
         Plugin::Refresh => commands::plugin::refresh(context),
         Plugin::Rm { names } => commands::plugin::rm(context, names),
-        Plugin::Dev(command) => plugin_dev::run(context, command),
+        Plugin::Authoring(_) => Err(Failure::internal("another program does that")),
         Plugin::Compile => commands::plugin::compile(),
     }
 }

@@ -1,6 +1,5 @@
 //! The command line of `volhook pod`.
 
-use crate::args::Output;
 use crate::commands;
 use crate::commands::pod::Preparation;
 use crate::commands::pod::Resetting;
@@ -8,6 +7,7 @@ use clap::Subcommand;
 use std::path::PathBuf;
 use volhook_engine::Context;
 use volhook_engine::Failure;
+use volhook_face::args::Output;
 
 #[derive(Subcommand)]
 pub(super) enum Pod {

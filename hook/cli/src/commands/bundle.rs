@@ -5,90 +5,42 @@ use crate::output::note;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
-use crate::wrapper::write_spec;
+use crate::watch::Watch;
 use serde_json::json;
-use std::path::Path;
-use volhook_core::claims;
+use volhook_api::bundle::Install;
+use volhook_api::bundle::Preview;
 use volhook_core::decision::Population;
-use volhook_core::names::ContainerId;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedFollow;
 use volhook_core::plan::PlannedRenewal;
-use volhook_core::rewrite;
-use volhook_core::spec::VOLHOOK_TYPE;
-use volhook_core::stage::Stage;
-use volhook_engine::Context;
+use volhook_engine::Engine;
 use volhook_engine::Failure;
-use volhook_engine::bundle::read_spec;
-use volhook_engine::image::Image;
-use volhook_engine::start::claim;
-use volhook_engine::start::propose;
-use volhook_engine::start::spec;
-use volhook_engine::start::subject::Subject;
-use volhook_leases::judge;
-use volhook_mounts::rootfs::Rootfs;
+use volhook_engine::start;
+use volhook_engine::start::preview::preview;
 
 /// `volhook bundle install BUNDLE`.
-pub(crate) fn install(
-    context: &Context<'_>,
-    bundle: &Path,
-    stage: &str,
-    timeout: u32,
-) -> Result<(), Failure> {
-    let mut spec = read_spec(bundle)?;
-    let entry = |stage| spec::hook_entry(context, stage, None, timeout);
-    let hooks = [(stage, entry(stage)?), ("poststop", entry("poststop")?)];
-    // A spec that was planned for the spec stage would have its volumes twice.
-    let prefix = &context.config()?.annotation_prefix;
-    let stripped = rewrite::strip(&mut spec, prefix, &|source| context.is_volume_source(source))?.is_some();
-    if rewrite::install_hooks(&mut spec, &hooks)? || stripped {
-        write_spec(&bundle.join("config.json"), &spec)?;
-        note(&format!("{stage} and poststop entries written to {}", bundle.join("config.json").display()));
+pub(crate) fn install(engine: &Engine, watch: &Watch, asked: &Install) -> Result<(), Failure> {
+    let installed = start::install::install(engine, asked, &watch.work())?;
+    let file = installed.file.display();
+    if installed.written {
+        note(&format!("{} and poststop entries written to {file}", asked.stage.as_str()));
     } else {
-        note(&format!("{} has the entries already", bundle.join("config.json").display()));
+        note(&format!("{file} has the entries already"));
     }
     Ok(())
 }
 
 /// `volhook plan BUNDLE`.
-pub(crate) fn plan(
-    context: &Context<'_>,
-    bundle: &Path,
-    id: Option<&str>,
-    as_json: bool,
-) -> Result<(), Failure> {
-    let mut spec = read_spec(bundle)?;
-    let config = context.config()?;
-    rewrite::strip(&mut spec, &config.annotation_prefix, &|source| context.is_volume_source(source))?;
-    let annotations = spec.annotations()?;
-    let mounts = spec.mounts()?;
-    // A mount of our type can only have been meant for the spec stage.
-    let stage = if mounts.iter().any(|m| m.kind == VOLHOOK_TYPE) { Stage::Spec } else { Stage::Live };
-    let subject = Subject {
-        attempt: spec::new_attempt(),
-        stage,
-        container: ContainerId::new(id.unwrap_or("planned")).map_err(Failure::usage)?,
-        tenant: claims::tenant(&annotations, config.tenant_annotation.as_deref())?,
-        wishes: claims::wishes(&annotations, config)?,
-        mounts,
-        user_namespace: spec.has_user_namespace(),
-    };
-    let root_path = bundle.join(spec.root_path()?);
-    let rootfs = Rootfs::on_host(&root_path).map_err(|error| {
-        Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
-    })?;
-    let image = Image::new(&root_path, &rootfs, &annotations).for_users(subject.user_namespace);
-    let claimed = claim::claim(context, &subject, &rootfs, &image)?;
-    let table = context.grants()?;
-    let (dead, _) = context.dead(table.grants());
-    let living = judge::after(&table, dead.iter().map(|over| &over.record));
-    let proposal = propose::propose(context, &subject, &claimed, &image, &living)?;
-    if as_json { print_json(&json!(proposal.plan)) } else { print_plan(&proposal.plan) }
+pub(crate) fn plan(engine: &Engine, watch: &Watch, asked: &Preview, as_json: bool) -> Result<(), Failure> {
+    let plan = preview(engine, asked, &watch.work())?;
+    if as_json { print_json(&json!(plan)) } else { print_plan(&plan) }
 }
 
 fn print_plan(plan: &Plan) -> Result<(), Failure> {
-    if plan.is_empty() {
+    if plan.is_empty() && plan.notes.is_empty() {
         out("The container claims nothing: it starts untouched.\n")?;
+    } else if plan.is_empty() {
+        out("The container gets no volumes: whatever was claimed for it stepped back.\n")?;
     } else {
         let rows = plan.mounts.iter().map(|mount| {
             let lease = plan.leases.iter().find(|lease| lease.volume == mount.volume);

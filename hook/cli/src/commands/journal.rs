@@ -6,47 +6,35 @@ use crate::output::dash;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
+use crate::watch::Watch;
 use serde_json::json;
-use volhook_engine::Context;
+use volhook_api::journal::Checked;
+use volhook_api::journal::Checkpoint;
+use volhook_api::journal::Content;
+use volhook_api::journal::Copy;
+use volhook_api::journal::Damaged;
+use volhook_api::journal::File;
+use volhook_api::journal::Lost;
+use volhook_api::journal::Rebuild;
+use volhook_api::journal::Rebuilt;
+use volhook_api::journal::State;
+use volhook_engine::Engine;
 use volhook_engine::Failure;
-use volhook_journal::CheckpointState;
-use volhook_journal::Content;
-use volhook_journal::FileReport;
-use volhook_journal::FileState;
-use volhook_leases::repair;
+use volhook_engine::journal;
 
-/// `volhook journal check`: reads everything, changes nothing. It fails when anything is not as it was written.
-pub(crate) fn check(context: &Context<'_>, as_json: bool) -> Result<(), Failure> {
-    let report = context.ledger.journal()?.check().map_err(Failure::new)?;
+/// `volhook journal check`: fails when anything is not as it was written.
+pub(crate) fn check(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(), Failure> {
+    let checked = journal::check(engine, &watch.work())?;
     if as_json {
-        let mut document = json!(report);
-        document["sound"] = report.is_sound().into();
-        print_json(&document)?;
+        print_json(&json!(checked))?;
     } else {
-        let rows = report.files.iter().map(row).collect();
-        print_table(&["file", "what", "format", "frames", "records", "bytes", "state"], rows)?;
-        let checkpoint = match report.checkpoint {
-            CheckpointState::Missing => "none yet; none is needed",
-            CheckpointState::Agrees => "agrees with the leases of this boot",
-            CheckpointState::Unusable => "not usable; it is ignored and written anew",
-            CheckpointState::Disagrees => "disagrees with the leases of this boot",
-            CheckpointState::Unknown => {
-                "cannot be compared: the leases of this boot cannot be read to their end"
-            }
-        };
-        out(&format!("checkpoint: {checkpoint}\n"))?;
-        for copy in &report.copies {
-            out(&format!("kept copy of a damaged file: {} ({} bytes)\n", copy.name, copy.bytes))?;
-        }
-        if report.is_sound() {
-            out("ok\n")?;
-        }
+        print_checked(&checked)?;
     }
-    if report.is_sound() {
+    if checked.sound {
         return Ok(());
     }
-    let damaged = report.files.iter().any(|file| matches!(file.state, FileState::Damaged { .. }));
-    let failure = Failure::new(format!("the journal in {} is not sound", report.folder.display()));
+    let damaged = checked.files.iter().any(|file| matches!(file.state, State::Damaged { .. }));
+    let failure = Failure::new(format!("the journal in {} is not sound", checked.folder));
     Err(if damaged {
         failure.hint("`volhook journal rebuild` shows what can be kept and does it; so does the next hook")
     } else {
@@ -54,28 +42,43 @@ pub(crate) fn check(context: &Context<'_>, as_json: bool) -> Result<(), Failure>
     })
 }
 
-fn row(file: &FileReport) -> Vec<Shown> {
+fn print_checked(checked: &Checked) -> Result<(), Failure> {
+    let rows = checked.files.iter().map(row).collect();
+    print_table(&["file", "what", "format", "frames", "records", "bytes", "state"], rows)?;
+    let checkpoint = match checked.checkpoint {
+        Checkpoint::Missing => "none yet; none is needed",
+        Checkpoint::Agrees => "agrees with the leases of this boot",
+        Checkpoint::Unusable => "not usable; it is ignored and written anew",
+        Checkpoint::Disagrees => "disagrees with the leases of this boot",
+        Checkpoint::Unknown => "cannot be compared: the leases of this boot cannot be read to their end",
+    };
+    out(&format!("checkpoint: {checkpoint}\n"))?;
+    for Copy { name, bytes } in &checked.copies {
+        out(&format!("kept copy of a damaged file: {name} ({bytes} bytes)\n"))?;
+    }
+    if checked.sound { out("ok\n") } else { Ok(()) }
+}
+
+fn row(file: &File) -> Vec<Shown> {
     let what = match file.kind {
         Content::ThisBoot => "leases of this boot",
         Content::EarlierBoot => "leases of an earlier boot",
         Content::Volumes => "volumes",
     };
     let state = match &file.state {
-        FileState::Sound => "sound".to_owned(),
-        FileState::TornTail { offset } => format!("torn at offset {offset}; the next writer cuts it"),
-        FileState::Damaged { offset, reason } => format!("damaged at offset {offset}: {reason}"),
-        FileState::NewerFormat => "written by a newer volhook; read, never written".to_owned(),
-        FileState::Unreadable { error } => format!("cannot be read: {error}"),
-        FileState::UnknownRecord { offset, error } => {
+        State::Sound => "sound".to_owned(),
+        State::TornTail { offset } => format!("torn at offset {offset}; the next writer cuts it"),
+        State::Damaged { offset, reason } => format!("damaged at offset {offset}: {reason}"),
+        State::NewerFormat => "written by a newer volhook; read, never written".to_owned(),
+        State::Unreadable { error } => format!("cannot be read: {error}"),
+        State::UnknownRecord { offset, error } => {
             format!("holds a record at offset {offset} that is not understood: {error}")
         }
     };
     let tone = match &file.state {
-        FileState::Sound => Tone::Good,
-        FileState::TornTail { .. } | FileState::NewerFormat => Tone::Doubtful,
-        FileState::Damaged { .. } | FileState::Unreadable { .. } | FileState::UnknownRecord { .. } => {
-            Tone::Bad
-        }
+        State::Sound => Tone::Good,
+        State::TornTail { .. } | State::NewerFormat => Tone::Doubtful,
+        State::Damaged { .. } | State::Unreadable { .. } | State::UnknownRecord { .. } => Tone::Bad,
     };
     vec![
         file.name.clone().into(),
@@ -89,31 +92,33 @@ fn row(file: &FileReport) -> Vec<Shown> {
 }
 
 /// `volhook journal rebuild`: what is damaged is begun anew with what is known.
-pub(crate) fn rebuild(context: &Context<'_>, dry_run: bool) -> Result<(), Failure> {
-    let journal = context.ledger.journal()?;
-    if let Some(damage) = journal.salvage().map_err(Failure::new)? {
-        out(&format!(
-            "{} is damaged at offset {}: {}\n",
-            damage.file.display(),
-            damage.offset,
-            damage.reason
-        ))?;
-        for lost in &damage.lost {
-            out(&format!("  {} bytes at offset {} cannot be read\n", lost.length, lost.offset))?;
-        }
-        for grant in repair::grants(&context.ledger, &damage)? {
-            let volumes: Vec<String> = grant.leases.iter().map(|lease| lease.volume.to_string()).collect();
-            out(&format!("  held by container {}: {}\n", grant.container, volumes.join(", ")))?;
+pub(crate) fn rebuild(engine: &Engine, watch: &Watch, dry_run: bool) -> Result<(), Failure> {
+    let mended = journal::rebuild(engine, &Rebuild { dry_run }, &watch.work())?;
+    for damaged in &mended.damaged {
+        print_damaged(damaged)?;
+        if dry_run {
+            let kept = damaged.kept;
+            out(&format!("  would be begun anew with {kept} of its records; a copy would be kept\n"))?;
         }
     }
-    if dry_run {
-        return Ok(());
+    for Rebuilt { kept, copy, .. } in &mended.rebuilt {
+        out(&format!("{kept} records kept; the damaged file is now {copy}\n"))?;
     }
-    let done = repair::rebuild(&context.ledger, &context.work())?;
-    if done.is_empty() {
+    if mended.damaged.is_empty() && mended.rebuilt.is_empty() {
         return out("nothing is damaged\n");
     }
-    done.iter().try_for_each(|rebuilt| {
-        out(&format!("{} records kept; the damaged file is now {}\n", rebuilt.kept, rebuilt.copy.display()))
-    })
+    Ok(())
+}
+
+fn print_damaged(damaged: &Damaged) -> Result<(), Failure> {
+    let Damaged { file, offset, reason, lost, held, .. } = damaged;
+    out(&format!("{file} is damaged at offset {offset}: {reason}\n"))?;
+    for Lost { offset, length } in lost {
+        out(&format!("  {length} bytes at offset {offset} cannot be read\n"))?;
+    }
+    for held in held {
+        let volumes: Vec<String> = held.volumes.iter().map(ToString::to_string).collect();
+        out(&format!("  held by container {}: {}\n", held.container, volumes.join(", ")))?;
+    }
+    Ok(())
 }

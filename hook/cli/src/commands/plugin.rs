@@ -1,10 +1,10 @@
 //! `volhook plugin`: which plugins there are, and what becomes of installed ones.
 
 use crate::commands::driver::option_documents;
-use crate::commands::removal::report_all;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
+use crate::output::report_all;
 use crate::output::warn;
 use serde_json::Value;
 use serde_json::json;
@@ -149,7 +149,7 @@ pub(crate) fn install(context: &Context<'_>, file: &Path) -> Result<(), Failure>
 }
 
 /// The bytes of a component; too many of them are not read.
-pub(crate) fn read_component(file: &Path) -> Result<Vec<u8>, Failure> {
+fn read_component(file: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error| Failure::context(format!("cannot read the component {}", file.display()), error);
     let open = std::fs::File::open(file).map_err(failed)?;
     if open.metadata().map_err(failed)?.len() > MAX_COMPONENT_BYTES as u64 {
@@ -160,7 +160,7 @@ pub(crate) fn read_component(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Compiles in a process of its own: this program, told to do nothing else.
-pub(crate) fn compile_in_child(component: &[u8]) -> Result<Vec<u8>, CompileError> {
+fn compile_in_child(component: &[u8]) -> Result<Vec<u8>, CompileError> {
     let program = std::env::current_exe().map_err(CompileError::Run)?;
     let mut child = Command::new(program);
     child.env_clear().args(["plugin", "compile"]);

@@ -1,8 +1,5 @@
 //! `volhook pod`: the personal machines whose files the volumes of a pod keep.
 
-use crate::commands::filesystem;
-use crate::commands::listing;
-use crate::commands::removal;
 use crate::output::complain;
 use crate::output::confirm;
 use crate::output::dash;
@@ -10,8 +7,10 @@ use crate::output::note;
 use crate::output::out;
 use crate::output::print_json;
 use crate::output::print_table;
+use crate::output::report_all;
 use crate::output::warn;
-use crate::progress::Progress;
+use crate::progress::copying;
+use crate::progress::spinning;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -20,6 +19,8 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use volhook_api::Kind;
+use volhook_api::VolumeRef;
+use volhook_api::volume::Resize;
 use volhook_core::claims;
 use volhook_core::decision::Population;
 use volhook_core::image::ImageIdentity;
@@ -44,6 +45,9 @@ use volhook_engine::start::spec;
 use volhook_engine::start::storage;
 use volhook_engine::start::storage::Top;
 use volhook_engine::start::subject::Subject;
+use volhook_engine::volumes::filesystem;
+use volhook_engine::volumes::list;
+use volhook_engine::volumes::remove;
 use volhook_journal::Interest;
 use volhook_leases::judge;
 use volhook_mounts::rootfs::Rootfs;
@@ -92,7 +96,7 @@ pub(crate) fn ls(context: &Context<'_>, quiet: bool, as_json: bool) -> Result<()
     let mut rows = Vec::new();
     for ((pod, volume), size) in pods.iter().zip(sizes) {
         let storage = storage::of(volume)?;
-        let holders = listing::holders(&table, volume);
+        let holders = list::holders(&table, volume);
         let size = size.unwrap_or_else(|error| {
             warn(&Failure::new(error).cause_line());
             None
@@ -136,7 +140,7 @@ pub(crate) fn inspect(context: &Context<'_>, tenant: &str, pods: &[String]) -> R
         }
     }
     print_json(&documents.into())?;
-    removal::report_all(failures)
+    report_all(failures)
 }
 
 fn image_document(image: &ImageIdentity) -> Value {
@@ -184,7 +188,7 @@ fn document(context: &Context<'_>, pod: &Pod, volume: &Volume) -> Result<Value, 
         "population": storage.population.to_string(),
         "size": size,
         "limit": volume.limit,
-        "holders": listing::holders(&table, volume),
+        "holders": list::holders(&table, volume),
         "image": storage.image.as_ref().map(image_document),
         "refused_image": storage.offered.as_ref().map(|offered| image_document(&offered.image)),
         "volumes": parts,
@@ -222,8 +226,7 @@ pub(crate) fn prepare(context: &Context<'_>, asked: &Preparation<'_>) -> Result<
         mounts: Vec::new(),
         user_namespace: false,
     };
-    let progress = Progress::begin(None)?;
-    progress.watch(|watch| {
+    copying(context.work(), |watch| {
         let claimed = claim::claim(context, &subject, &rootfs, &image)?;
         loop {
             let volumes = acquire::leased_volumes(&subject, &claimed);
@@ -260,7 +263,11 @@ pub(crate) fn resize(context: &Context<'_>, tenant: &str, pod: &str, wanted: &st
         return Err(Failure::new(format!("pod {pod:?} was made without a size, as directories"))
             .hint("its policy's setting size=SIZE makes new pods with a limit"));
     }
-    filesystem::resize(context, tenant, volume.id.name.as_str(), wanted)
+    let size = size::parse(wanted)
+        .map_err(|error| Failure::usage(error).during(format!("cannot resize pod {pod:?} to {wanted:?}")))?;
+    let request = Resize { volume: VolumeRef::from(&volume.id), size };
+    let resized = spinning("changing the size", || filesystem::resize(context, &request, &context.work()))?;
+    out(&format!("{} {}\n", resized.name, size::format(resized.size)))
 }
 
 /// What `volhook pod reset` is told.
@@ -285,7 +292,6 @@ pub(crate) fn reset(context: &Context<'_>, asked: &Resetting<'_>) -> Result<(), 
         })?;
         members.push(part.member.clone());
     }
-    let progress = Progress::begin(None)?;
     if members.is_empty() {
         if !asked.force {
             note(&format!("pod {pod} goes back to the image; all that was changed in it goes to the trash"));
@@ -295,7 +301,8 @@ pub(crate) fn reset(context: &Context<'_>, asked: &Resetting<'_>) -> Result<(), 
         }
         // The next container says which image it begins anew from, unless one was refused.
         let image = storage.offered.as_ref().map_or(storage.image.as_ref(), |offered| Some(&offered.image));
-        let discarded = progress.watch(|watch| renew::begin_anew(context, &volume, image.cloned(), watch))?;
+        let discarded =
+            copying(context.work(), |watch| renew::begin_anew(context, &volume, image.cloned(), watch))?;
         let uuid = &discarded.volume.uuid;
         note(&format!(
             "What it had is in the trash: `volhook pod rm {pod}`, then `volhook trash restore {uuid}`"
@@ -310,7 +317,7 @@ pub(crate) fn reset(context: &Context<'_>, asked: &Resetting<'_>) -> Result<(), 
                 return Err(Failure::new("nothing was changed"));
             }
         }
-        progress.watch(|watch| fill::reset(context, &volume, &members, watch))?;
+        copying(context.work(), |watch| fill::reset(context, &volume, &members, watch))?;
     }
     out(&format!("{pod}\n"))
 }
@@ -394,10 +401,10 @@ pub(crate) fn rm(context: &Context<'_>, tenant: &str, pods: &[String], force: bo
         }
     }
     for (pod, volume) in &meant {
-        match removal::remove(context, volume) {
+        match remove::discard(context, volume) {
             Ok(()) => out(&format!("{pod}\n"))?,
             Err(failure) => failures.push(failure),
         }
     }
-    removal::report_all(failures)
+    report_all(failures)
 }

@@ -15,11 +15,12 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use volhook_core::decision::PluginKind;
-use volhook_core::lease::LeaseRecord;
 use volhook_engine::Context;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
-use volhook_journal::EventRecord;
+use volhook_engine::story;
+use volhook_leases::Quiet;
+use volhook_leases::Work;
 
 /// The variable by which a shell asks for completions, with its own name as the value.
 const VARIABLE: &str = "VOLHOOK_COMPLETE";
@@ -105,13 +106,10 @@ fn candidates(path: &str, id: &str) -> Option<Names> {
             Some(infos.flat_map(|info| info.options).map(|option| format!("{}=", option.name)).collect())
         },
         (_, "container") => |context| {
-            let events = context.ledger.journal().ok()?.events().ok()?.into_iter();
-            let granted = events.filter_map(|event| match event.record {
-                EventRecord::Lease(LeaseRecord::Granted(grant)) => Some(grant.container.to_string()),
-                EventRecord::Lease(LeaseRecord::Refused { container, .. }) => Some(container.to_string()),
-                _ => None,
-            });
-            Some(granted.collect())
+            // A shell that completes shows no warnings.
+            let events = story::events(context, &Work { watcher: &Quiet, ..context.work() }).ok()?;
+            let known = events.into_iter().filter(|event| matches!(&*event.kind, "granted" | "refused"));
+            Some(known.filter_map(|event| Some(event.container?.to_string())).collect())
         },
         (_, "tenant") => |context| {
             Some(context.store.list().ok()?.volumes.into_iter().map(|v| v.id.tenant.to_string()).collect())

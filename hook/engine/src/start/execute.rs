@@ -212,7 +212,10 @@ impl Sources<'_> {
             |error| Failure::context(format!("cannot lay volume {:?} over the image", volume.id), error);
         let seen = Rootfs::of_process(self.process, self.rootfs).map_err(failed)?;
         let lower = Image::new(self.rootfs, &seen, &BTreeMap::new()).layer()?;
-        let changes = self.content(volume)?;
+        let changes = match Top::of(self.context, volume)? {
+            Top::Image(mount) => overlay::Layer::from(mount),
+            Top::Directory(directory) => directory.into(),
+        };
         let users = Users::of_process(self.process).map_err(failed)?;
         overlay::mount_overlay(lower, changes, users.as_ref()).map_err(failed)
     }

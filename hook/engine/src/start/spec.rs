@@ -2,6 +2,7 @@
 
 use crate::bundle::could_claim;
 use crate::context::Context;
+use crate::engine::Places;
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::image::Image;
@@ -10,6 +11,7 @@ use crate::start::acquire::acquire;
 use crate::start::claim;
 use crate::start::storage;
 use crate::start::subject::Subject;
+use crate::text;
 use oci_spec::runtime::Hook;
 use std::path::Path;
 use tracing::debug_span;
@@ -19,7 +21,6 @@ use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
 use volhook_core::rewrite;
 use volhook_core::spec::Spec;
-use volhook_core::spec::SpecError;
 use volhook_core::spec::VOLHOOK_TYPE;
 use volhook_core::stage::Stage;
 use volhook_leases::attempts::Record;
@@ -40,28 +41,21 @@ pub fn hook_entry(
 ) -> Result<Hook, Failure> {
     let mut args = vec!["volhook".to_owned(), "hook".to_owned(), stage.to_owned()];
     args.extend(attempt.map(rewrite::token));
-    let places = &context.places;
+    let Places { root, run_dir, config, .. } = &context.places;
     let mut env = vec![
-        variable("VOLHOOK_ROOT", &places.root)?,
-        variable("VOLHOOK_RUN_DIR", &places.run_dir)?,
-        variable("VOLHOOK_CONFIG", &places.config)?,
+        format!("VOLHOOK_ROOT={}", text::of_path("the state root", root)?),
+        format!("VOLHOOK_RUN_DIR={}", text::of_path("the run directory", run_dir)?),
+        format!("VOLHOOK_CONFIG={}", text::of_path("the configuration", config)?),
         format!("VOLHOOK_TIMEOUT={timeout}"),
     ];
-    env.extend(places.environment.iter().cloned());
-    let program = places.program.clone();
+    env.extend(context.places.environment.iter().cloned());
+    let program = context.places.program.as_ref();
     let program = program.ok_or_else(|| Failure::new("cannot tell the path of the volhook program"))?;
+    text::of_path("the volhook program", program)?;
     let mut entry = Hook::default();
     // With no environment of its own runc would hand down the one that it has.
-    entry.set_path(program).set_args(Some(args)).set_env(Some(env)).set_timeout(Some(timeout.into()));
+    entry.set_path(program.clone()).set_args(Some(args)).set_env(Some(env)).set_timeout(Some(timeout.into()));
     Ok(entry)
-}
-
-/// A variable of an entry's environment that names a path.
-fn variable(name: &str, path: &Path) -> Result<String, Failure> {
-    match path.to_str() {
-        Some(text) => Ok(format!("{name}={text}")),
-        None => Err(SpecError::PathNotText { path: path.to_owned() }.into()),
-    }
 }
 
 /// A container that is about to start, whose spec is at hand.
@@ -128,6 +122,16 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
     }
     drop(reading);
     let looking = debug_span!("process").entered();
+    // Before anything is made: an entry that cannot be written refuses the start.
+    let entry = |stage| -> Result<Hook, Failure> {
+        let mut entry = hook_entry(context, stage, Some(&start.attempt), ENTRY_TIMEOUT_SECONDS)?;
+        if let Some(file) = start.spec_file {
+            let variable = format!("{SPEC_VARIABLE}={}", text::of_path("the spec", file)?);
+            entry.env_mut().get_or_insert_default().push(variable);
+        }
+        Ok(entry)
+    };
+    let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
     let root_path = start.bundle.join(spec.root_path()?);
     let rootfs = Rootfs::on_host(&root_path).map_err(|error| {
         Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
@@ -151,14 +155,6 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
     }
     let planned = acquire(context, &subject, &claimed, &image, None, |proposal| {
         let _recording = debug_span!("record").entered();
-        let entry = |stage| -> Result<Hook, Failure> {
-            let mut entry = hook_entry(context, stage, Some(&subject.attempt), ENTRY_TIMEOUT_SECONDS)?;
-            if let Some(file) = start.spec_file {
-                entry.env_mut().get_or_insert_default().push(variable(SPEC_VARIABLE, file)?);
-            }
-            Ok(entry)
-        };
-        let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
         let source = |id: &VolumeId| context.store.directory_path(id);
         let plan = proposal.plan.clone();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
@@ -169,47 +165,5 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
     match planned {
         Some(spec) => Ok(Some(spec)),
         None => Err(Failure::internal("a container that has no process yet holds leases already")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::Engine;
-    use crate::engine::Places;
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt as _;
-    use std::path::PathBuf;
-    use std::time::Instant;
-    use volhook_leases::Quiet;
-    use volhook_leases::Work;
-
-    /// The runtime would be told another path.
-    #[test]
-    fn a_path_that_is_no_text_is_not_written() {
-        let odd = PathBuf::from(OsStr::from_bytes(b"/v\xff"));
-        let plain = || Places {
-            root: "/root".into(),
-            run_dir: "/run".into(),
-            config: "/config".into(),
-            program: Some("/volhook".into()),
-            environment: Vec::new(),
-        };
-        let installed = |places: Places| {
-            let engine = Engine::at(places);
-            let context = Context::new(&engine, Work { until: Instant::now(), watcher: &Quiet });
-            let entry = hook_entry(&context, "prestart", None, 10)?;
-            Ok(rewrite::install_hooks(&mut Spec::parse(b"{}")?, &[("prestart", entry)])?)
-        };
-        assert!(installed(plain()).is_ok_and(|changed| changed));
-        for places in [
-            Places { root: odd.clone(), ..plain() },
-            Places { run_dir: odd.clone(), ..plain() },
-            Places { config: odd.clone(), ..plain() },
-            Places { program: Some(odd), ..plain() },
-        ] {
-            let failure: Failure = installed(places).expect_err("it cannot be written");
-            assert!(failure.cause_line().contains(r#""/v\xFF" cannot be written"#), "{failure:?}");
-        }
     }
 }

@@ -72,7 +72,7 @@ pub(crate) fn offer(
         let Some(volume) = found else { return Ok(()) };
         let storage = of(&volume)?;
         let Some(recorded) = &storage.image else { return Ok(()) };
-        let offer = Offer { image: image.identity(Some(recorded))?, rootfs: image.place() };
+        let offer = Offer { image: image.identity(Some(recorded))?, rootfs: image.place()? };
         if recorded.beside(&offer.image) != ImageState::Changed || storage.offered.as_ref() == Some(&offer) {
             return Ok(());
         }

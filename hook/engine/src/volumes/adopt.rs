@@ -1,0 +1,95 @@
+//! Taking in what was made before volhook.
+
+use crate::ask;
+use crate::ask::Wanted;
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use jiff::Timestamp;
+use volhook_api::Kind;
+use volhook_api::VolumeRef;
+use volhook_api::volume::Adopt;
+use volhook_core::decision::Backing;
+use volhook_core::decision::Sharing;
+use volhook_core::decision::last_of_each;
+use volhook_core::lease::VolumeRecord;
+use volhook_core::size;
+use volhook_core::volume::Volume;
+use volhook_leases::Work;
+use volhook_volumes::Adoptable;
+use volhook_volumes::Created;
+use volhook_volumes::StoreError;
+
+/// Makes a directory or image that exists a volume, as it is.
+///
+/// # Errors
+/// [`Kind::Exists`], when it is none that can be a volume, and when it cannot be moved.
+pub fn adopt(engine: &Engine, adoption: &Adopt, work: &Work<'_>) -> Result<VolumeRef, Failure> {
+    let context = &Context::new(engine, *work);
+    let id = adoption.name.id();
+    let labels = last_of_each(&adoption.labels);
+    let path = &adoption.path;
+    if context.places.root.starts_with(path) || path.starts_with(&context.places.root) {
+        return Err(Failure::new(format!("{} belongs to volhook's own root", path.display())));
+    }
+    let found = Adoptable::look(path).map_err(Failure::new)?;
+    let driver = adoption.driver.as_deref().unwrap_or(match found.backing() {
+        Backing::Image(_) => "block",
+        _ => "local",
+    });
+    let is_image = matches!(found.backing(), Backing::Image(_));
+    // A directory that stays where it is is one that the configuration grants.
+    let stays = adoption.in_place && !is_image;
+    let options = if stays { vec![("path".to_owned(), path.display().to_string())] } else { Vec::new() };
+    let (driver, options, labels) = (Some(driver), &options, &labels);
+    let wanted = Wanted { id, driver, options, labels, member: None, before: &[] };
+    let volume = ask::new_volume(context, &wanted)?;
+    let volume = if stays { volume } else { as_found(volume, found.backing())? };
+    // Under the lock, so that no container starts on the volume before its content is there.
+    let mut locked = context.lock(context.deadline)?;
+    let adopted = match (adoption.in_place, is_image) {
+        (false, _) => context.store.adopt(&found, &volume),
+        (true, true) => context.store.adopt_in_place(&found, &volume),
+        (true, false) => context.store.create(&volume, context.deadline),
+    };
+    match adopted.map_err(adoption_failed)? {
+        Created::Existing(_) => {
+            let failure = Failure::new(format!("there is a volume {id:?} already"));
+            let failure = failure.hint("choose another name").about(id.clone());
+            Err(Failure { kind: Kind::Exists, ..failure })
+        }
+        Created::New(Volume { id, uuid, driver, .. }) => {
+            let created = VolumeRecord::Created { volume: id.clone(), uuid, driver, container: None };
+            locked.append_volumes(Timestamp::now(), &[created]).map_err(Failure::new)?;
+            Ok(id.into())
+        }
+    }
+}
+
+fn adoption_failed(error: StoreError) -> Failure {
+    let other_filesystem = error.to_string().contains("another filesystem");
+    let failure = Failure::new(error);
+    if other_filesystem {
+        failure.hint("create a volume and copy into it: `volhook volume cp -a PATH/. NAME:/`")
+    } else {
+        failure
+    }
+}
+
+/// The volume as its driver would make it, with the backing that it has. Where that is an image and the driver makes
+/// directories, it has one holder at a time: its driver never said that an image could be shared.
+fn as_found(asked: Volume, backing: &Backing) -> Result<Volume, Failure> {
+    let same_kind = std::mem::discriminant(&asked.backing) == std::mem::discriminant(backing);
+    match backing {
+        Backing::Image(image) => Ok(Volume {
+            sharing: if same_kind { asked.sharing } else { Some(Sharing::Exclusive) },
+            limit: Some(image.size),
+            options: vec![("size".to_owned(), size::exact(image.size))],
+            backing: backing.clone(),
+            ..asked
+        }),
+        _ if same_kind => Ok(Volume { backing: backing.clone(), ..asked }),
+        _ => Err(Failure::new(format!("driver {} does not keep volumes in directories", asked.driver))
+            .hint("leave --driver out")),
+    }
+}

@@ -1,0 +1,111 @@
+//! The filesystems in images: whether they are sound, and how large they are.
+
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::named;
+use jiff::Timestamp;
+use std::cmp::Ordering;
+use volhook_api::volume::Check;
+use volhook_api::volume::Checked;
+use volhook_api::volume::Resize;
+use volhook_api::volume::Resized;
+use volhook_core::decision::Backing;
+use volhook_core::lease::VolumeRecord;
+use volhook_core::names::Command;
+use volhook_journal::Interest;
+use volhook_leases::Hold;
+use volhook_leases::Need;
+use volhook_leases::Work;
+use volhook_volumes::StoreError;
+
+/// Images are made of whole blocks of so many bytes.
+const BLOCK: u64 = 4096;
+
+const ONLINE: &str = "growing an ext4 filesystem while it is mounted needs CAP_SYS_RESOURCE; once its container has \
+                      stopped it grows without";
+
+/// Whether an image's filesystem is sound; it is mended if that is asked for.
+///
+/// # Errors
+/// [`Kind::Held`](volhook_api::Kind), and when it has errors that are not mended.
+pub fn check(engine: &Engine, asked: &Check, work: &Work<'_>) -> Result<Checked, Failure> {
+    let context = &Context::new(engine, *work);
+    let volume = named::existing(context, asked.volume.id())?;
+    let _hold = Hold::take(&context.ledger, Command::Fsck, &[Need::alone(&volume)], &context.work())?;
+    let changing = context.store.change("check", &volume).map_err(Failure::new)?;
+    let id = &volume.id;
+    let checked = |repaired| Checked { name: asked.volume.clone(), repaired };
+    match changing.check(asked.repair, context.long_deadline()).map_err(Failure::new)? {
+        volhook_volumes::Checked::Clean => Ok(checked(None)),
+        volhook_volumes::Checked::Repaired(said) => Ok(checked(Some(said))),
+        volhook_volumes::Checked::Damaged(said) => {
+            let failure = Failure::new(format!("the filesystem of volume {id:?} has errors: {said}"));
+            let failure = failure.about(id.clone());
+            Err(if asked.repair {
+                failure.hint("take out what is readable with `volhook volume cp`, or restore a copy")
+            } else {
+                failure
+                    .hint(format!("`volhook volume fsck --repair {id}` mends it, as far as that is possible"))
+            })
+        }
+    }
+}
+
+/// Gives an image another size: it grows also while containers use it, and shrinks while nobody does.
+///
+/// # Errors
+/// [`Kind::Held`](volhook_api::Kind) for shrinking, when it is no image, and when the filesystem cannot be made so large or small.
+pub fn resize(engine: &Engine, asked: &Resize, work: &Work<'_>) -> Result<Resized, Failure> {
+    let context = &Context::new(engine, *work);
+    let volume = named::existing(context, asked.volume.id())?;
+    let size = asked.size;
+    let size = size.checked_next_multiple_of(BLOCK).unwrap_or(size);
+    let mut changing = context.store.change("resize", &volume).map_err(Failure::new)?;
+    let what = match &changing.volume().backing {
+        Backing::Image(_) => "an image",
+        Backing::Directory(_) | Backing::HostPath(_) => "a directory",
+        Backing::Tmpfs(_) => "memory",
+        Backing::Device(_) => "a device",
+    };
+    let Backing::Image(image) = &changing.volume().backing else {
+        return Err(Failure::new(format!("volume {:?} is {what} and has no size of its own", volume.id))
+            .hint("`volhook volume create -o size=SIZE` makes volumes with a limit"));
+    };
+    let before = image.size;
+    // Somebody who holds it is in the way of shrinking only; any other failure is one of its own.
+    let held = context
+        .grants_about(&Interest { volumes: std::slice::from_ref(&volume.id), ..Interest::default() })?;
+    let hold = match Hold::take(&context.ledger, Command::Resize, &[Need::alone(&volume)], &context.work())
+        .map_err(Failure::from)
+    {
+        Ok(hold) => Some(hold),
+        Err(failure) if held.holders(&volume.id).next().is_none() => return Err(failure),
+        Err(failure) if size < before => {
+            return Err(failure.hint("only growing is possible while it is held"));
+        }
+        Err(_) => None,
+    };
+    match size.cmp(&before) {
+        Ordering::Less => {
+            changing.shrink(size, context.long_deadline()).map_err(Failure::new)?;
+        }
+        // Also with the same size: it may be what is left of a resize that was killed.
+        Ordering::Equal | Ordering::Greater => {
+            let mounted = hold.is_none();
+            changing.grow(size, mounted, context.long_deadline()).map_err(|error| match error {
+                StoreError::Image { .. } if mounted => Failure::new(error).hint(ONLINE),
+                StoreError::Find { .. } => {
+                    Failure::new(error).during(format!("cannot resize volume {:?}", volume.id))
+                }
+                error => Failure::new(error),
+            })?;
+        }
+    }
+    if size != before {
+        let (volume, uuid) = (volume.id.clone(), volume.uuid.clone());
+        let resized = VolumeRecord::Resized { volume, uuid, size };
+        context.lock(context.deadline)?.append_volumes(Timestamp::now(), &[resized]).map_err(Failure::new)?;
+    }
+    Ok(Resized { name: asked.volume.clone(), size })
+}

@@ -1,0 +1,213 @@
+//! Which volumes no container has had for some days.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use jiff::SignedDuration;
+use jiff::Timestamp;
+use std::fs;
+use volhook_api::Kind;
+use volhook_core::lease::LeaseTable;
+use volhook_core::unused::Known;
+use volhook_core::unused::Unused;
+use volhook_core::unused::Uses;
+use volhook_core::volume::Volume;
+use volhook_journal::Event;
+use volhook_journal::EventRecord;
+use volhook_journal::Follow;
+
+/// What the history says of the use of volumes, and goes on saying.
+pub(crate) struct History<'a> {
+    uses: Uses,
+    known: Known,
+    news: Follow<'a>,
+    age: SignedDuration,
+}
+
+impl<'a> History<'a> {
+    /// Reads it; volumes count as unused after `days`.
+    pub(crate) fn read(context: &'a Context<'_>, days: u32) -> Result<Self, Failure> {
+        let journal = context.ledger.journal()?;
+        // Before the history is read: what comes in between is seen twice rather than never.
+        let mut news = journal.follow(0);
+        news.poll().map_err(Failure::new)?;
+        let mut uses = Uses::default();
+        add(&mut uses, journal.events().map_err(Failure::new)?);
+        let age = SignedDuration::from_hours(24 * i64::from(days));
+        Ok(Self { uses, known: known(context)?, news, age })
+    }
+
+    /// Since when nobody has used a volume, if that is long enough ago.
+    pub(crate) fn unused(&self, volume: &Volume, table: &LeaseTable) -> Option<Unused> {
+        if table.holders(&volume.id).next().is_some() {
+            return None;
+        }
+        let last = self.uses.unused(volume, self.known)?;
+        (Timestamp::now().duration_since(last.since) >= self.age).then_some(last)
+    }
+
+    /// Fails if a container had the volume after somebody was told that none did. To be asked under the journal's lock, by
+    /// somebody who knows that nobody holds the volume.
+    pub(crate) fn still_unused(&mut self, volume: &Volume) -> Result<(), Failure> {
+        add(&mut self.uses, self.news.poll().map_err(Failure::new)?);
+        match self.unused(volume, &LeaseTable::default()) {
+            Some(_) => Ok(()),
+            None => {
+                let failure = Failure::new(format!("volume {:?} was claimed meanwhile and stays", volume.id));
+                Err(Failure { kind: Kind::Held, ..failure }.about(volume.id.clone()))
+            }
+        }
+    }
+}
+
+fn add(uses: &mut Uses, events: Vec<Event>) {
+    for event in events {
+        if let EventRecord::Lease(record) = event.record {
+            uses.add(event.time, &record);
+        }
+    }
+}
+
+/// How far what is known of the use of volumes reaches.
+fn known(context: &Context<'_>) -> Result<Known, Failure> {
+    let now = Timestamp::now();
+    let failed = |error| Failure::context("cannot tell when this host was started", error);
+    let uptime = fs::read_to_string("/proc/uptime").map_err(failed)?;
+    let seconds = uptime.split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
+    let boot = now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN);
+    let history = context.ledger.journal()?.history_begins().map_err(Failure::new)?.unwrap_or(now);
+    Ok(Known { history, boot })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::History;
+    use crate::context::Context;
+    use crate::engine::Engine;
+    use crate::engine::Places;
+    use jiff::SignedDuration;
+    use jiff::Timestamp;
+    use std::time::Duration;
+    use std::time::Instant;
+    use tempfile::TempDir;
+    use volhook_core::decision::Access;
+    use volhook_core::decision::Backing;
+    use volhook_core::decision::Creation;
+    use volhook_core::decision::Directory;
+    use volhook_core::decision::Sharing;
+    use volhook_core::lease::Grant;
+    use volhook_core::lease::LeaseRecord;
+    use volhook_core::lease::LeasedVolume;
+    use volhook_core::lease::ReleaseReason;
+    use volhook_core::names::ContainerId;
+    use volhook_core::names::Tenant;
+    use volhook_core::names::VolumeId;
+    use volhook_core::names::VolumeName;
+    use volhook_core::plan::new_volume;
+    use volhook_core::volume::Volume;
+    use volhook_leases::Quiet;
+    use volhook_leases::Work;
+
+    const DAYS: u32 = 30;
+
+    fn ago(days: i64) -> Timestamp {
+        Timestamp::now().checked_sub(SignedDuration::from_hours(24 * days)).unwrap()
+    }
+
+    /// An engine with a root of its own.
+    fn host() -> (TempDir, Engine) {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let places = Places {
+            root: at("root"),
+            run_dir: at("run"),
+            config: at("config.toml"),
+            program: None,
+            environment: Vec::new(),
+        };
+        (folder, Engine::at(places))
+    }
+
+    fn at_work(engine: &Engine) -> Context<'_> {
+        Context::new(engine, Work { until: Instant::now() + Duration::from_secs(60), watcher: &Quiet })
+    }
+
+    fn append(context: &Context<'_>, time: Timestamp, record: LeaseRecord) {
+        let mut locked =
+            context.ledger.journal().unwrap().lock(Instant::now() + Duration::from_secs(10)).unwrap();
+        locked.append(time, &[record]).unwrap();
+    }
+
+    fn volume(created: Timestamp) -> Volume {
+        let id = VolumeId { tenant: Tenant::default(), name: VolumeName::new("v").unwrap() };
+        let backing = Backing::Directory(Directory::default());
+        let creation = Creation { backing, options: vec![], limit: None, sharing: None, notes: vec![] };
+        new_volume(id, &vec![], None, "local", creation, "u".into(), created)
+    }
+
+    fn granted(attempt: &str) -> LeaseRecord {
+        let lease = LeasedVolume {
+            volume: volume(Timestamp::UNIX_EPOCH).id,
+            uuid: "u".into(),
+            driver: "local".into(),
+            access: Access::ReadWrite,
+            sharing: Sharing::Shared,
+            image: false,
+            target: None,
+        };
+        let container = ContainerId::new("c1").unwrap();
+        let (attempt, leases) = (attempt.to_owned(), vec![lease]);
+        LeaseRecord::Granted(Grant { attempt, container, holder: None, leases, since: ago(45) })
+    }
+
+    fn released(attempt: &str) -> LeaseRecord {
+        LeaseRecord::Released {
+            attempt: attempt.into(),
+            container: ContainerId::new("c1").unwrap(),
+            reason: ReleaseReason::Poststop,
+            evidence: String::new(),
+        }
+    }
+
+    fn is_listed(context: &Context<'_>, volume: &Volume) -> bool {
+        let history = History::read(context, DAYS).unwrap();
+        history.unused(volume, &context.grants().unwrap()).is_some()
+    }
+
+    #[test]
+    fn what_a_container_gave_back_just_now_is_kept() {
+        let (_folder, engine) = host();
+        let context = at_work(&engine);
+        let volume = volume(ago(50));
+        append(&context, ago(45), granted("a"));
+        assert!(!is_listed(&context, &volume), "it is held");
+        append(&context, ago(0), released("a"));
+        assert!(!is_listed(&context, &volume), "it was in use a moment ago");
+    }
+
+    #[test]
+    fn what_was_given_back_long_ago_goes_and_what_nobody_knows_of_stays() {
+        let (_folder, engine) = host();
+        let context = at_work(&engine);
+        append(&context, ago(45), granted("a"));
+        append(&context, ago(44), released("a"));
+        assert!(is_listed(&context, &volume(ago(50))));
+        let (_folder, young) = host();
+        let young = at_work(&young);
+        assert!(!is_listed(&young, &volume(ago(50))), "it may have been in use before the history begins");
+    }
+
+    #[test]
+    fn who_comes_while_a_person_thinks_keeps_it() {
+        let (_folder, engine) = host();
+        let context = at_work(&engine);
+        let volume = volume(ago(50));
+        append(&context, ago(45), granted("a"));
+        append(&context, ago(44), released("a"));
+        let mut history = History::read(&context, DAYS).unwrap();
+        history.still_unused(&volume).unwrap();
+        append(&context, ago(0), granted("b"));
+        append(&context, ago(0), released("b"));
+        let failure = history.still_unused(&volume).unwrap_err();
+        assert!(failure.cause_line().contains("was claimed meanwhile"), "{}", failure.cause_line());
+    }
+}

@@ -1,0 +1,189 @@
+//! Looking changes nothing: neither a sound journal nor a damaged one, of which is shown what can be read.
+
+use anyhow::Context as _;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+use volhook_harness::Bundle;
+use volhook_harness::BundleBuilder;
+use volhook_harness::Volhook;
+
+/// What is looked at, with what is to be seen of a damaged journal.
+fn looks(bundle: &Bundle) -> Vec<(Vec<String>, &'static str)> {
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    vec![
+        (words("lease ls"), "v2"),
+        (words("lease ls --wide"), "v2"),
+        (words("lease ls --json"), "v2"),
+        (words("gc --dry-run"), ""),
+        (words("events"), "v2"),
+        (words("events --json"), "v2"),
+        (words(&format!("explain {}", id("c2"))), "It holds v2, v3"),
+        (words("doctor"), "3 volumes are held, none by the dead"),
+        (vec!["plan".to_owned(), bundle.path().to_string_lossy().into_owned()], "v2"),
+    ]
+}
+
+/// The whole id of a container.
+fn id(short: &str) -> String {
+    short.repeat(32)
+}
+
+/// A file or folder: its kind and mode, when it was changed, and what is in it.
+type Entry = (u32, (i64, i64), Vec<u8>);
+
+/// Everything below a folder.
+fn everything(folder: &Path) -> Result<BTreeMap<PathBuf, Entry>> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+            let path = entry?.path();
+            let data = path.symlink_metadata()?;
+            let content = if data.is_file() { fs::read(&path)? } else { Vec::new() };
+            if data.is_dir() {
+                folders.push(path.clone());
+            }
+            all.insert(path, (data.mode(), (data.mtime(), data.mtime_nsec()), content));
+        }
+    }
+    Ok(all)
+}
+
+/// Two planned containers, the second with two volumes.
+fn planned(volhook: &Volhook) -> Result<Bundle> {
+    let mut last = None;
+    for (id, volumes) in [("c1", &["v1"][..]), ("c2", &["v2", "v3"])] {
+        let mut builder = BundleBuilder::new();
+        for volume in volumes {
+            let claim = format!("source={volume},target=/{volume}");
+            builder = builder
+                .directory(&format!("/{volume}"))
+                .annotation(&format!("dev.volhook.mount.{volume}"), &claim);
+        }
+        let bundle = builder.build()?;
+        let mut spec = bundle.config()?;
+        spec["linux"]["cgroupsPath"] = format!("/machine/libpod-{}", self::id(id)).into();
+        let precreate = volhook.command(&["hook", "precreate"]).directory(bundle.path());
+        precreate.stdin(spec.to_string()).run()?.success();
+        last = Some(bundle);
+    }
+    last.context("there are no containers")
+}
+
+/// This boot's file of leases.
+fn leases_file(volhook: &Volhook) -> Result<PathBuf> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(volhook.root().join(format!("journal/leases-{}", boot.trim())))
+}
+
+#[test]
+fn a_look_leaves_a_damaged_journal_as_it_is() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let bundle = planned(&volhook)?;
+    let looks = looks(&bundle);
+    let look = |line: &[String]| volhook.run(&line.iter().map(String::as_str).collect::<Vec<_>>());
+
+    let sound = everything(volhook.folder())?;
+    for (line, _) in &looks {
+        let output = look(line)?;
+        assert!(!output.stderr.contains("damaged"), "{line:?}: {output}");
+        assert!(everything(volhook.folder())? == sound, "{line:?} changed a sound journal");
+    }
+
+    // In the first record.
+    let file = leases_file(&volhook)?;
+    let mut bytes = fs::read(&file)?;
+    bytes[100] ^= 0x55;
+    fs::write(&file, bytes)?;
+    let damaged = everything(volhook.folder())?;
+    for (line, seen) in &looks {
+        let output = look(line)?;
+        assert!(everything(volhook.folder())? == damaged, "{line:?} changed a damaged journal: {output}");
+        assert!(output.stdout.contains(seen), "{line:?} does not show what can be read: {output}");
+        let told = output.stdout.clone() + &output.stderr;
+        assert_eq!(told.matches("is damaged at offset").count(), 1, "{line:?}: {output}");
+        assert!(told.contains("`volhook journal rebuild`"), "{line:?}: {output}");
+    }
+
+    // Nobody who changes something has lost that.
+    let leases = look(&["lease".to_owned(), "ls".to_owned()])?.success();
+    assert!(volhook.run(&["gc"])?.stderr.contains("rebuilt it"));
+    assert_eq!(look(&["lease".to_owned(), "ls".to_owned()])?.success(), leases);
+    Ok(())
+}
+
+#[test]
+fn a_damaged_file_of_volumes_is_told_of_and_shown() -> Result<()> {
+    let volhook = Volhook::new()?;
+    for name in ["v1", "v2", "v3"] {
+        volhook.run(&["volume", "create", name])?.success();
+    }
+    let dry_run = || volhook.run(&["journal", "rebuild", "--dry-run"]);
+    assert_eq!(dry_run()?.success().trim(), "nothing is damaged");
+    let file = volhook.root().join("journal/volumes");
+    let mut bytes = fs::read(&file)?;
+    bytes[100] ^= 0x55;
+    fs::write(&file, bytes)?;
+    let damaged = everything(volhook.folder())?;
+    let events = volhook.run(&["events"])?;
+    assert!(events.stderr.contains("journal/volumes is damaged at offset 32"), "{events}");
+    let shown = events.success();
+    assert!(!shown.contains("v1") && shown.contains("v2") && shown.contains("v3"), "{shown}");
+    let told = dry_run()?.success();
+    assert!(told.contains("would be begun anew with 2 of its records"), "{told}");
+    assert!(everything(volhook.folder())? == damaged, "a look has changed something");
+    let told = volhook.run(&["journal", "rebuild"])?.success();
+    assert!(told.contains("2 records kept"), "{told}");
+    Ok(())
+}
+
+/// A reader that has enough closes its end: then there is nobody to wait for further events with.
+#[test]
+fn who_follows_events_ends_with_the_reader() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "v1"])?.success();
+    let mut command = Command::new(volhook.binary());
+    command.args(["events", "--follow"]).envs(volhook.env()).stdout(Stdio::piped());
+    let mut follower = command.spawn()?;
+    let mut line = String::new();
+    let mut reader = BufReader::new(follower.stdout.take().context("it has a pipe")?);
+    reader.read_line(&mut line)?;
+    assert!(line.contains("created"), "{line}");
+    assert_eq!(follower.try_wait()?, None, "it waits for more");
+    drop(reader);
+    assert!(follower.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn who_follows_a_damaged_journal_sees_everything_once() -> Result<()> {
+    let volhook = Volhook::new()?;
+    for name in ["v1", "v2"] {
+        volhook.run(&["volume", "create", name])?.success();
+    }
+    let file = volhook.root().join("journal/volumes");
+    let mut bytes = fs::read(&file)?;
+    bytes[100] ^= 0x55;
+    fs::write(&file, bytes)?;
+    let mut command = Command::new(volhook.binary());
+    command.args(["events", "--follow"]).envs(volhook.env());
+    let mut follower = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(follower.stdout.take().context("it has a pipe")?).lines();
+    let mut next = || lines.next().context("there is no more")?.map_err(anyhow::Error::from);
+    assert!(next()?.contains("v2"));
+    volhook.run(&["journal", "rebuild"])?.success();
+    volhook.run(&["volume", "create", "v3"])?.success();
+    let (rebuilt, created) = (next()?, next()?);
+    assert!(rebuilt.contains("rebuilt") && created.contains("v3"), "{rebuilt}\n{created}");
+    drop(lines);
+    assert!(follower.wait()?.success());
+    Ok(())
+}
