@@ -3,6 +3,7 @@
 use crate::bundle::could_claim;
 use crate::context::Context;
 use crate::failpoint;
+use crate::engine::Places;
 use crate::failure::Failure;
 use crate::image::Image;
 use crate::start::acquire;
@@ -40,20 +41,20 @@ pub(crate) fn hook_entry(
 ) -> Result<Hook, Failure> {
     let mut args = vec!["volhook".to_owned(), "hook".to_owned(), stage.to_owned()];
     args.extend(attempt.map(rewrite::token));
-    let places = &context.places;
+    let Places { root, run_dir, config, .. } = &context.places;
     let mut env = vec![
-        format!("VOLHOOK_ROOT={}", text::of_path("the state root", &places.root)?),
-        format!("VOLHOOK_RUN_DIR={}", text::of_path("the run directory", &places.run_dir)?),
-        format!("VOLHOOK_CONFIG={}", text::of_path("the configuration", &places.config)?),
+        format!("VOLHOOK_ROOT={}", text::of_path("the state root", root)?),
+        format!("VOLHOOK_RUN_DIR={}", text::of_path("the run directory", run_dir)?),
+        format!("VOLHOOK_CONFIG={}", text::of_path("the configuration", config)?),
         format!("VOLHOOK_TIMEOUT={timeout}"),
     ];
-    env.extend(places.environment.iter().cloned());
-    let program = places.program.clone();
+    env.extend(context.places.environment.iter().cloned());
+    let program = context.places.program.as_ref();
     let program = program.ok_or_else(|| Failure::new("cannot tell the path of the volhook program"))?;
-    text::of_path("the volhook program", &program)?;
+    text::of_path("the volhook program", program)?;
     let mut entry = Hook::default();
     // With no environment of its own runc would hand down the one that it has.
-    entry.set_path(program).set_args(Some(args)).set_env(Some(env)).set_timeout(Some(timeout.into()));
+    entry.set_path(program.clone()).set_args(Some(args)).set_env(Some(env)).set_timeout(Some(timeout.into()));
     Ok(entry)
 }
 
@@ -154,7 +155,6 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
     }
     let planned = acquire(context, &subject, &claimed, &image, None, |proposal| {
         let _recording = debug_span!("record").entered();
-        // The state root is in the entries, and names of volumes are ASCII.
         let source = |id: &VolumeId| context.store.directory_path(id);
         let plan = proposal.plan.clone();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;
@@ -165,47 +165,5 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
     match planned {
         Some(spec) => Ok(Some(spec)),
         None => Err(Failure::internal("a container that has no process yet holds leases already")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::Engine;
-    use crate::engine::Places;
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt as _;
-    use std::path::PathBuf;
-    use std::time::Instant;
-    use volhook_leases::Quiet;
-    use volhook_leases::Work;
-
-    /// The runtime would be told another path.
-    #[test]
-    fn a_path_that_is_no_text_is_not_written() {
-        let odd = PathBuf::from(OsStr::from_bytes(b"/v\xff"));
-        let plain = || Places {
-            root: "/root".into(),
-            run_dir: "/run".into(),
-            config: "/config".into(),
-            program: Some("/volhook".into()),
-            environment: Vec::new(),
-        };
-        let installed = |places: Places| {
-            let engine = Engine::at(places);
-            let context = Context::new(&engine, Work { until: Instant::now(), watcher: &Quiet });
-            let entry = hook_entry(&context, "prestart", None, 10)?;
-            Ok(rewrite::install_hooks(&mut Spec::parse(b"{}")?, &[("prestart", entry)])?)
-        };
-        assert!(installed(plain()).is_ok_and(|changed| changed));
-        for places in [
-            Places { root: odd.clone(), ..plain() },
-            Places { run_dir: odd.clone(), ..plain() },
-            Places { config: odd.clone(), ..plain() },
-            Places { program: Some(odd), ..plain() },
-        ] {
-            let failure: Failure = installed(places).expect_err("it cannot be written");
-            assert!(failure.cause_line().contains(r#""/v\xFF" cannot be written"#), "{failure:?}");
-        }
     }
 }
