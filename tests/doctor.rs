@@ -351,6 +351,7 @@ fn privileged_a_bare_host_is_described_as_a_whole() -> Result<()> {
                                 hint: install the package e2fsprogs (on Debian: apt-get install e2fsprogs)
         problem  programs       debugfs is missing: images cannot be cloned, repaired or made smaller
                                 hint: install the package e2fsprogs (on Debian: apt-get install e2fsprogs)
+        ok       own-programs   volhook-compile, volhook-dev, volhook-harness of this version
         warning  runtimes       none of runc, crun, podman, docker is in PATH
                                 hint: install one, such as the package runc or crun
         ok       registration   no engine is told of volhook; bundles may have its entries all the same (`volhook bundle install`)
@@ -384,6 +385,7 @@ fn privileged_a_bare_host_is_described_as_a_whole() -> Result<()> {
                                 hint: install the package e2fsprogs (on Debian: apt-get install e2fsprogs)
         problem  programs       debugfs is missing: images cannot be cloned, repaired or made smaller
                                 hint: install the package e2fsprogs (on Debian: apt-get install e2fsprogs)
+        ok       own-programs   volhook-compile, volhook-dev, volhook-harness of this version
         ok       runtimes       runc version 1.2.3 ([FOLDER]/bin/runc)
         ok       runtimes       podman version 1.2.3 ([FOLDER]/bin/podman)
         problem  registration   /etc/containers/oci/hooks.d/a.json names /opt/volhook, which is not there or cannot be run

@@ -1,12 +1,13 @@
 //! Builds the built-in plugins for WebAssembly, compiles them to machine code, and writes the table that
 //! `src/builtin.rs` embeds.
 
-#[path = "src/compiler.rs"]
+#[path = "../compile/src/compiler.rs"]
 mod compiler;
 #[path = "src/inspect.rs"]
 #[expect(unreachable_pub, reason = "the library makes it public")]
 mod inspect;
 #[path = "src/profile.rs"]
+#[expect(unreachable_pub, reason = "the library makes it public")]
 mod profile;
 #[path = "../plugin-dev/src/toolchain.rs"]
 mod toolchain;
@@ -39,7 +40,7 @@ const PLUGINS: [(&str, Interface); 7] = [
 
 /// Counts the changes of engine settings. wasmtime refuses code that was compiled with other settings than it runs
 /// with, but does not notice another optimisation level or NaN canonicalisation: raise this with every change in
-/// `src/profile.rs` or `src/compiler.rs`.
+/// `src/profile.rs` or `hook/compile/src/compiler.rs`.
 const PROFILE_REVISION: u32 = 2;
 
 fn main() -> Result<()> {
@@ -100,9 +101,13 @@ fn rerun_if_changed(root: &Path) {
             println!("cargo::rerun-if-changed={}", root.join("plugins").join(name).join(part).display());
         }
     }
-    for path in
-        ["build.rs", "src/compiler.rs", "src/inspect.rs", "src/profile.rs", "../plugin-dev/src/toolchain.rs"]
-    {
+    for path in [
+        "build.rs",
+        "../compile/src/compiler.rs",
+        "src/inspect.rs",
+        "src/profile.rs",
+        "../plugin-dev/src/toolchain.rs",
+    ] {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed={}", toolchain::VARIABLE);

@@ -137,9 +137,6 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         times: u32,
     },
-    /// Compile a component from standard input to standard output, under limits.
-    #[command(hide = true)]
-    Compile,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -207,7 +204,6 @@ fn done(engine: &Engine, command: &Command) -> Result<(), Failure> {
         Command::Decide { folder, kind, name, times } => {
             commands::decide(engine, folder, (*kind).into(), name, *times)
         }
-        Command::Compile => commands::compile(),
     }
 }
 

@@ -14,6 +14,7 @@ use volhook_core::question::Question;
 use volhook_core::size;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
+use volhook_face::compiler;
 use volhook_face::output::note;
 use volhook_face::output::out;
 use volhook_face::output::out_styled;
@@ -27,7 +28,6 @@ use volhook_plugin_dev::Fixture;
 use volhook_plugin_dev::NewProject;
 use volhook_plugin_dev::Project;
 use volhook_plugin_dev::Subject;
-use volhook_plugin_host::CompileError;
 use volhook_plugin_host::Host;
 use volhook_plugin_host::Trial;
 
@@ -61,7 +61,7 @@ fn failure(error: Error) -> Failure {
     failure
 }
 
-/// This program, which compiles and measures in processes of its own.
+/// This program, which measures in processes of its own.
 fn program() -> Result<PathBuf, Failure> {
     std::env::current_exe()
         .map_err(|error| Failure::context("cannot tell the path of the volhook-dev program", error))
@@ -74,24 +74,13 @@ fn myself(program: &Path, words: &[&str]) -> Command {
     command
 }
 
-/// Compiles in a process of its own: this program, told to do nothing else.
-fn compile_in_child(component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let program = std::env::current_exe().map_err(CompileError::Run)?;
-    volhook_plugin_host::compile_in(myself(&program, &["compile"]), component)
-}
-
-/// `compile`: a compiler that is fed hostile input may fail in any way.
-pub(crate) fn compile() -> Result<(), Failure> {
-    volhook_plugin_host::compile_stdin().map_err(Failure::new)
-}
-
 /// The limits that the configuration sets. An author needs none, so one that cannot be read is as good as none.
 fn limits(engine: &Engine) -> Limits {
     engine.config().map(|config| config.limits.clone()).unwrap_or_default()
 }
 
 fn trial(engine: &Engine, subject: &Subject) -> Result<Trial, Failure> {
-    subject.trial(&limits(engine), &compile_in_child).told()
+    subject.trial(&limits(engine), &compiler::compile).told()
 }
 
 /// `new NAME`.
@@ -115,7 +104,7 @@ pub(crate) fn build(folder: &Path) -> Result<(), Failure> {
 /// `test`.
 pub(crate) fn test(engine: &Engine, folder: &Path, asked: Asked<'_>, as_json: bool) -> Result<(), Failure> {
     let project = Project::open(folder).told()?;
-    let report = dev::test(&project, asked, &limits(engine), &compile_in_child).told()?;
+    let report = dev::test(&project, asked, &limits(engine), &compiler::compile).told()?;
     if as_json {
         print_json(&report.json())?;
     } else {
@@ -163,7 +152,7 @@ pub(crate) fn check(
     let subject = Subject::open(file).told()?;
     let program = program()?;
     let cold = || myself(&program, &["decide"]);
-    let checked = dev::check(&subject, fixtures, &limits(engine), &compile_in_child, &cold).told()?;
+    let checked = dev::check(&subject, fixtures, &limits(engine), &compiler::compile, &cold).told()?;
     if as_json {
         print_json(&checked.json())?;
     } else {

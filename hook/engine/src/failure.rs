@@ -11,6 +11,7 @@ use volhook_core::names::VolumeId;
 use volhook_core::plan::PlanError;
 use volhook_mounts::OLDEST_KERNEL;
 use volhook_mounts::SyscallError;
+use volhook_plugin_host::CompileError;
 
 /// Why a command or hook failed.
 #[derive(Debug)]
@@ -31,7 +32,10 @@ impl Failure {
     /// A failure of the kind that its cause has by itself, and with the hints that it has.
     pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let cause = cause.into();
-        let hint = old_kernel(&*cause).or_else(|| of_a_name(&*cause)).or_else(|| of_the_place(&*cause));
+        let hint = old_kernel(&*cause)
+            .or_else(|| of_a_name(&*cause))
+            .or_else(|| of_the_compiler(&*cause))
+            .or_else(|| of_the_place(&*cause));
         let hints = hint.into_iter().collect();
         let kind = match behind(&*cause) {
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Kind::NoRoom,
@@ -131,6 +135,17 @@ fn old_kernel(cause: &(dyn Error + 'static)) -> Option<String> {
 fn of_a_name(cause: &(dyn Error + 'static)) -> Option<String> {
     let NameError::Name { what, .. } = cause.downcast_ref::<NameError>()? else { return None };
     Some(format!("a {what} is 1 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter or digit"))
+}
+
+/// The hint for an error behind which is that there is no compiler for plugins, or the wrong one.
+fn of_the_compiler(cause: &(dyn Error + 'static)) -> Option<String> {
+    let mut error = cause;
+    loop {
+        match error.downcast_ref::<CompileError>() {
+            Some(error) => return error.hint(),
+            None => error = error.source()?,
+        }
+    }
 }
 
 /// What the operating system said, if that is behind an error.

@@ -47,8 +47,17 @@ pub enum NotThere {
 }
 
 impl NotThere {
+    /// It and what is behind it, in one line.
+    pub(crate) fn line(&self) -> String {
+        match self {
+            Self::Nowhere(source) => format!("{self}: {source}"),
+            Self::Missing { .. } => self.to_string(),
+        }
+    }
+
     /// What to do about it.
-    fn hint(&self) -> String {
+    #[must_use]
+    pub fn hint(&self) -> String {
         match self {
             Self::Nowhere(_) => "/proc/self/exe tells it: is /proc mounted?".to_owned(),
             Self::Missing { name, .. } => format!(

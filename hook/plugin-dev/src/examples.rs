@@ -15,12 +15,12 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use tempfile::TempDir;
+use volhook_compile::compile;
 use volhook_core::config::Limits;
 use volhook_core::decision::PluginKind;
 use volhook_core::question::Outcome;
 use volhook_core::question::Question;
 use volhook_plugin_host::Trial;
-use volhook_plugin_host::compile;
 
 /// Questions besides the fixtures.
 const RANDOM: usize = 300;

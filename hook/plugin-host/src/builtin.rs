@@ -43,6 +43,18 @@ impl BuiltIn {
     }
 }
 
+/// The name of everything on which the meaning of machine code depends: engine, settings, target.
+#[must_use]
+pub fn profile_id() -> &'static str {
+    PROFILE_ID
+}
+
+/// The target triple that machine code is for.
+#[must_use]
+pub fn target() -> &'static str {
+    TARGET
+}
+
 /// All of them, by name.
 pub(crate) fn all() -> &'static [BuiltIn] {
     &TABLE

@@ -1,24 +1,42 @@
-//! Compiling in another process, which limits itself: a compiler that is fed hostile input may fail in any way.
+//! Compiling in another process, the program `volhook-compile`: what is said to it, and what it answers.
 
 use crate::builtin;
-use crate::compiler;
-use rustix::process::Resource;
-use rustix::process::Rlimit;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
 
+/// The compiler's name.
+pub const PROGRAM: &str = "volhook-compile";
+
+/// The argument to which the compiler answers with its [`identity`].
+pub const VERSION: &str = "--version";
+
 /// The most bytes of a component. One with a Python interpreter in it has 18 MB.
 pub const MAX_COMPONENT_BYTES: usize = 64 << 20;
 
 /// Seconds of processor time that compiling may take; a component with a Python interpreter takes 15.
-const COMPILE_SECONDS: u64 = 120;
+pub const SECONDS: u64 = 120;
 /// Bytes of address space that compiling may take; a component with a Python interpreter takes 440 MB.
-const COMPILE_MEMORY: u64 = 3 << 29;
+pub const MEMORY: u64 = 3 << 29;
+
+/// First byte of what the compiler writes behind its identity: machine code follows.
+pub const COMPILED: u8 = 0;
+/// First byte of what the compiler writes behind its identity: the reason against follows.
+pub const REFUSED: u8 = 1;
+
+/// Bytes of an identity that are read.
+const MAX_IDENTITY: usize = 200;
+
+/// What a compiler calls itself that is of this version and has this profile. It begins its output with that, on a line.
+#[must_use]
+pub fn identity() -> String {
+    format!("{PROGRAM} {} {}", env!("CARGO_PKG_VERSION"), builtin::PROFILE_ID)
+}
 
 /// Why a component was not compiled.
 #[derive(Debug, thiserror::Error)]
@@ -29,44 +47,112 @@ pub enum CompileError {
         /// What the compiler says.
         reason: String,
     },
-    /// The compiling process cannot be started or talked to.
-    #[error("cannot run the compiling process")]
-    Run(#[source] io::Error),
-    /// The compiling process died, most likely because the component made it use more than it may.
-    #[error("the compiling process died ({status}); it may use {COMPILE_SECONDS} s of processor time and {} MiB", COMPILE_MEMORY >> 20)]
+    /// There is no compiler.
+    #[error("{reason}")]
+    NoCompiler {
+        /// Where it was looked for.
+        reason: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The compiler cannot be started or talked to.
+    #[error("cannot run the compiler {}", program.display())]
+    Run {
+        /// The compiler.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What was started is another compiler than this volhook needs, or none.
+    #[error("{} is not the compiler of this volhook: it is {found}, and {needed} is needed", program.display())]
+    Other {
+        /// What was started.
+        program: PathBuf,
+        /// What it calls itself.
+        found: String,
+        /// What it should call itself.
+        needed: String,
+    },
+    /// The compiler died, most likely because the component made it use more than it may.
+    #[error("the compiler {} died ({status}); it may use {SECONDS} s of processor time and {} MiB", program.display(), MEMORY >> 20)]
     Died {
+        /// The compiler.
+        program: PathBuf,
         /// How.
         status: ExitStatus,
     },
 }
 
-/// Compiles `component` in the process that `command` starts, which must call [`compile_stdin`].
+impl CompileError {
+    /// The compiler's own reason against a component, as far as it can be printed.
+    #[must_use]
+    pub fn refused(reason: &str) -> Self {
+        Self::Refused { reason: crate::answer::printable(reason) }
+    }
+
+    /// What to do about it, where the component is not to blame.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoCompiler { hint, .. } => Some(hint.clone()),
+            Self::Other { .. } => Some(format!("install volhook and {PROGRAM} together, of one version")),
+            Self::Refused { .. } | Self::Run { .. } | Self::Died { .. } => None,
+        }
+    }
+}
+
+/// Compiles `component` by the compiler that `command` starts.
 ///
 /// # Errors
 /// [`CompileError`].
 pub fn compile_in(mut command: Command, component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(CompileError::Run)?;
+    let program = PathBuf::from(command.get_program());
+    let failed = |source| CompileError::Run { program: program.clone(), source };
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(failed)?;
     let output = exchange(&mut child, component);
-    let status = child.wait().map_err(CompileError::Run)?;
-    let output = output.map_err(CompileError::Run)?;
+    let status = child.wait().map_err(failed)?;
+    let output = output.map_err(failed)?;
     if !status.success() {
-        return Err(CompileError::Died { status });
+        return Err(CompileError::Died { program, status });
     }
-    match output.split_first() {
+    let answer = identified(program.clone(), &output)?;
+    match answer.split_first() {
         Some((&COMPILED, code)) => Ok(code.to_vec()),
-        Some((&REFUSED, reason)) => {
-            Err(CompileError::Refused { reason: crate::answer::printable(&String::from_utf8_lossy(reason)) })
-        }
-        _ => Err(CompileError::Died { status }),
+        Some((&REFUSED, reason)) => Err(CompileError::refused(&String::from_utf8_lossy(reason))),
+        _ => Err(CompileError::Died { program, status }),
     }
 }
 
-/// Gives the compiling process all of its input and then takes all of its output.
+/// Checks that what `command` starts is the compiler of this volhook.
+///
+/// # Errors
+/// [`CompileError`].
+pub fn check_compiler(mut command: Command) -> Result<(), CompileError> {
+    let program = PathBuf::from(command.get_program());
+    let output = command.arg(VERSION).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let output = output.map_err(|source| CompileError::Run { program: program.clone(), source })?;
+    identified(program, &output.stdout).map(drop)
+}
+
+/// What is behind the right identity.
+fn identified(program: PathBuf, output: &[u8]) -> Result<&[u8], CompileError> {
+    let needed = identity();
+    if let Some(answer) = output.strip_prefix(needed.as_bytes()).and_then(|rest| rest.strip_prefix(b"\n")) {
+        return Ok(answer);
+    }
+    let line = output.iter().take(MAX_IDENTITY).take_while(|byte| **byte != b'\n');
+    let line = String::from_utf8_lossy(&line.copied().collect::<Vec<_>>()).into_owned();
+    let found = if line.starts_with(PROGRAM) {
+        crate::answer::printable(&line)
+    } else {
+        "another program".to_owned()
+    };
+    Err(CompileError::Other { program, found, needed })
+}
+
+/// Gives the compiler all of its input and then takes all of its output.
 fn exchange(child: &mut Child, component: &[u8]) -> io::Result<Vec<u8>> {
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(component) {
@@ -80,55 +166,4 @@ fn exchange(child: &mut Child, component: &[u8]) -> io::Result<Vec<u8>> {
         stdout.read_to_end(&mut output)?;
     }
     Ok(output)
-}
-
-/// First byte of what the compiling process writes: machine code follows.
-const COMPILED: u8 = 0;
-/// First byte of what the compiling process writes: the reason against follows.
-const REFUSED: u8 = 1;
-
-/// What the compiling process does: limits itself, reads a component from standard input, and writes what
-/// [`compile_in`] reads to standard output. It dies with the process that started it.
-///
-/// # Errors
-/// [`CompileError::Run`] when it cannot limit itself, read or write. That the compiler refuses the
-/// component is written to the output and no error.
-pub fn compile_stdin() -> Result<(), CompileError> {
-    limit_myself().map_err(|error| CompileError::Run(error.into()))?;
-    let mut component = Vec::new();
-    let most = MAX_COMPONENT_BYTES as u64;
-    io::stdin().lock().take(most).read_to_end(&mut component).map_err(CompileError::Run)?;
-    let (kind, bytes) = match compile(&component) {
-        Ok(code) => (COMPILED, code),
-        Err(CompileError::Refused { reason }) => (REFUSED, reason.into_bytes()),
-        Err(error) => return Err(error),
-    };
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(&[kind])
-        .and_then(|()| stdout.write_all(&bytes))
-        .and_then(|()| stdout.flush())
-        .map_err(CompileError::Run)
-}
-
-fn limit_myself() -> rustix::io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    for (resource, limit) in
-        [(Resource::Cpu, COMPILE_SECONDS), (Resource::As, COMPILE_MEMORY), (Resource::Core, 0)]
-    {
-        // Never more than it was started with, which a process of root's could do.
-        let limit = rustix::process::getrlimit(resource).maximum.map_or(limit, |most| most.min(limit));
-        rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
-    }
-    Ok(())
-}
-
-/// Compiles `component` in this process, without limits: for components that one trusts, such as a test's own.
-///
-/// # Errors
-/// [`CompileError::Refused`].
-pub fn compile(component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    compiler::compile(component, builtin::PROFILE_ID, builtin::TARGET).map_err(|error| {
-        CompileError::Refused { reason: crate::answer::printable(&error.root_cause().to_string()) }
-    })
 }

@@ -289,7 +289,7 @@ impl fmt::Debug for Host {
 /// An engine that loads code and cannot compile any.
 fn runtime_engine() -> wasmtime::Result<Engine> {
     let mut config = profile::config(builtin::PROFILE_ID, builtin::TARGET)?;
-    #[cfg(feature = "compile")]
+    #[cfg(feature = "compiler")]
     config.enable_compiler(false);
     // What a plugin leaves of its panic is read from its memory at the trap.
     config.coredump_on_trap(true);

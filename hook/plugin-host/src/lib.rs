@@ -6,43 +6,31 @@
 //! ([`Refusal`](volhook_core::decision::Refusal)); a bug of it is an error ([`PluginError::Fault`]).
 //!
 //! The built-in plugins are compiled by the build script and embedded. Others are compiled when an operator
-//! installs them ([`install()`]); nothing is ever compiled on a container's way to its start.
-
-#![cfg_attr(not(feature = "compile"), expect(dead_code, reason = "only installing needs it"))]
+//! installs them ([`install()`]), by another program ([`compiling`]); nothing is ever compiled on a container's way to its
+//! start, and no compiler is in this crate.
 
 mod answer;
 mod api_0_1_0;
 mod builtin;
-#[cfg(feature = "compile")]
-mod compiler;
-#[cfg(feature = "compile")]
-mod compiling;
+pub mod compiling;
 mod error;
 mod host;
 mod inspect;
-#[cfg(feature = "compile")]
 mod install;
 mod installed;
-#[cfg(feature = "compile")]
 mod lifecycle;
 mod load;
-mod profile;
+pub mod profile;
 mod sandbox;
-#[cfg(feature = "compile")]
 mod store;
-#[cfg(feature = "compile")]
 mod trial;
 
-#[cfg(feature = "compile")]
+pub use builtin::profile_id;
+pub use builtin::target;
 pub use compiling::CompileError;
-#[cfg(feature = "compile")]
 pub use compiling::MAX_COMPONENT_BYTES;
-#[cfg(feature = "compile")]
-pub use compiling::compile;
-#[cfg(feature = "compile")]
+pub use compiling::check_compiler;
 pub use compiling::compile_in;
-#[cfg(feature = "compile")]
-pub use compiling::compile_stdin;
 pub use error::Fault;
 pub use error::PluginError;
 pub use host::Asked;
@@ -53,23 +41,13 @@ pub use host::PluginEntry;
 pub use host::PluginSource;
 pub use host::Policy;
 pub use inspect::NotAPlugin;
-#[cfg(feature = "compile")]
 pub use install::InstallError;
-#[cfg(feature = "compile")]
 pub use install::install;
-#[cfg(feature = "compile")]
 pub use lifecycle::Inspected;
-#[cfg(feature = "compile")]
 pub use lifecycle::LifecycleError;
-#[cfg(feature = "compile")]
 pub use lifecycle::installed_names;
-#[cfg(feature = "compile")]
 pub use lifecycle::refresh;
-#[cfg(feature = "compile")]
 pub use lifecycle::remove;
-#[cfg(feature = "compile")]
 pub use lifecycle::rollback;
-#[cfg(feature = "compile")]
 pub use lifecycle::verify;
-#[cfg(feature = "compile")]
 pub use trial::Trial;

@@ -14,7 +14,7 @@ use wasmtime::WasmFeatures;
 ///
 /// # Errors
 /// When wasmtime does not know `target`, a target triple.
-pub(crate) fn config(id: &str, target: &str) -> wasmtime::Result<Config> {
+pub fn config(id: &str, target: &str) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     // Naming the target keeps the features of this machine's processor out: the code runs on all of its kind.
     config.target(target)?;

@@ -10,25 +10,22 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
+use volhook_compile::compile;
 use volhook_core::config::Limits;
 use volhook_core::decision::Access;
 use volhook_core::decision::AttachRequest;
 use volhook_core::decision::ClaimsRequest;
 use volhook_core::decision::ContainerInfo;
 use volhook_core::decision::PluginKind;
-use volhook_plugin_host::CompileError;
 use volhook_plugin_host::Fault;
 use volhook_plugin_host::Host;
 use volhook_plugin_host::InstallError;
 use volhook_plugin_host::NotAPlugin;
 use volhook_plugin_host::PluginError;
 use volhook_plugin_host::PluginSource;
-use volhook_plugin_host::compile;
-use volhook_plugin_host::compile_in;
 use volhook_plugin_host::install;
 
 /// Processor time that a call takes at the most: the 50 ms that it may, and what a build without optimizations needs
@@ -510,96 +507,8 @@ fn code_for_another_engine_is_not_run() {
     assert!(error.to_string().ends_with("`volhook plugin refresh` compiles it anew"), "{error}");
 }
 
-/// The example `compile`, which is what the binary's own compiling process is.
-fn compiling_process() -> Command {
-    let tests = std::env::current_exe().unwrap();
-    let example = tests.parent().unwrap().with_file_name("examples").join("compile");
-    assert!(example.exists(), "build {} with the tests: cargo test builds examples", example.display());
-    Command::new(example)
-}
-
-#[test]
-fn another_process_compiles_the_same_code() {
-    let plugin = fixture("trap");
-    assert_eq!(compile_in(compiling_process(), &plugin).unwrap(), compile(&plugin).unwrap());
-}
-
-#[test]
-fn a_compiling_process_that_fails_is_reported() {
-    let error = compile_in(compiling_process(), b"not wasm").unwrap_err();
-    assert!(matches!(error, CompileError::Refused { .. }), "{error:?}");
-    // Larger than a pipe holds, so that writing it fails when nobody reads.
-    let large = vec![0; 1 << 20];
-    for program in ["false", "true"] {
-        let error = compile_in(Command::new(program), &large).unwrap_err();
-        assert!(matches!(error, CompileError::Died { .. }), "{error:?}");
-    }
-    let error = compile_in(Command::new("/nonexistent/volhook"), &large).unwrap_err();
-    assert!(matches!(error, CompileError::Run(_)), "{error:?}");
-}
-
-/// A component that is small and takes long to compile: one function in which every value depends on every other.
-fn slow_to_compile() -> Vec<u8> {
-    const LOCALS: usize = 300;
-    let steps = (0..20_000_usize).map(|step| {
-        let [a, b, c] = [7, 13, 29].map(|factor| step * factor % LOCALS);
-        format!(
-            "(block (br_if 0 (local.get {a})) (local.set {b} (i32.add (local.get {c}) (i32.mul (local.get {a}) \
-             (local.get {b})))))"
-        )
-    });
-    let function = format!(
-        "(func (param i32) (result i32) (local {}) {} (local.get 3))",
-        "i32 ".repeat(LOCALS),
-        steps.collect::<String>()
-    );
-    trap_with(&function)
-}
-
-/// The limits of the compiling process end it, whatever the compiler is doing. They are lower here, for the test's sake.
-#[test]
-fn what_takes_long_to_compile_is_given_up() {
-    let bomb = slow_to_compile();
-    assert!(bomb.len() < 1 << 20, "{} bytes", bomb.len());
-    for limit in ["ulimit -t 1", "ulimit -t 5; ulimit -v 100000"] {
-        let mut limited = Command::new("sh");
-        limited.args(["-c", &format!("{limit}; exec \"$0\"")]).arg(compiling_process().get_program());
-        let begin = Instant::now();
-        let folder = TempDir::new().unwrap();
-        let error =
-            install(folder.path(), &bomb, &Limits::default(), |component| compile_in(limited, component));
-        println!("{limit}: {:?}: {error:?}", begin.elapsed());
-        assert!(matches!(error, Err(InstallError::Compile(CompileError::Died { .. }))), "{error:?}");
-        assert!(begin.elapsed() < Duration::from_secs(60), "{limit}: {:?}", begin.elapsed());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-}
-
 #[test]
 fn machine_code_from_outside_is_refused_by_what_it_is() {
     let code = compile(&fixture("trap")).unwrap();
     assert!(matches!(refused(&code), InstallError::NotAPlugin { reason: NotAPlugin::MachineCode }));
-}
-
-#[test]
-fn the_compiling_process_is_limited() {
-    let mut child = compiling_process();
-    let mut child =
-        child.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
-    let path = format!("/proc/{}/limits", child.id());
-    let begin = Instant::now();
-    let limited = loop {
-        let limits = fs::read_to_string(&path).unwrap();
-        let line = |name: &str| limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
-        if line("Max cpu time").contains(" 120 ") && line("Max address space").contains(" 1610612736 ") {
-            break true;
-        }
-        if begin.elapsed() > Duration::from_secs(10) {
-            break false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    drop(child.stdin.take());
-    child.wait().unwrap();
-    assert!(limited, "the process did not limit itself");
 }

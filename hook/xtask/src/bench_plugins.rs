@@ -25,7 +25,7 @@ use tempfile::TempDir;
 const LANGUAGES: [&str; 4] = ["rust", "c", "js", "python"];
 
 /// What is measured, and what is needed for it.
-const PROGRAMS: [&str; 2] = ["volhook", "volhook-dev"];
+const PROGRAMS: [&str; 3] = ["volhook", "volhook-dev", "volhook-compile"];
 
 /// Decisions in one process, of which the first is a cold one.
 const TIMES: &str = "20";
@@ -33,7 +33,7 @@ const TIMES: &str = "20";
 pub(crate) fn run(rounds: usize) -> Result<()> {
     setup::for_plugins()?;
     let target = setup::for_release()?;
-    let bench = Bench::new(&process::build(&PROGRAMS, Some(&target))?)?;
+    let bench = Bench::new(&process::build_release(&PROGRAMS, &target)?)?;
     let variants = bench.variants()?;
     warn_of_load();
     bench.compare(&variants, rounds)?;

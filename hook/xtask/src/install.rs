@@ -12,7 +12,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// The programs, and their folders below the prefix: where volhook looks for the others.
-const PROGRAMS: [(&str, &str); 3] = [("volhook", "bin"), ("volhook-harness", "bin"), ("volhook-dev", "bin")];
+const PROGRAMS: [(&str, &str); 4] = [
+    ("volhook", "bin"),
+    ("volhook-harness", "bin"),
+    ("volhook-dev", "bin"),
+    ("volhook-compile", "libexec/volhook"),
+];
 
 /// Called by one of these names, the binary wraps the runtime that the name ends with.
 const WRAPPERS: [&str; 2] = ["volhook-runc", "volhook-crun"];
@@ -31,7 +36,7 @@ const COMPLETIONS: [(&str, &str); 3] = [
 /// meanwhile finds either the old one or the new one.
 pub(crate) fn run(prefix: &Path) -> Result<()> {
     let target = setup::for_release()?;
-    let built = process::build(&PROGRAMS.map(|(program, _)| program), Some(&target))?;
+    let built = process::build_release(&PROGRAMS.map(|(program, _)| program), &target)?;
     for ((program, folder), built) in PROGRAMS.iter().zip(&built) {
         let folder = prefix.join(folder);
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;

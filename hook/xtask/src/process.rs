@@ -5,6 +5,7 @@ use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -127,9 +128,26 @@ pub(crate) fn build_volhook(release_for: Option<&str>) -> Result<PathBuf> {
     build(&["volhook"], release_for)?.pop().context("cargo built no binary named volhook")
 }
 
-/// Builds programs, which are called as their packages are, and returns their paths; with a target, for release. What is built
-/// together shares the features of its dependencies.
-pub(crate) fn build(programs: &[&str], release_for: Option<&str>) -> Result<Vec<PathBuf>> {
+/// The program with the compiler of plugins in it.
+const COMPILER: &str = "volhook-compile";
+
+/// Builds programs for release, and returns their paths. The compiler is built by itself: what is built together shares the
+/// features of its dependencies, and would have the code generator in it.
+pub(crate) fn build_release(programs: &[&str], target: &str) -> Result<Vec<PathBuf>> {
+    let (compiler, others): (Vec<&str>, Vec<&str>) =
+        programs.iter().copied().partition(|program| *program == COMPILER);
+    let mut built = BTreeMap::new();
+    for together in [others, compiler] {
+        if !together.is_empty() {
+            let paths = build(&together, Some(target))?;
+            built.extend(together.into_iter().zip(paths));
+        }
+    }
+    Ok(programs.iter().filter_map(|program| built.remove(program)).collect())
+}
+
+/// Builds programs, which are called as their packages are, and returns their paths; with a target, for release.
+fn build(programs: &[&str], release_for: Option<&str>) -> Result<Vec<PathBuf>> {
     let mut build = cargo();
     build.args(["build", "--message-format", "json-render-diagnostics"]);
     for program in programs {

@@ -49,9 +49,6 @@ pub(super) enum Plugin {
     },
     #[command(flatten)]
     Authoring(Authoring),
-    /// Compile a component from standard input to standard output, under limits.
-    #[command(hide = true)]
-    Compile,
 }
 
 /// Does what a command line says.
@@ -65,6 +62,5 @@ pub(super) fn run(context: &Context<'_>, command: &Plugin) -> Result<(), Failure
         Plugin::Refresh => commands::plugin::refresh(context),
         Plugin::Rm { names } => commands::plugin::rm(context, names),
         Plugin::Authoring(_) => Err(Failure::internal("another program does that")),
-        Plugin::Compile => commands::plugin::compile(),
     }
 }

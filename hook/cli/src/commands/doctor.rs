@@ -4,6 +4,7 @@
 mod engines;
 mod host;
 mod places;
+mod programs;
 mod state;
 
 use crate::output::Tone;
@@ -118,6 +119,7 @@ pub(crate) fn doctor(context: &Context<'_>, as_json: bool) -> Result<(), Failure
     findings.extend(of_rights);
     findings.extend(host::identity(context));
     findings.extend(host::programs(&volhook_volumes::find_program));
+    findings.extend(programs::beside());
     findings.extend(engines::found(&std::env::var_os("PATH").unwrap_or_default(), context.deadline));
     findings.extend(engines::registered(&files, &rights));
     findings.extend(places::configuration(context, &rights));

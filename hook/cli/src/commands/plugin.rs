@@ -11,7 +11,6 @@ use serde_json::json;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Command;
 use volhook_core::options;
 use volhook_core::question::Answer;
 use volhook_core::question::Decision;
@@ -21,7 +20,7 @@ use volhook_core::size;
 use volhook_engine::Context;
 use volhook_engine::Failure;
 use volhook_engine::bundle::read_limited;
-use volhook_plugin_host::CompileError;
+use volhook_face::compiler;
 use volhook_plugin_host::Inspected;
 use volhook_plugin_host::MAX_COMPONENT_BYTES;
 use volhook_plugin_host::PluginSource;
@@ -143,7 +142,7 @@ fn document(inspected: &Inspected, failure: Option<&Decision>) -> Value {
 pub(crate) fn install(context: &Context<'_>, file: &Path) -> Result<(), Failure> {
     let component = read_component(file)?;
     let limits = &context.config()?.limits;
-    let entry = volhook_plugin_host::install(&folder(context), &component, limits, compile_in_child)
+    let entry = volhook_plugin_host::install(&folder(context), &component, limits, compiler::compile)
         .map_err(|error| Failure::context(format!("cannot install {}", file.display()), error))?;
     out(&format!("{} {} {}\n", entry.kind, entry.name, entry.digest))
 }
@@ -157,14 +156,6 @@ fn read_component(file: &Path) -> Result<Vec<u8>, Failure> {
         return Err(Failure::new(format!("{} is larger than {most}, as no plugin may be", file.display())));
     }
     read_limited(open, MAX_COMPONENT_BYTES).map_err(failed)
-}
-
-/// Compiles in a process of its own: this program, told to do nothing else.
-fn compile_in_child(component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let program = std::env::current_exe().map_err(CompileError::Run)?;
-    let mut child = Command::new(program);
-    child.env_clear().args(["plugin", "compile"]);
-    volhook_plugin_host::compile_in(child, component)
 }
 
 /// `volhook plugin rollback NAME`.
@@ -201,7 +192,7 @@ pub(crate) fn refresh(context: &Context<'_>) -> Result<(), Failure> {
     let mut failures = Vec::new();
     for name in volhook_plugin_host::installed_names(&folder).map_err(Failure::new)? {
         let limits = &context.config()?.limits;
-        match volhook_plugin_host::refresh(&folder, &name, limits, compile_in_child) {
+        match volhook_plugin_host::refresh(&folder, &name, limits, compiler::compile) {
             Ok(true) => out(&format!("{name}: compiled anew\n"))?,
             Ok(false) => out(&format!("{name}: up to date\n"))?,
             Err(error) => failures.push(Failure::new(error)),
@@ -271,10 +262,4 @@ const NAMED: usize = 5;
 
 fn folder(context: &Context<'_>) -> PathBuf {
     context.places.root.join("plugins")
-}
-
-/// `volhook plugin compile`: what `install` runs in a child of its own, because a compiler that is fed hostile
-/// input may fail in any way.
-pub(crate) fn compile() -> Result<(), Failure> {
-    volhook_plugin_host::compile_stdin().map_err(Failure::new)
 }

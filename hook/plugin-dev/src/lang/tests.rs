@@ -152,7 +152,7 @@ impl Sandboxed {
             folder.path(),
             component,
             &Limits::default(),
-            volhook_plugin_host::compile,
+            volhook_compile::compile,
         )
         .unwrap();
         eprintln!("component {} B, installed in {:?}", component.len(), begun.elapsed());

@@ -1,4 +1,4 @@
-//! Turns a component into machine code; the build script includes this file.
+//! Turns a component into machine code; the build script of `volhook-plugin-host` includes this file.
 
 use crate::profile;
 use wasmtime::Engine;
