@@ -216,7 +216,9 @@ fn test(args: &[String]) -> Result<()> {
     if let Err(error) = debian::rootfs() {
         println!("{error:#}");
     }
-    process::run(process::cargo().args(["build", "--workspace", "--bins"]))?;
+    // With the tests, because what they depend on turns on features: programs built without them would be built of other
+    // dependencies, and all of these twice.
+    process::run(process::cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     if args.is_empty() {
         process::run(process::cargo().args(["test", "--quiet", "--doc", "--workspace"]))?;
     }
