@@ -51,6 +51,11 @@ fn bash_completes_what_is_there() -> Result<()> {
     assert_eq!(offered(&volhook, &["volume", "rm", "--tenant", "t"])?, set(&["team-b"]));
     assert_eq!(offered(&volhook, &["volume", "ls", "--filter", "d"])?, set(&["driver=", "dangling="]));
     assert_eq!(offered(&volhook, &["vol"])?, set(&["volume"]));
+    // What other programs do, by their own word.
+    assert_eq!(offered(&volhook, &["plugin", "ne"])?, set(&["new"]));
+    assert_eq!(offered(&volhook, &["plugin", "new", "x", "--kind", ""])?, set(&["driver", "policy"]));
+    assert_eq!(offered(&volhook, &["harness", ""])?, set(&["help", "run", "statements"]));
+    assert_eq!(offered(&volhook, &["harness", "run", "--as", "r"])?, set(&["runc"]));
     assert_eq!(offered(&volhook, &["completions", ""])?, set(&["bash", "fish", "zsh"]));
     // A container that was refused.
     let bundle = BundleBuilder::new().annotation("dev.volhook.mount.x", "nonsense").build()?;

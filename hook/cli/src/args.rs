@@ -469,6 +469,7 @@ pub(crate) fn run() -> ExitCode {
         return be_hook(&engine, &watch, inherited, stage, attempt.as_deref());
     }
     let (own, of_runtime) = passed::split_at_runtime(std::env::args_os().collect());
+    passed::pass_completion_on(&own);
     if commands::shell::answered(&own, Cli::command, engine_from_environment) {
         return ExitCode::SUCCESS;
     }

@@ -2,9 +2,11 @@
 
 use crate::commands;
 use crate::commands::Replaying;
+use clap::CommandFactory as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use clap_complete::env::CompleteEnv;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use volhook_core::decision::PluginKind;
@@ -162,6 +164,8 @@ enum Place {
 
 /// Parses the command line and does what it says.
 pub(crate) fn run() -> ExitCode {
+    // Where a shell asks for completions, as volhook does for it.
+    CompleteEnv::with_factory(Cli::command).var("VOLHOOK_COMPLETE").complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misused(&error),

@@ -1,7 +1,9 @@
 //! What of a command line is another program's: the real runtime's, and that of the programs beside this one.
 
+use crate::commands::shell::VARIABLE;
 use clap::Subcommand;
 use std::ffi::OsString;
+use std::path::Path;
 use volhook_engine::Failure;
 use volhook_face::beside::Beside;
 use volhook_face::beside::DEV;
@@ -68,6 +70,22 @@ pub(super) fn pass_on(args: &[OsString], inherited: &Inherited) -> Option<Failur
     // Where there is none, the program is not found either.
     let own = std::env::current_exe().unwrap_or_default();
     Some(program.take_over(&args, &[("VOLHOOK_BINARY", &own)]))
+}
+
+/// The variable in which bash and zsh say at which word the cursor is.
+const INDEX: &str = "_CLAP_COMPLETE_INDEX";
+
+/// Becomes the program whose command line a shell wants to be completed, if it is not this one's. Where that program is not
+/// installed, this one completes as far as it knows.
+pub(super) fn pass_completion_on(args: &[OsString]) {
+    let Some(words) = args.get(2..).filter(|_| std::env::var_os(VARIABLE).is_some()) else { return };
+    let Some((program, rest)) = to_whom(words) else { return };
+    let left_out = words.len() - rest.len() - 1;
+    let index =
+        std::env::var(INDEX).ok().and_then(|index| index.parse::<usize>().ok()?.checked_sub(left_out));
+    let index = index.map(|index| index.to_string()).unwrap_or_default();
+    let line = [vec!["--".into(), program.name.into()], rest].concat();
+    let _ = program.take_over(&line, &[(INDEX, Path::new(&index))]);
 }
 
 /// Who does what a command line says, if it is not this program; and the words that it is given. They are not read here.

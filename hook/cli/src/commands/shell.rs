@@ -22,7 +22,7 @@ use volhook_engine::Failure;
 use volhook_journal::EventRecord;
 
 /// The variable by which a shell asks for completions, with its own name as the value.
-const VARIABLE: &str = "VOLHOOK_COMPLETE";
+pub(crate) const VARIABLE: &str = "VOLHOOK_COMPLETE";
 
 /// The section of manuals for tools of administrators.
 const SECTION: &str = "8";

@@ -3,9 +3,11 @@
 use crate::commands;
 use crate::commands::Running;
 use crate::output::complain;
+use clap::CommandFactory as _;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use clap_complete::env::CompleteEnv;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -93,6 +95,8 @@ pub(crate) fn run() -> ExitCode {
     if let Some(code) = commands::helper(&args) {
         return code;
     }
+    // Where a shell asks for completions, as volhook does for it.
+    CompleteEnv::with_factory(Cli::command).var("VOLHOOK_COMPLETE").complete();
     let command = match Cli::try_parse_from(args) {
         Ok(cli) => cli.command,
         Err(error) => return misused(&error),
