@@ -178,6 +178,13 @@ fn paths_that_are_no_text_are_carried_through_or_refused() -> Result<()> {
     assert_eq!(fs::read(bundle.path().join("config.json"))?, before);
     assert_eq!(volhook.json(&["lease", "ls"])?, serde_json::json!([]));
 
+    // A directory that stays where it is is known by its path.
+    let kept = odd.join("kept");
+    fs::create_dir(&kept)?;
+    let adopt =
+        volhook.command(&["volume", "adopt", "--in-place", "-d", "host"]).arg(&kept).arg("v").run()?;
+    assert!(adopt.code() == Some(1) && adopt.stderr.contains("o\\xFFdd/kept\", is not UTF-8"), "{adopt}");
+
     let moved = odd.join("bundle");
     assert!(Command::new("cp").arg("-a").args([bundle.path(), &moved]).status()?.success());
     let planned = volhook.command(&["plan"]).arg(&moved).run()?.success();

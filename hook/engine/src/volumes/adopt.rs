@@ -5,6 +5,7 @@ use crate::ask::Wanted;
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::failure::Failure;
+use crate::text;
 use jiff::Timestamp;
 use volhook_api::Kind;
 use volhook_api::VolumeRef;
@@ -40,7 +41,11 @@ pub fn adopt(engine: &Engine, adoption: &Adopt, work: &Work<'_>) -> Result<Volum
     let is_image = matches!(found.backing(), Backing::Image(_));
     // A directory that stays where it is is one that the configuration grants.
     let stays = adoption.in_place && !is_image;
-    let options = if stays { vec![("path".to_owned(), path.display().to_string())] } else { Vec::new() };
+    let options = if stays {
+        vec![("path".to_owned(), text::of_path("the directory", path)?.to_owned())]
+    } else {
+        Vec::new()
+    };
     let (driver, options, labels) = (Some(driver), &options, &labels);
     let wanted = Wanted { id, driver, options, labels, member: None, before: &[] };
     let volume = ask::new_volume(context, &wanted)?;
