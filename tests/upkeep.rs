@@ -32,3 +32,51 @@ fn trouble_with_one_thing_is_in_the_way_of_no_other() -> Result<()> {
     assert!(!unfinished.exists(), "{swept}");
     Ok(())
 }
+
+#[test]
+fn whoever_needs_room_need_not_mend_the_configuration_first() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "v"])?.success();
+    volhook.run(&["volume", "rm", "--force", "v"])?.success();
+    std::fs::write(volhook.config(), "no = [configuration")?;
+    let listed = volhook.run(&["trash", "ls", "--json"])?;
+    assert!(listed.stderr.contains("nobody can tell until when"), "{listed}");
+    let document: serde_json::Value = serde_json::from_str(&listed.stdout)?;
+    assert_eq!(document[0]["kept_until"], serde_json::Value::Null);
+    assert_eq!(volhook.run(&["trash", "empty", "--force"])?.stdout, "deleted v\n");
+    Ok(())
+}
+
+#[test]
+fn what_failed_is_told_though_nothing_can_be_printed() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "v"])?.success();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let output = std::process::Command::new(volhook.binary())
+        .envs(volhook.env())
+        .args(["volume", "rm", "--force", "v", "../x", "nope/../y"])
+        .stdout(full.try_clone()?)
+        .output()?;
+    assert_eq!(output.status.code(), Some(2), "what cannot be named is wrong usage, and nothing is done");
+    let output = std::process::Command::new(volhook.binary())
+        .envs(volhook.env())
+        .args(["volume", "rm", "v", "nope"])
+        .stdin(std::process::Stdio::null())
+        .stdout(full.try_clone()?)
+        .output()?;
+    assert_eq!(output.status.code(), Some(1), "there is no terminal");
+    std::fs::write(volhook.root().join("volumes/default/v/volume.json"), "{}")?;
+    volhook.run(&["volume", "create", "w"])?.success();
+    let output = std::process::Command::new(volhook.binary())
+        .envs(volhook.env())
+        .args(["volume", "rm", "--force", "w", "v"])
+        .stdout(full)
+        .output()?;
+    let told = String::from_utf8(output.stderr)?;
+    assert!(
+        told.contains("volume \"v\" is damaged") && told.contains("cannot write to standard output"),
+        "{told}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    Ok(())
+}

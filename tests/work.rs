@@ -133,3 +133,40 @@ fn work_that_nobody_wants_any_more_ends() -> Result<()> {
     assert_eq!(fs::read_dir(volhook.root().join("staging"))?.count(), 0, "it has cleaned up behind itself");
     Ok(())
 }
+
+#[test]
+fn what_is_given_back_is_what_was_seen() -> Result<()> {
+    let volhook = Volhook::new()?;
+    for leases in [
+        json!([]),
+        json!([{
+            "volume": "other", "tenant": "default", "uuid": "u", "container": "c1", "driver": "local", "access": "rw",
+            "sharing": "shared", "target": null, "pid": null, "attempt": "a", "since": "2026-01-01T00:00:00Z", "state": null,
+            "evidence": null,
+        }]),
+    ] {
+        let asked = json!({"break_leases": {"volume": "v", "container": "c1", "leases": leases}});
+        let output = ask(&volhook, &asked)?;
+        assert_eq!(
+            last(&output)?["failed"]["cause"],
+            "these are no leases of container \"c1\" on volume \"v\""
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn paths_of_a_request_are_whole() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "v"])?.success();
+    let around = format!("{}/../root/volumes/default/v/data", volhook.run_dir().display());
+    for path in ["data", around.as_str()] {
+        let adopt =
+            json!({"adopt": {"path": path, "name": "w", "driver": null, "labels": {}, "in_place": false}});
+        assert_eq!(last(&ask(&volhook, &adopt)?)?["failed"]["kind"], "usage", "{path}");
+    }
+    let copy = json!({"copy": {"volume": "v", "path": "/", "host": "out", "way": "out", "archive": false, "follow": false}});
+    assert_eq!(last(&ask(&volhook, &copy)?)?["failed"]["kind"], "usage");
+    assert!(!std::path::Path::new("/out").exists());
+    Ok(())
+}

@@ -6,6 +6,8 @@ use serde::Serialize;
 use std::fmt;
 use volhook_core::names::Pod;
 use volhook_core::names::Tenant;
+use volhook_core::names::VolumeId;
+use volhook_core::volume::PodMember;
 
 /// A pod as it is typed and shown: `POD` for one of the tenant `default`, else `TENANT/POD`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,6 +20,12 @@ pub struct PodRef {
 }
 
 impl PodRef {
+    /// The pod of which a volume is a member.
+    #[must_use]
+    pub fn of(volume: &VolumeId, member: &PodMember) -> Self {
+        Self { tenant: volume.tenant.clone(), pod: member.pod.clone() }
+    }
+
     /// The pod that `text` names: `POD` is one of `tenant`'s, in `TENANT/POD` the text says whose it is.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 use serde::Deserialize;
 use serde::Serialize;
 use std::fmt;
-use std::path::PathBuf;
 
 /// Something that happened meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +22,8 @@ pub enum Remark {
     Rebuilt {
         /// How many records it has now.
         kept: u32,
-        /// The copy of the damaged file.
-        copy: PathBuf,
+        /// Where the copy of the damaged file is.
+        copy: String,
     },
     /// Nobody can tell whether the holder of a lease lives: the lease stays.
     NotJudged {
@@ -73,7 +72,7 @@ impl fmt::Display for Remark {
                 "{cause}; what can still be read of it is shown, and `volhook journal rebuild` mends it"
             ),
             Self::Rebuilt { kept, copy } => {
-                write!(f, "rebuilt it with {kept} records; the damaged file is kept as {}", copy.display())
+                write!(f, "rebuilt it with {kept} records; the damaged file is kept as {copy}")
             }
         }
     }

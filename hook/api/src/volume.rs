@@ -364,8 +364,8 @@ pub struct Trashed {
     pub uuid: String,
     /// When it was removed.
     pub removed: Timestamp,
-    /// Until when it is kept.
-    pub kept_until: Timestamp,
+    /// Until when it is kept; nothing where the configuration that says how long is not usable.
+    pub kept_until: Option<Timestamp>,
 }
 
 /// Asks for a removed volume back.

@@ -30,14 +30,13 @@ pub(crate) enum Format {
 impl Format {
     /// Parses what follows `--format`.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
-        // A shell hands these on as they are.
-        let text = text.replace("\\t", "\t").replace("\\n", "\n");
         match text.trim() {
             "json" => Ok(Self::Json),
             "table" => Ok(Self::Table),
-            _ => match text.strip_prefix("table ").or_else(|| text.strip_prefix("table\t")) {
+            text => match ["table ", "table\t", "table\\t"].iter().find_map(|table| text.strip_prefix(table))
+            {
                 Some(columns) => Ok(Self::Columns(Template::parse(columns)?)),
-                None => Ok(Self::Lines(Template::parse(&text)?)),
+                None => Ok(Self::Lines(Template::parse(text)?)),
             },
         }
     }
@@ -119,11 +118,11 @@ impl Template {
             let Some((inside, behind)) = behind.split_once("}}") else {
                 return Err(unusable("it has a \"{{\" without \"}}\""));
             };
-            parts.push(Part::Text(before.to_owned()));
+            parts.push(literal(before));
             parts.push(Part::Pipeline(pipeline(inside)?));
             rest = behind;
         }
-        parts.push(Part::Text(rest.to_owned()));
+        parts.push(literal(rest));
         Ok(Self(parts))
     }
 
@@ -137,7 +136,7 @@ impl Template {
 
     fn shows(&self, field: &str) -> bool {
         self.operands().any(|operand| match operand {
-            Operand::Field(path) => path.first().is_none_or(|first| first == field),
+            Operand::Field(path) => path.first().is_none_or(|first| snake(first) == snake(field)),
             Operand::Value(_) => false,
         })
     }
@@ -168,6 +167,11 @@ impl Template {
         }
         Ok(rendered)
     }
+}
+
+/// What stands between fields. A shell hands escapes on as they are.
+fn literal(text: &str) -> Part {
+    Part::Text(text.replace("\\t", "\t").replace("\\n", "\n"))
 }
 
 fn unusable(why: impl Into<String>) -> Failure {
@@ -463,6 +467,7 @@ mod tests {
     fn only_what_is_shown_is_asked_for() {
         let shows = |text: &str, field| Format::parse(text).unwrap().shows(field);
         assert!(!shows("{{.Name}}", "Size") && shows("{{.Name}} {{json .Size}}", "Size"));
+        assert!(shows("{{.size_counted}}", "SizeCounted"));
         assert!(shows("json", "Size") && shows("{{json .}}", "Size") && shows("table", "Size"));
     }
 

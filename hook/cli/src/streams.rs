@@ -34,6 +34,13 @@ fn wait(fd: BorrowedFd<'_>, flags: PollFlags, stop: &dyn Fn() -> bool) -> io::Re
     }
 }
 
+/// Whether standard output takes a short line without waiting.
+pub(crate) fn takes_a_line() -> bool {
+    let stdout = io::stdout();
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], Some(&at_once)), Ok(ready) if ready > 0)
+}
+
 /// Standard input.
 pub(crate) fn input<'a>(stop: &'a dyn Fn() -> bool) -> impl Read + 'a {
     Input { stdin: io::stdin().lock(), stop }

@@ -3,6 +3,7 @@
 
 use crate::output::complain;
 use crate::signals::Signals;
+use crate::streams;
 use crate::watch::Watch;
 use serde::Serialize;
 use serde_json::Value;
@@ -19,6 +20,7 @@ use volhook_api::Kind;
 use volhook_api::Remark;
 use volhook_api::request::Request;
 use volhook_api::request::Said;
+use volhook_engine::Context;
 use volhook_engine::Copied;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
@@ -52,6 +54,9 @@ const LONGEST: u64 = 4 << 20;
 /// How often at most it is said how far it is.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// How long a reader may take for a line that is more than how far it is. One that takes longer is none.
+const HEARING: Duration = Duration::from_secs(10);
+
 /// Does what the request on standard input asks.
 pub(crate) fn work(engine: &Engine, watch: &Watch) -> ExitCode {
     let worker = Worker { signals: Signals::default(), gone: AtomicBool::new(false), said: Mutex::new(None) };
@@ -59,6 +64,7 @@ pub(crate) fn work(engine: &Engine, watch: &Watch) -> ExitCode {
         let work = Work { watcher: &worker, ..watch.work() };
         answer(engine, request, &work)
     });
+    Context::new(engine, Work { watcher: &worker, ..watch.work() }).tell_untold();
     match done {
         Ok(outcome) => {
             worker.say(&Said::Done(outcome));
@@ -103,8 +109,14 @@ impl Worker {
     fn say(&self, said: &Said<Value>) {
         let Ok(mut line) = serde_json::to_vec(said) else { return };
         line.push(b'\n');
-        let mut out = std::io::stdout().lock();
-        if out.write_all(&line).and_then(|()| out.flush()).is_err() {
+        // One line after the other.
+        let _turn = std::io::stdout().lock();
+        if self.gone.load(Ordering::Relaxed) {
+            return;
+        }
+        let until = Instant::now() + HEARING;
+        let stop = || Instant::now() >= until;
+        if streams::output(&stop).write_all(&line).is_err() {
             self.gone.store(true, Ordering::Relaxed);
         }
     }
@@ -123,7 +135,7 @@ impl Watcher for Worker {
 
     fn copied(&self, copied: &Copied) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_none_or(|said| said.elapsed() >= GLANCE) {
+        if said.is_none_or(|said| said.elapsed() >= GLANCE) && streams::takes_a_line() {
             *said = Some(Instant::now());
             self.say(&Said::Copied { files: copied.files, bytes: copied.bytes });
         }

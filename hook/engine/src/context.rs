@@ -17,6 +17,9 @@ use volhook_leases::Work;
 use volhook_leases::judge;
 use volhook_leases::judge::Over;
 
+/// How long at least is waited to write down what was done.
+const RECORDING: Duration = Duration::from_secs(2);
+
 /// How long deleting may take.
 const LONG_WORK: Duration = Duration::from_secs(3600);
 
@@ -97,7 +100,8 @@ impl<'a> Context<'a> {
     /// # Errors
     /// When it is not on the disk.
     pub(crate) fn append_volumes(&self, records: &[VolumeRecord]) -> Result<(), Failure> {
-        Ok(self.ledger.append_volumes(records, &self.work)?)
+        // What took its time is not lost for want of a moment to write it down.
+        Ok(self.ledger.append_volumes(records, &self.work.at_least(Instant::now() + RECORDING))?)
     }
 
     /// For work that a person has asked for and waits for.

@@ -64,6 +64,13 @@ pub fn breakable(engine: &Engine, asked: &Break, work: &Work<'_>) -> Result<Brea
 pub fn break_leases(engine: &Engine, breakable: &Breakable, work: &Work<'_>) -> Result<(), Failure> {
     let context = &Context::new(engine, *work);
     let Breakable { volume, container, leases } = breakable;
+    let is_meant = |lease: &Lease| lease.volume == *volume && lease.container == *container;
+    if leases.is_empty() || !leases.iter().all(is_meant) {
+        return Err(Failure::usage(format!(
+            "these are no leases of container {container:?} on volume {:?}",
+            volume.id()
+        )));
+    }
     let attempts: BTreeSet<&str> = leases.iter().map(|lease| lease.attempt.as_str()).collect();
     let attempts: Vec<&str> = attempts.into_iter().collect();
     let mut locked = context.lock(context.deadline)?;

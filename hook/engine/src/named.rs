@@ -40,9 +40,12 @@ pub fn existing(context: &Context<'_>, id: &VolumeId) -> Result<Volume, Failure>
         Ok(None) => Err(no_such(id)),
         Err(error) => {
             let hint = match &error {
-                StoreError::IsPart { pod: Some(pod), .. } => Some(format!(
-                    "it lives and goes with its pod: `volhook pod inspect {pod}`, `volhook pod reset {pod}`, `volhook pod rm {pod}`"
-                )),
+                StoreError::IsPart { pod: Some(pod), .. } => {
+                    let pod = PodRef { tenant: id.tenant.clone(), pod: pod.clone() };
+                    Some(format!(
+                        "it lives and goes with its pod: `volhook pod inspect {pod}`, `volhook pod reset {pod}`, `volhook pod rm {pod}`"
+                    ))
+                }
                 _ => None,
             };
             let mut failure = Failure::new(error).about(id.clone());

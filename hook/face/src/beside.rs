@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -44,6 +45,18 @@ pub enum NotThere {
         /// Where it was looked for.
         folders: [PathBuf; 2],
     },
+    /// Others could have put it there.
+    #[error("{} belongs to somebody else than the volhook program, or anybody may write to it", path.display())]
+    Foreign {
+        /// Where it is.
+        path: PathBuf,
+    },
+}
+
+/// Whether nobody has put a program there but who has put this one, or root: it gets all of this one's rights.
+fn is_trusted(path: &Path, own: &Path) -> bool {
+    let (Ok(file), Ok(own)) = (path.metadata(), own.metadata()) else { return false };
+    (file.uid() == 0 || file.uid() == own.uid()) && file.mode() & 0o002 == 0
 }
 
 impl NotThere {
@@ -51,7 +64,7 @@ impl NotThere {
     pub(crate) fn line(&self) -> String {
         match self {
             Self::Nowhere(source) => format!("{self}: {source}"),
-            Self::Missing { .. } => self.to_string(),
+            Self::Missing { .. } | Self::Foreign { .. } => self.to_string(),
         }
     }
 
@@ -60,6 +73,9 @@ impl NotThere {
     pub fn hint(&self) -> String {
         match self {
             Self::Nowhere(_) => "/proc/self/exe tells it: is /proc mounted?".to_owned(),
+            Self::Foreign { .. } => {
+                "install all of volhook's programs as one user, and nobody else may write to them".to_owned()
+            }
             Self::Missing { name, .. } => format!(
                 "install the package {name}, or run `cargo xtask install` in volhook's sources, which installs all of its programs"
             ),
@@ -80,7 +96,9 @@ impl Beside {
     /// # Errors
     /// [`NotThere`].
     pub fn path(self) -> Result<PathBuf, NotThere> {
-        self.path_from(&std::env::current_exe().map_err(NotThere::Nowhere)?)
+        let own = std::env::current_exe().map_err(NotThere::Nowhere)?;
+        let path = self.path_from(&own)?;
+        if is_trusted(&path, &own) { Ok(path) } else { Err(NotThere::Foreign { path }) }
     }
 
     fn path_from(self, own: &Path) -> Result<PathBuf, NotThere> {

@@ -21,9 +21,10 @@ use serde_json::Value;
 use std::io::ErrorKind;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 use terminal_size::Width;
 use volhook_core::decision::Pairs;
 use volhook_core::names::is_printable;
@@ -125,7 +126,7 @@ impl From<String> for Shown {
 
 impl From<Shown> for Cell {
     fn from(shown: Shown) -> Self {
-        let cell = Self::new_owned(shown.text);
+        let cell = Self::new_owned(printable(&shown.text));
         match shown.tone {
             None => cell,
             Some(Tone::Good) => cell.fg(Color::Green),
@@ -205,8 +206,8 @@ const HEARING: Duration = Duration::from_secs(1);
 /// How much a pipe with room takes without waiting (pipe(7)).
 const AT_ONCE: usize = 4096;
 
-/// Whether nobody reads standard error: then nobody is waited for any more.
-static UNHEARD: AtomicBool = AtomicBool::new(false);
+/// How long it has kept this process waiting, in milliseconds.
+static WAITED: AtomicU64 = AtomicU64::new(0);
 
 /// Standard error that nobody need read: where it is closed, or a pipe stays full, what is written to it is dropped.
 struct Heard;
@@ -214,10 +215,12 @@ struct Heard;
 impl std::io::Write for Heard {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let stderr = std::io::stderr();
-        let patience = if UNHEARD.load(Ordering::Relaxed) { Duration::ZERO } else { HEARING };
+        let patience = HEARING.saturating_sub(Duration::from_millis(WAITED.load(Ordering::Relaxed)));
         let timeout = Timespec::try_from(patience).map_err(std::io::Error::other)?;
-        if poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&timeout))? == 0 {
-            UNHEARD.store(true, Ordering::Relaxed);
+        let since = Instant::now();
+        let heard = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&timeout))? > 0;
+        WAITED.fetch_add(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if !heard {
             return Err(ErrorKind::TimedOut.into());
         }
         stderr.lock().write(&bytes[..bytes.len().min(AT_ONCE)])
@@ -239,10 +242,27 @@ pub fn printable(text: &str) -> String {
     printable
 }
 
-/// Says a line on standard error, as it is.
+/// Says something on standard error.
 pub fn note(text: &str) {
+    say_line(&printable_lines(text));
+}
+
+fn say_line(text: &str) {
     // Where standard error is gone nobody can be told.
     let _ = Heard.write_all(format!("{text}\n").as_bytes());
+}
+
+/// The same of a text of several lines, which stay lines.
+fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// Writes a line for people to standard output, of which parts may be of anybody's making.
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn out_line(text: &str) -> Result<(), Failure> {
+    out(&format!("{}\n", printable(text)))
 }
 
 /// Says on standard error what does not keep the command from its work.
@@ -261,11 +281,11 @@ pub fn complain(failure: &Failure, verbose: bool) {
 fn say(label: &str, tone: Tone, text: &str) {
     let style = tone.style();
     // A chain of causes has a line for each.
-    let text = text.split('\n').map(printable).collect::<Vec<_>>().join("\n");
+    let text = printable_lines(text);
     let line = format!("{style}{label}:{style:#} {text}");
     match AutoStream::choice(&std::io::stderr()) {
-        ColorChoice::Never => note(&anstream::adapter::strip_str(&line).to_string()),
-        _ => note(&line),
+        ColorChoice::Never => say_line(&anstream::adapter::strip_str(&line).to_string()),
+        _ => say_line(&line),
     }
 }
 
@@ -303,6 +323,17 @@ pub fn confirm(question: &str) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
 }
 
+/// Prints what was done, a line each, and all failures but the last, which decides how the command ends. Where nothing can be
+/// printed it is still told what failed.
+///
+/// # Errors
+/// The last of them, or that standard output cannot be written to.
+pub fn printed(done: impl IntoIterator<Item = String>, mut failures: Vec<Failure>) -> Result<(), Failure> {
+    let lines: String = done.into_iter().map(|line| printable(&line) + "\n").collect();
+    failures.extend(out(&lines).err());
+    report_all(failures)
+}
+
 /// Prints all failures but the last, which decides how the command ends.
 ///
 /// # Errors
@@ -334,6 +365,12 @@ mod tests {
         let told = printable(forged);
         assert_eq!(told, "c1\\nvolhook: all is well\\u{1b}[2J\\r\\u{202e}\\u{9b}31m\\u{2028}ä 容器");
         assert_eq!(printable(&told), told);
+    }
+
+    #[test]
+    fn a_cell_is_one_too() {
+        let cell = comfy_table::Cell::from(super::Shown::from("Debian\u{1b}]0;owned\u{7}".to_owned()));
+        assert_eq!(cell.content(), "Debian\\u{1b}]0;owned\\u{7}");
     }
 
     #[test]

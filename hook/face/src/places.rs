@@ -1,5 +1,7 @@
 //! Where things are on this host, by the environment and the command line.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use volhook_engine::Engine;
 use volhook_engine::Places;
@@ -22,9 +24,18 @@ pub fn engine_at(root: PathBuf, run_dir: PathBuf, config: PathBuf) -> Engine {
         root,
         run_dir,
         config,
-        program: std::env::current_exe().ok(),
+        program: std::env::current_exe().ok().map(replaced),
         environment: inherited(),
     })
+}
+
+/// The path of a program that was replaced after it was started, which the kernel marks: the new one is there.
+fn replaced(program: PathBuf) -> PathBuf {
+    const MARK: &[u8] = b" (deleted)";
+    match program.as_os_str().as_bytes().strip_suffix(MARK) {
+        Some(path) if !program.exists() => PathBuf::from(OsStr::from_bytes(path)),
+        _ => program,
+    }
 }
 
 /// The variable that names the file for the benchmark's figures.

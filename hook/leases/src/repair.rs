@@ -37,7 +37,7 @@ pub fn rebuild(ground: &Ground, work: &Work<'_>) -> Result<Vec<Rebuilt>, Error> 
     }
     done.extend(journal.rebuild_volumes(work.until, Timestamp::now())?);
     for rebuilt in &done {
-        work.watcher.told(&Remark::Rebuilt { kept: rebuilt.kept, copy: rebuilt.copy.clone() });
+        work.watcher.told(&Remark::Rebuilt { kept: rebuilt.kept, copy: rebuilt.copy.display().to_string() });
     }
     Ok(done)
 }

@@ -1,4 +1,4 @@
-//! Whether something of the kernel's is gone: a mount namespace, or a filesystem that no device is under.
+//! Whether something of the kernel's is gone: a mount namespace, or an overlay.
 //!
 //! Each is one question that takes a microsecond, however many processes and mounts the host has. The answer is "gone" only
 //! where it is so, and none where it cannot be told: on an older kernel, where something that looks at calls refuses this one
@@ -17,6 +17,12 @@ use std::path::Path;
 
 /// The inode of the first user namespace in nsfs (`USER_NS_INIT_INO` of linux/nsfs.h).
 const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// The inode of the first pid namespace (`PID_NS_INIT_INO`).
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Where filesystems that wait for a server or a daemon have their number as a name: FUSE and NFS.
+const WAITING: &str = "/sys/class/bdi";
 
 /// What stands for the filesystem of all namespaces where a directory is asked for (`FD_NSFS_ROOT` of linux/fcntl.h).
 const FD_NSFS_ROOT: libc::c_int = -10003;
@@ -54,8 +60,12 @@ fn opened(result: Result<(), Errno>) -> Option<bool> {
 
 /// Whether the kernel hides no namespace from this process. One that may not see a namespace is told that it is gone.
 fn sees_all_namespaces() -> bool {
-    let is_first = crate::sys::inode_of(Path::new("/proc/thread-self/ns/user"))
-        .is_ok_and(|inode| inode == FIRST_USER_NAMESPACE);
+    let is = |namespace: &str, first| {
+        let path = Path::new("/proc/thread-self/ns").join(namespace);
+        crate::sys::inode_of(&path).is_ok_and(|inode| inode == first)
+    };
+    // Kernels after 6.18 hide namespaces from other pid namespaces as well.
+    let is_first = is("user", FIRST_USER_NAMESPACE) && is("pid", FIRST_PID_NAMESPACE);
     let may = rustix::thread::capabilities(None)
         .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
     // A security module can withhold what the capability would allow; a new filesystem context needs the same one.
@@ -88,9 +98,15 @@ fn open_namespace(id: u64, inode: u32) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Whether no filesystem has this device number, as (major, minor); one of the kernel's own, with 0 before the colon. `None`
+/// Whether no overlay has this device number, as (major, minor); one of the kernel's own, with 0 before the colon. `None`
 /// where it cannot be told.
-pub(crate) fn filesystem_is_gone(device: (u32, u32)) -> Option<bool> {
+pub(crate) fn overlay_is_gone(device: (u32, u32)) -> Option<bool> {
+    let waiting = Path::new(WAITING);
+    // ustat(2) asks whatever has the number by now, and one of these may never answer.
+    if waiting.join(format!("{}:{}", device.0, device.1)).symlink_metadata().is_ok() {
+        return Some(true);
+    }
+    waiting.symlink_metadata().ok()?;
     match ustat(device)? {
         Ok(()) => Some(false),
         Err(Errno::INVAL) => Some(true),
@@ -120,9 +136,9 @@ fn ustat(_device: (u32, u32)) -> Option<Result<(), Errno>> {
 #[cfg(test)]
 mod tests {
     use super::NamespaceHandle;
-    use super::filesystem_is_gone;
     use super::mount_namespace_is_gone;
     use super::opened;
+    use super::overlay_is_gone;
     use crate::sys;
     use rustix::io::Errno;
     use rustix::mount::FsMountFlags;
@@ -205,17 +221,17 @@ mod tests {
     }
 
     #[test]
-    fn privileged_a_filesystem_is_gone_with_its_last_user() {
+    fn privileged_a_overlay_is_gone_with_its_last_user() {
         let told = cfg!(target_arch = "x86_64");
         let mount = memory();
         let device = sys::status(mount.as_fd()).unwrap().device;
         let open = sys::openat(mount.as_fd(), ".", rustix::fs::OFlags::PATH).unwrap();
-        assert_eq!(filesystem_is_gone(device), told.then_some(false));
+        assert_eq!(overlay_is_gone(device), told.then_some(false));
         drop(mount);
-        assert_eq!(filesystem_is_gone(device), told.then_some(false), "a descriptor holds it");
+        assert_eq!(overlay_is_gone(device), told.then_some(false), "a descriptor holds it");
         drop(open);
         // Another test may have got the number.
-        let gone = filesystem_is_gone(device) == told.then_some(true);
+        let gone = overlay_is_gone(device) == told.then_some(true);
         assert!(gone || sys::status(memory().as_fd()).unwrap().device != device);
     }
 
@@ -227,11 +243,11 @@ mod tests {
             drop(namespace);
             let told = std::thread::spawn(move || {
                 refuse_calls(errno);
-                (mount_namespace_is_gone(id, inode), filesystem_is_gone((0, 0xf_ffff)))
+                (mount_namespace_is_gone(id, inode), overlay_is_gone((0, 0xf_ffff)))
             });
             assert_eq!(told.join().unwrap(), (None, None));
         }
-        assert_eq!(filesystem_is_gone((0, 0xf_ffff)), cfg!(target_arch = "x86_64").then_some(true));
+        assert_eq!(overlay_is_gone((0, 0xf_ffff)), cfg!(target_arch = "x86_64").then_some(true));
     }
 
     /// Has this thread's calls of the two kinds fail from now on.

@@ -32,7 +32,7 @@ pub(crate) fn is_gone(room: BorrowedFd<'_>) -> Option<bool> {
     let device = parse(text.get(..length)?)?;
     // An overlay hands the question about itself down to this filesystem, whose refusal could look like "no such one".
     rustix::fs::fstatfs(room).ok()?;
-    gone::filesystem_is_gone(device)
+    gone::overlay_is_gone(device)
 }
 
 /// The device number in a note. Of a newer format nothing is understood.

@@ -245,9 +245,11 @@ fn privileged_what_may_not_see_a_namespace_never_finds_it_gone() {
     let record = serde_json::to_string(&holder(&host(), &container.process()).unwrap()).unwrap();
     let test = "process::privileged_what_may_not_see_a_namespace_never_finds_it_gone";
     let own = std::env::current_exe().unwrap();
-    for program in
-        [&["unshare", "--user", "--map-root-user"][..], &["setpriv", "--bounding-set=-sys_admin,-sys_ptrace"]]
-    {
+    for program in [
+        &["unshare", "--user", "--map-root-user"][..],
+        &["unshare", "--pid", "--fork"],
+        &["setpriv", "--bounding-set=-sys_admin,-sys_ptrace"],
+    ] {
         let output = Command::new(program[0])
             .args(&program[1..])
             .arg(&own)

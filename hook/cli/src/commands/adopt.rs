@@ -4,6 +4,7 @@ use crate::output::out;
 use crate::typed;
 use crate::watch::Watch;
 use std::path::Path;
+use std::path::PathBuf;
 use volhook_api::VolumeRef;
 use volhook_api::volume::Adopt;
 use volhook_api::volume::Rename;
@@ -27,7 +28,7 @@ pub(crate) struct Adoption<'a> {
 
 /// `volhook volume adopt PATH NAME`: a directory or image that exists becomes a volume, as it is.
 pub(crate) fn adopt(engine: &Engine, watch: &Watch, told: Adoption<'_>) -> Result<(), Failure> {
-    let path = std::path::absolute(told.path)
+    let path = whole(told.path)
         .map_err(|error| Failure::context(format!("cannot find {}", told.path.display()), error))?;
     let request = Adopt {
         path,
@@ -38,6 +39,16 @@ pub(crate) fn adopt(engine: &Engine, watch: &Watch, told: Adoption<'_>) -> Resul
     };
     let adopted = adopt::adopt(engine, &request, &watch.work())?;
     out(&format!("{adopted}\n"))
+}
+
+/// A path as the whole host knows it, without symlinks in its folders; what it leads to itself is looked at by whoever
+/// takes it.
+fn whole(path: &Path) -> std::io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) => Ok(folder.canonicalize()?.join(name)),
+        _ => path.canonicalize(),
+    }
 }
 
 /// `volhook volume rename OLD NEW`: a new name without a tenant is one of the same.

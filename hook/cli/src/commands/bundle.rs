@@ -3,6 +3,7 @@
 use crate::output::dash;
 use crate::output::note;
 use crate::output::out;
+use crate::output::out_line;
 use crate::output::print_json;
 use crate::output::print_table;
 use crate::watch::Watch;
@@ -63,9 +64,9 @@ fn print_plan(plan: &Plan) -> Result<(), Failure> {
         });
         print_table(&["volume", "driver", "volume is", "access", "target", "subpath"], rows.collect())?;
     }
-    changes(plan).iter().try_for_each(|line| out(&format!("{line}\n")))?;
+    changes(plan).iter().try_for_each(|line| out_line(line))?;
     for note in &plan.notes {
-        out(&format!("note: volume {:?}: {}\n", note.volume, note.text))?;
+        out_line(&format!("note: volume {:?}: {}", note.volume, note.text))?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::output::dash;
 use crate::output::document;
 use crate::output::is_read_after;
 use crate::output::out;
+use crate::output::out_line;
 use crate::output::print_table;
 use crate::shape::Shape;
 use crate::watch::Watch;
@@ -33,7 +34,7 @@ pub(crate) fn follow(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<()
             match shape {
                 // One document of its own each: there is no end to a list.
                 Shape::Json => out(&format!("{}\n", document(&event)?))?,
-                shape => shape.print_one(&event, || out(&format!("{}\n", row(&event).join("  "))))?,
+                shape => shape.print_one(&event, || out_line(&row(&event).join("  ")))?,
             }
         }
         if !is_read_after(PAUSE)? {

@@ -4,6 +4,7 @@ use crate::commands::events::kind_cell;
 use crate::output::Shown;
 use crate::output::dash;
 use crate::output::out;
+use crate::output::out_line;
 use crate::output::print_json;
 use crate::output::print_table;
 use crate::watch::Watch;
@@ -29,7 +30,7 @@ pub(crate) fn explain(engine: &Engine, watch: &Watch, id: &str, as_json: bool) -
     }
     for Held { volumes, since, evidence, .. } in &story.held {
         let volumes: Vec<String> = volumes.iter().map(ToString::to_string).collect();
-        out(&format!("It holds {} since {since}: {evidence}.\n", volumes.join(", ")))?;
+        out_line(&format!("It holds {} since {since}: {evidence}.", volumes.join(", ")))?;
     }
     Ok(())
 }

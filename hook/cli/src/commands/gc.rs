@@ -1,7 +1,6 @@
 //! `volhook gc`: leases of the dead, what else is left of them, and what is past its time.
 
-use crate::output::out;
-use crate::output::report_all;
+use crate::output::printed;
 use crate::progress;
 use crate::watch::Watch;
 use volhook_api::upkeep::Forgotten;
@@ -15,14 +14,10 @@ use volhook_engine::upkeep;
 pub(crate) fn gc(engine: &Engine, watch: &Watch, dry_run: bool) -> Result<(), Failure> {
     let sweep = || upkeep::gc(engine, &Sweep { dry_run }, &watch.work());
     let swept = progress::spinning("cleaning up", sweep);
-    for GivenBack { container, evidence, .. } in &swept.leases {
-        out(&format!("{container}: {evidence}\n"))?;
-    }
-    for volume in &swept.deleted {
-        out(&format!("deleted {volume}\n"))?;
-    }
-    for Forgotten { name, .. } in &swept.history {
-        out(&format!("history {name}\n"))?;
-    }
-    report_all(swept.failed.into_iter().map(Failure::from).collect())
+    let dead =
+        swept.leases.iter().map(|GivenBack { container, evidence, .. }| format!("{container}: {evidence}"));
+    let deleted = swept.deleted.iter().map(|volume| format!("deleted {volume}"));
+    let forgotten = swept.history.iter().map(|Forgotten { name, .. }| format!("history {name}"));
+    let done: Vec<String> = dead.chain(deleted).chain(forgotten).collect();
+    printed(done, swept.failed.into_iter().map(Failure::from).collect())
 }

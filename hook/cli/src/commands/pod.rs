@@ -7,8 +7,10 @@ use crate::output::dash;
 use crate::output::document;
 use crate::output::note;
 use crate::output::out;
+use crate::output::out_line;
 use crate::output::print_json;
 use crate::output::print_table;
+use crate::output::printed;
 use crate::output::report_all;
 use crate::output::warn;
 use crate::progress::spinning;
@@ -130,7 +132,7 @@ pub(crate) fn upgrade(engine: &Engine, watch: &Watch, asked: &Upgrade) -> Result
                 note("The pod's own files are seen instead of these of the image:");
             }
             for path in paths {
-                out(&format!("{path}\n"))?;
+                out_line(&path)?;
             }
         }
         Hidden::Unknown(why) => warn(&format!(
@@ -155,9 +157,6 @@ pub(crate) fn rm(engine: &Engine, watch: &Watch, pods: Vec<PodRef>, force: bool)
         }
     }
     let removed = pods::remove::remove(engine, &removal, &watch.work());
-    for pod in removed.pods {
-        out(&format!("{pod}\n"))?;
-    }
     failures.extend(removed.failed.into_iter().map(Failure::from));
-    report_all(failures)
+    printed(removed.pods.iter().map(ToString::to_string), failures)
 }

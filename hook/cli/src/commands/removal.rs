@@ -3,7 +3,7 @@
 use crate::output::confirm;
 use crate::output::note;
 use crate::output::out;
-use crate::output::report_all;
+use crate::output::printed;
 use crate::typed;
 use crate::watch::Watch;
 use volhook_api::Kind;
@@ -83,11 +83,12 @@ fn agreed_and_removed(
             return Err(Failure::new("nothing was removed"));
         }
     }
+    let mut removed = Vec::new();
     if !removal.volumes.is_empty() {
         let outcome = remove::remove(engine, &removal, &watch.work())?;
-        outcome.removed.iter().try_for_each(|volume| out(&format!("{volume}\n")))?;
+        removed = outcome.removed;
         failures.extend(outcome.failed.into_iter().map(Failure::from));
     }
     failures.retain(|failure| !(force && failure.kind == Kind::NoSuchVolume));
-    report_all(failures)
+    printed(removed.iter().map(ToString::to_string), failures)
 }

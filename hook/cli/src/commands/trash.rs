@@ -1,10 +1,11 @@
 //! `volhook trash`: the time in which removing volumes can be taken back.
 
 use crate::output::confirm;
+use crate::output::dash;
 use crate::output::note;
 use crate::output::out;
 use crate::output::print_table;
-use crate::output::report_all;
+use crate::output::printed;
 use crate::progress;
 use crate::shape::Shape;
 use crate::watch::Watch;
@@ -25,7 +26,7 @@ pub(crate) fn ls(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Fa
             volume.name.to_string(),
             volume.driver.clone(),
             volume.removed.strftime("%Y-%m-%d %H:%M").to_string(),
-            volume.kept_until.strftime("%Y-%m-%d %H:%M").to_string(),
+            dash(volume.kept_until.map(|until| until.strftime("%Y-%m-%d %H:%M").to_string())),
             volume.uuid.clone(),
         ]
     };
@@ -59,8 +60,6 @@ pub(crate) fn empty(engine: &Engine, watch: &Watch, force: bool) -> Result<(), F
 }
 
 fn report(emptied: Emptied) -> Result<(), Failure> {
-    for volume in emptied.deleted {
-        out(&format!("deleted {volume}\n"))?;
-    }
-    report_all(emptied.failed.into_iter().map(Failure::from).collect())
+    let deleted = emptied.deleted.iter().map(|volume| format!("deleted {volume}"));
+    printed(deleted, emptied.failed.into_iter().map(Failure::from).collect())
 }

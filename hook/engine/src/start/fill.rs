@@ -16,6 +16,7 @@ use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_api::PodRef;
 use volhook_core::decision::Access;
 use volhook_core::decision::Population;
 use volhook_core::lease::VolumeRecord;
@@ -85,11 +86,12 @@ pub(crate) fn failed(volume: &Volume, error: StoreError) -> Failure {
     let failure = Failure::new(error).about(volume.id.clone());
     match &volume.pod {
         Some(member) if no_room && volume.limit.is_some() => {
-            failure.hint(format!("`volhook pod resize {} SIZE` gives it more room", member.pod))
+            let pod = PodRef::of(&volume.id, member);
+            failure.hint(format!("`volhook pod resize {pod} SIZE` gives it more room"))
         }
         Some(member) if timed_out => failure.hint(format!(
             "`volhook pod prepare {} --rootfs DIR` does it ahead of a start, and takes its time",
-            member.pod
+            PodRef::of(&volume.id, member)
         )),
         None if timed_out => {
             failure.hint("give the hook a longer timeout, or claim the volume with volume-nocopy")

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use std::time::Duration;
 use std::time::Instant;
 use tracing::debug_span;
+use volhook_api::PodRef;
 use volhook_core::decision::Sharing;
 use volhook_core::image::ImageIdentity;
 use volhook_core::lease::Grant;
@@ -169,9 +170,10 @@ pub(crate) fn take_back(context: &Context<'_>, plan: &Plan, grant: &Grant) -> Re
             // It was never put there.
             Err(StoreError::Gone { .. }) => {}
             Err(error) => {
+                let pod = PodRef { tenant: fresh.id.tenant.clone(), pod: renewal.pod.clone() };
+                let uuid = &renewal.uuid;
                 return Err(Failure::new(error).hint(format!(
-                    "what pod {0} had is in the trash: `volhook pod rm {0}`, then `volhook trash restore {1}`",
-                    renewal.pod, renewal.uuid
+                    "what pod {pod} had is in the trash: `volhook pod rm {pod}`, then `volhook trash restore {uuid}`"
                 )));
             }
         }

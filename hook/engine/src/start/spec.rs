@@ -2,8 +2,8 @@
 
 use crate::bundle::could_claim;
 use crate::context::Context;
-use crate::failpoint;
 use crate::engine::Places;
+use crate::failpoint;
 use crate::failure::Failure;
 use crate::image::Image;
 use crate::start::acquire;

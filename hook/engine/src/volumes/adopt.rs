@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::text;
 use jiff::Timestamp;
+use std::path::Component;
 use volhook_api::Kind;
 use volhook_api::VolumeRef;
 use volhook_api::volume::Adopt;
@@ -30,6 +31,10 @@ pub fn adopt(engine: &Engine, adoption: &Adopt, work: &Work<'_>) -> Result<Volum
     let id = adoption.name.id();
     let labels = last_of_each(&adoption.labels);
     let path = &adoption.path;
+    let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if !is_plain || !path.is_absolute() {
+        return Err(Failure::usage(format!("{} is no absolute path without \"..\"", path.display())));
+    }
     if context.places.root.starts_with(path) || path.starts_with(&context.places.root) {
         return Err(Failure::new(format!("{} belongs to volhook's own root", path.display())));
     }

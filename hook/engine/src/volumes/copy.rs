@@ -148,6 +148,9 @@ pub fn copy(
     work: &Work<'_>,
 ) -> Result<Copied, Failure> {
     let context = &Context::new(engine, *work);
+    if let Some(host) = asked.host.as_ref().filter(|host| !host.is_absolute()) {
+        return Err(Failure::usage(format!("{} is no absolute path", host.display())));
+    }
     let access = if asked.way == Way::In { Access::ReadWrite } else { Access::ReadOnly };
     let (volume, place) = meant(context, asked.volume.id())?;
     let open = Open::new(context, &volume, place.as_ref(), access)?;

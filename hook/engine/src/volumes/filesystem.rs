@@ -4,7 +4,6 @@ use crate::context::Context;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::named;
-use jiff::Timestamp;
 use std::cmp::Ordering;
 use volhook_api::volume::Check;
 use volhook_api::volume::Checked;
@@ -105,7 +104,7 @@ pub fn resize(engine: &Engine, asked: &Resize, work: &Work<'_>) -> Result<Resize
     if size != before {
         let (volume, uuid) = (volume.id.clone(), volume.uuid.clone());
         let resized = VolumeRecord::Resized { volume, uuid, size };
-        context.lock(context.deadline)?.append_volumes(Timestamp::now(), &[resized]).map_err(Failure::new)?;
+        context.append_volumes(&[resized])?;
     }
     Ok(Resized { name: asked.volume.clone(), size })
 }

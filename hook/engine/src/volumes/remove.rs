@@ -8,7 +8,7 @@ use crate::volumes::filter::Matcher;
 use crate::volumes::unused::History;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
-use volhook_api::Kind;
+use volhook_api::PodRef;
 use volhook_api::VolumeRef;
 use volhook_api::filter::Filter;
 use volhook_api::volume::Removable;
@@ -91,7 +91,7 @@ fn named(context: &Context<'_>, name: &VolumeRef) -> Result<Volume, Failure> {
     match named::existing(context, name.id())? {
         Volume { id, storage: Some(_), pod: Some(member), .. } => {
             Err(Failure::new(format!("volume {id:?} has all that pod {:?} keeps", member.pod.as_str()))
-                .hint(format!("`volhook pod rm {}` removes the pod", member.pod))
+                .hint(format!("`volhook pod rm {}` removes the pod", PodRef::of(&id, &member)))
                 .about(id))
         }
         volume => Ok(volume),
@@ -104,8 +104,7 @@ fn said(volume: Volume, unused: Option<String>) -> Removable {
 }
 
 fn replaced(volume: &Volume) -> Failure {
-    let failure = Failure::new(format!("volume {:?} is another one by now, and stays", volume.id));
-    Failure { kind: Kind::NoSuchVolume, ..failure }.about(volume.id.clone())
+    Failure::new(format!("volume {:?} is another one by now, and stays", volume.id)).about(volume.id.clone())
 }
 
 /// Everything that is nobody's in particular: what belongs to a pod goes with its pod only.

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use volhook_api::Kind;
+use volhook_api::PodRef;
 use volhook_api::Remark;
 use volhook_api::VolumeRef;
 use volhook_api::volume::Emptied;
@@ -20,7 +21,7 @@ use volhook_volumes::StoreError;
 /// What is in the trash. What stands there and is no removed volume is told.
 ///
 /// # Errors
-/// When the trash or the configuration cannot be read.
+/// When the trash cannot be read.
 pub fn list(engine: &Engine, work: &Work<'_>) -> Result<Vec<Trashed>, Failure> {
     let context = &Context::new(engine, *work);
     let trash = context.store.trash().map_err(Failure::new)?;
@@ -28,14 +29,23 @@ pub fn list(engine: &Engine, work: &Work<'_>) -> Result<Vec<Trashed>, Failure> {
         let cause = format!("{} is no removed volume: {}", other.path.display(), other.reason);
         work.watcher.told(&Remark::PassedOver { cause });
     }
-    let grace = grace(context)?;
+    // Whoever needs room is not to mend the configuration first.
+    let grace = if trash.volumes.is_empty() {
+        Err(())
+    } else {
+        grace(context).map_err(|failure| {
+            let cause =
+                format!("nobody can tell until when removed volumes are kept: {}", failure.cause_line());
+            work.watcher.told(&Remark::PassedOver { cause });
+        })
+    };
     let document = |Discarded { volume, since, .. }: Discarded| Trashed {
         name: VolumeRef::from(&volume.id),
         tenant: volume.id.tenant,
         driver: volume.driver,
         uuid: volume.uuid,
         removed: since,
-        kept_until: since.checked_add(grace).unwrap_or(Timestamp::MAX),
+        kept_until: grace.ok().map(|grace| since.checked_add(grace).unwrap_or(Timestamp::MAX)),
     };
     Ok(trash.volumes.into_iter().map(document).collect())
 }
@@ -75,7 +85,7 @@ fn not_restored(discarded: &Discarded, error: StoreError) -> Failure {
         return failure;
     }
     let make_way = match pod {
-        Some(member) => format!("volhook pod rm {}", member.pod),
+        Some(member) => format!("volhook pod rm {}", PodRef::of(id, member)),
         None => format!("volhook volume rm {id}"),
     };
     let hint = format!("`{make_way}` moves what is there to the trash; then `volhook trash restore {uuid}`");

@@ -30,6 +30,9 @@ pub(super) fn beside() -> Vec<Finding> {
                 Err(finding) => findings.push(finding),
             },
             Err(NotThere::Missing { .. }) => missing.push(program.name),
+            Err(error @ NotThere::Foreign { .. }) => {
+                findings.push(Finding::warning(CHECK, error.to_string(), error.hint()));
+            }
             // The compiler's finding says so already.
             Err(NotThere::Nowhere(_)) => {}
         }
