@@ -35,9 +35,8 @@ fn privileged_what_is_held_is_not_removed(kind: RuntimeKind) -> Result<()> {
     assert!(!several.status.success());
     assert_eq!(several.stdout, "free\n");
     assert_contains(&several.stderr, "volume \"mydb\" is held by container \"c1\"");
-    assert_contains(&several.stderr, "no such volume: \"absent\"");
+    assert!(!several.stderr.contains("absent"), "what is not there need not be removed: {several}");
     assert_eq!(volumes(&volhook)?, ["mydb"]);
-    assert_eq!(volhook.run(&["volume", "rm", "--force", "absent"])?.code(), Some(3));
 
     // Its holder died and nobody has noticed yet.
     bundle.edit(|spec| {
