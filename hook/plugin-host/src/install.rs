@@ -71,9 +71,8 @@ pub enum InstallError {
 /// Installs `component` in the folder `installed`, which is made if need be; one of the same name is replaced, and kept
 /// for [`rollback`](crate::rollback).
 ///
-/// `compile` is [`compile_in`](crate::compile_in) with a command that makes this program call
-/// [`compile_stdin`](crate::compile_stdin): hostile input may crash the compiler or exhaust memory, and must do so in
-/// another process.
+/// `compile` is [`compile_in`](crate::compile_in) with a command that starts `volhook-compile`: hostile input may crash the
+/// compiler or exhaust memory, and must do so in another process.
 ///
 /// # Errors
 /// [`InstallError`].

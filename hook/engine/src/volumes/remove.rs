@@ -123,7 +123,7 @@ fn of_nobody(context: &Context<'_>, tenant: &Tenant, filter: &Filter) -> Result<
 /// Moves one volume to the trash, unless somebody holds it. Under the journal's lock, so that nobody takes a lease meanwhile.
 ///
 /// # Errors
-/// [`Kind::Held`], and when it cannot be moved.
+/// [`Kind::Held`](volhook_api::Kind), and when it cannot be moved.
 pub fn discard(context: &Context<'_>, volume: &Volume) -> Result<(), Failure> {
     discard_if(context, volume, || Ok(()))
 }
