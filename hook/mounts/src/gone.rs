@@ -104,7 +104,7 @@ pub(crate) fn overlay_is_gone(device: (u32, u32)) -> Option<bool> {
     let waiting = Path::new(WAITING);
     // ustat(2) asks whatever has the number by now, and one of these may never answer.
     if waiting.join(format!("{}:{}", device.0, device.1)).symlink_metadata().is_ok() {
-        return Some(true);
+        return None;
     }
     waiting.symlink_metadata().ok()?;
     match ustat(device)? {
