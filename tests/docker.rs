@@ -207,3 +207,22 @@ fn a_fresh_host_has_room_too() -> Result<()> {
     assert!(!volhook.root().exists(), "looking made something");
     Ok(())
 }
+
+#[test]
+fn a_root_behind_a_link_is_adopted_by_neither_of_its_names() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "v"])?.success();
+    let link = volhook.folder().join("link");
+    std::os::unix::fs::symlink(volhook.root(), &link)?;
+    for root in [&link, &volhook.root()] {
+        for path in [&link, &volhook.root()] {
+            let data = path.join("volumes/default/v/data");
+            let adopt = ["--root", &root.to_string_lossy(), "volume", "adopt", &data.to_string_lossy(), "w"];
+            let output =
+                std::process::Command::new(volhook.binary()).envs(volhook.env()).args(adopt).output()?;
+            assert_eq!(output.status.code(), Some(1), "{adopt:?}");
+            assert!(String::from_utf8(output.stderr)?.contains("belongs to volhook's own root"), "{adopt:?}");
+        }
+    }
+    Ok(())
+}

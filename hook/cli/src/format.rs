@@ -33,8 +33,7 @@ impl Format {
         match text.trim() {
             "json" => Ok(Self::Json),
             "table" => Ok(Self::Table),
-            text => match ["table ", "table\t", "table\\t"].iter().find_map(|table| text.strip_prefix(table))
-            {
+            _ => match ["table ", "table\t", "table\\t"].iter().find_map(|table| text.strip_prefix(table)) {
                 Some(columns) => Ok(Self::Columns(Template::parse(columns)?)),
                 None => Ok(Self::Lines(Template::parse(text)?)),
             },

@@ -68,7 +68,8 @@ pub(crate) fn work(engine: &Engine, watch: &Watch) -> ExitCode {
     match done {
         Ok(outcome) => {
             worker.say(&Said::Done(outcome));
-            ExitCode::SUCCESS
+            // What nobody was told of whole may not look like an answer.
+            if worker.gone.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(failure) => {
             let failure = match worker.signals.came() {

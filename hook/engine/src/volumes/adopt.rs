@@ -35,7 +35,10 @@ pub fn adopt(engine: &Engine, adoption: &Adopt, work: &Work<'_>) -> Result<Volum
     if !is_plain || !path.is_absolute() {
         return Err(Failure::usage(format!("{} is no absolute path without \"..\"", path.display())));
     }
-    if context.places.root.starts_with(path) || path.starts_with(&context.places.root) {
+    let root = &context.places.root;
+    // The root may be reached through a symlink, and the path name it without.
+    let roots = [root.clone(), root.canonicalize().unwrap_or_else(|_| root.clone())];
+    if roots.iter().any(|root| root.starts_with(path) || path.starts_with(root)) {
         return Err(Failure::new(format!("{} belongs to volhook's own root", path.display())));
     }
     let found = Adoptable::look(path).map_err(Failure::new)?;
