@@ -4,6 +4,8 @@
 //! layout is described in the crate documentation.
 
 use crate::disk::DiskFile;
+use crate::sum::crc32c;
+use crate::sum::crc32c_of_both;
 use std::io;
 
 /// The newest format that this version reads completely, and the one that it writes.
@@ -73,7 +75,7 @@ pub(crate) fn encode_header(kind: FileKind, name: &str, created_us: i64) -> [u8;
 
 /// The name is part of the sum, so that a file renamed to another boot's is not taken for that boot's.
 fn header_sum(bytes: &[u8; HEADER], name: &str) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&bytes[..28]), name.as_bytes())
+    crc32c_of_both(&bytes[..28], name.as_bytes())
 }
 
 pub(crate) fn decode_header(bytes: &[u8], kind: FileKind, name: &str) -> HeaderRead {
@@ -125,7 +127,7 @@ pub(crate) fn encode_frame(
     out.extend_from_slice(payload);
     let length = payload.len().next_multiple_of(WORD);
     out.resize(start + FRAME + length, b' ');
-    let body_sum = crc32c::crc32c(&out[start + FRAME..]);
+    let body_sum = crc32c(&out[start + FRAME..]);
     let header = &mut out[start..start + FRAME];
     header[0..4].copy_from_slice(&FRAME_MAGIC);
     header[4..8].copy_from_slice(&u32::try_from(length).expect("payloads are bounded").to_le_bytes());
@@ -134,7 +136,7 @@ pub(crate) fn encode_frame(
     header[24..28].copy_from_slice(&part.to_le_bytes());
     header[28..32].copy_from_slice(&body_sum.to_le_bytes());
     header[32..36].copy_from_slice(&previous.to_le_bytes());
-    let chain = crc32c::crc32c(&header[..36]);
+    let chain = crc32c(&header[..36]);
     header[36..40].copy_from_slice(&chain.to_le_bytes());
     chain
 }
@@ -148,7 +150,7 @@ pub(crate) fn decode_frame(bytes: &[u8], kind: FileKind) -> Option<FrameHeader> 
         && length <= kind.max_payload().next_multiple_of(WORD)
         && length.is_multiple_of(WORD)
         && le_u64(bytes, 8) <= LAST_SEQUENCE
-        && chain == crc32c::crc32c(&bytes[..36]);
+        && chain == crc32c(&bytes[..36]);
     valid.then(|| FrameHeader {
         length,
         sequence: le_u64(bytes, 8),
@@ -164,7 +166,7 @@ pub(crate) fn decode_frame(bytes: &[u8], kind: FileKind) -> Option<FrameHeader> 
 pub(crate) fn decode_whole(bytes: &[u8], kind: FileKind) -> Option<(FrameHeader, &[u8])> {
     let header = decode_frame(bytes, kind)?;
     let payload = bytes.get(FRAME..FRAME + header.length)?;
-    (crc32c::crc32c(payload) == header.body_sum).then_some((header, payload))
+    (crc32c(payload) == header.body_sum).then_some((header, payload))
 }
 
 /// The whole frames in `bytes`, wherever they stand, and where that is; for what lies behind a bad place.

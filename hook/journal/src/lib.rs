@@ -178,6 +178,7 @@ mod pages;
 mod repair;
 mod retain;
 mod salvage;
+mod sum;
 mod tail;
 
 pub use check::CheckpointState;

@@ -3,6 +3,8 @@
 //! Pure functions over bytes; the layout is described in the crate documentation.
 
 use crate::codec::Link;
+use crate::sum::crc32c;
+use crate::sum::crc32c_of_both;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
@@ -133,7 +135,7 @@ impl Head {
         bytes[80..88].copy_from_slice(&self.until.to_le_bytes());
         bytes[88..96].copy_from_slice(&self.entries.to_le_bytes());
         bytes[96..104].copy_from_slice(&self.live.to_le_bytes());
-        let sum = crc32c::crc32c(&bytes[..HEAD - 4]);
+        let sum = crc32c(&bytes[..HEAD - 4]);
         bytes[HEAD - 4..].copy_from_slice(&sum.to_le_bytes());
         bytes
     }
@@ -143,7 +145,7 @@ impl Head {
         let whole = bytes[0..8] == MAGIC
             && le_u32(bytes, 8) == VERSION
             && le_u32(bytes, 12) == log_chain
-            && le_u32(bytes, HEAD - 4) == crc32c::crc32c(&bytes[..HEAD - 4]);
+            && le_u32(bytes, HEAD - 4) == crc32c(&bytes[..HEAD - 4]);
         let head = whole.then(|| Self {
             log_chain,
             serial: le_u64(bytes, 16),
@@ -194,7 +196,7 @@ pub(crate) fn encode_seen(log_chain: u32, link: Link) -> [u8; SEEN] {
     bytes[8..16].copy_from_slice(&link.sequence.to_le_bytes());
     bytes[16..20].copy_from_slice(&log_chain.to_le_bytes());
     bytes[20..24].copy_from_slice(&link.chain.to_le_bytes());
-    let sum = crc32c::crc32c(&bytes[..SEEN - 4]);
+    let sum = crc32c(&bytes[..SEEN - 4]);
     bytes[SEEN - 4..].copy_from_slice(&sum.to_le_bytes());
     bytes
 }
@@ -213,7 +215,7 @@ pub(crate) struct Seen {
 /// What [`encode_seen`] wrote.
 pub(crate) fn decode_seen(bytes: &[u8]) -> Option<Seen> {
     let bytes = bytes.first_chunk::<SEEN>()?;
-    let whole = le_u32(bytes, SEEN - 4) == crc32c::crc32c(&bytes[..SEEN - 4]);
+    let whole = le_u32(bytes, SEEN - 4) == crc32c(&bytes[..SEEN - 4]);
     whole.then(|| Seen {
         end: le_u64(bytes, 0),
         sequence: le_u64(bytes, 8),
@@ -277,7 +279,7 @@ pub(crate) fn entries_of(bytes: &[u8; PAGE]) -> (impl Iterator<Item = Entry> + '
 }
 
 fn page_sum(bytes: &[u8; PAGE]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&bytes[..PAGE_HEAD - 4]), &bytes[PAGE_HEAD..])
+    crc32c_of_both(&bytes[..PAGE_HEAD - 4], &bytes[PAGE_HEAD..])
 }
 
 fn le_u32(bytes: &[u8], at: usize) -> u32 {

@@ -16,6 +16,7 @@ use crate::log::Log;
 use crate::log::Next;
 use crate::log::VOLUMES;
 use crate::salvage::Stories;
+use crate::sum::crc32c;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -121,7 +122,7 @@ impl Wreck {
     }
 
     fn print(&self) -> Print {
-        let (length, sum) = (self.bytes.len() as u64, crc32c::crc32c(&self.bytes));
+        let (length, sum) = (self.bytes.len() as u64, crc32c(&self.bytes));
         Print { identity: self.file.identity(), length, sum }
     }
 
@@ -129,7 +130,7 @@ impl Wreck {
     /// others from appending.
     fn continues(&self, print: &Print) -> bool {
         let begin = usize::try_from(print.length).ok().and_then(|length| self.bytes.get(..length));
-        self.file.identity() == print.identity && begin.is_some_and(|b| crc32c::crc32c(b) == print.sum)
+        self.file.identity() == print.identity && begin.is_some_and(|b| crc32c(b) == print.sum)
     }
 }
 
