@@ -13,6 +13,7 @@ pub mod decision;
 mod document;
 pub mod grants;
 pub mod image;
+pub mod last_step;
 pub mod lease;
 pub mod mkfs;
 pub mod names;

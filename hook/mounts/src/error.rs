@@ -499,6 +499,37 @@ pub enum Error {
         /// Why injecting failed.
         source: Box<Error>,
     },
+    /// The program that a container runs just before its process cannot be made.
+    #[error("cannot make the program for the last step of the container's start")]
+    StepProgram {
+        /// The failed call.
+        source: SyscallError,
+    },
+    /// A container's `/dev` is no filesystem of its own, so nothing of volhook's may be put there.
+    #[error(
+        "the container has no /dev of its own, where the program for the last step of its start could be"
+    )]
+    NoOwnDev,
+    /// What does the last step cannot be left behind.
+    #[error("cannot leave a process behind for the last step of the container's start")]
+    LeaveBehind {
+        /// Why not.
+        source: io::Error,
+    },
+    /// A container that is not as the last step of its start needs it, or is not as it was meant to be afterwards.
+    #[error("the pod's files cannot be the container's root: {reason}")]
+    NotForRoot {
+        /// What is wrong.
+        reason: String,
+    },
+    /// One of the calls of the last step failed.
+    #[error("the pod's files cannot be the container's root: cannot {intention}")]
+    RootStep {
+        /// What it was for.
+        intention: String,
+        /// The failed call.
+        source: SyscallError,
+    },
     /// A program cannot be run.
     #[error("cannot run {program:?}")]
     RunProgram {

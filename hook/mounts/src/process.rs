@@ -54,6 +54,13 @@ pub struct Process {
     first_mounts: OnceLock<Vec<Mount>>,
 }
 
+impl AsFd for Process {
+    /// Its directory in `/proc`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
 /// The flag of a thread that is on its way out, in the ninth field of `/proc/PID/stat` (`include/linux/sched.h`).
 const PF_EXITING: u64 = 0x4;
 
@@ -176,6 +183,12 @@ impl Process {
     pub(crate) fn root(&self) -> Result<OwnedFd, Error> {
         sys::openat(self.directory.as_fd(), "root", OFlags::PATH | OFlags::DIRECTORY)
             .map_err(|source| read_error(self.pid, "root", source))
+    }
+
+    /// Its working directory, in its mount namespace.
+    pub(crate) fn directory(&self) -> Result<OwnedFd, Error> {
+        sys::openat(self.directory.as_fd(), "cwd", OFlags::PATH | OFlags::DIRECTORY)
+            .map_err(|source| read_error(self.pid, "cwd", source))
     }
 
     fn read(&self, what: &'static str) -> Result<Vec<u8>, Error> {

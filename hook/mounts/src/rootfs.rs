@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
 use rustix::io::Errno;
 use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -201,31 +202,47 @@ impl Rootfs {
     /// [`Error::ListRootfs`].
     pub fn top_level(&self) -> Result<Vec<RootEntry>, Error> {
         let failed = |source| Error::ListRootfs { path: self.path.clone(), source };
-        let directory =
-            sys::openat(self.root.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
-        let listing = |errno| Error::ListRootfs {
-            path: self.path.clone(),
-            source: SyscallError::new("getdents64", errno),
+        let found = entries(self.root.as_fd()).map_err(failed)?;
+        let entry = |(name, kind): (OsString, EntryKind)| RootEntry {
+            name: name.to_string_lossy().into_owned(),
+            kind,
         };
-        let mut entries = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&directory).map_err(listing)? {
-            let entry = entry.map_err(listing)?;
-            let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
-            }
-            let kind = match entry.file_type() {
-                FileType::Unknown => {
-                    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
-                    sys::kind_at(directory.as_fd(), path).map_err(failed)?
-                }
-                kind => kind,
-            };
-            entries.push(RootEntry { name: name.to_string_lossy().into_owned(), kind: entry_kind(kind) });
-        }
+        let mut entries: Vec<RootEntry> = found.into_iter().map(entry).collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
+}
+
+/// What is at the top of a mount, sorted by name.
+///
+/// # Errors
+/// [`Error::ListRootfs`].
+pub fn top_of(mount: &Detached) -> Result<Vec<(OsString, EntryKind)>, Error> {
+    let mut found =
+        entries(mount.as_fd()).map_err(|source| Error::ListRootfs { path: PathBuf::from("/"), source })?;
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+/// The entries of a directory.
+fn entries(directory: BorrowedFd<'_>) -> sys::Result<Vec<(OsString, EntryKind)>> {
+    let directory = sys::openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let listing = |errno| SyscallError::new("getdents64", errno);
+    let mut entries = Vec::new();
+    for entry in rustix::fs::Dir::read_from(&directory).map_err(listing)? {
+        let entry = entry.map_err(listing)?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let name = OsStr::from_bytes(name.to_bytes());
+        let kind = match entry.file_type() {
+            FileType::Unknown => sys::kind_at(directory.as_fd(), Path::new(name))?,
+            kind => kind,
+        };
+        entries.push((name.to_owned(), entry_kind(kind)));
+    }
+    Ok(entries)
 }
 
 /// Opens the directory that `path` (absolute) leads to inside [`Rootfs::bare`], to be read. Symlinks are followed as in

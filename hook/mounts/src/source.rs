@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::loop_device;
 use crate::loop_device::LoopDevice;
 use crate::rootfs::deepest;
+use crate::rootfs::entry_kind;
 use crate::superblock;
 use crate::superblock::Failed;
 use crate::superblock::MountOption;
@@ -342,6 +343,23 @@ impl Detached {
 
     pub(crate) fn is_mapped_for(&self) -> Option<RootIds> {
         self.mapped_for
+    }
+
+    /// What is at `path` inside the volume; a symlink on the way counts as what is there. `None` if nothing is.
+    ///
+    /// # Errors
+    /// [`Error::SubPath`].
+    pub fn entry(&self, path: &Path) -> Result<Option<EntryKind>, Error> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let found = sys::openat2(self.as_fd(), path, OFlags::PATH | OFlags::NOFOLLOW, resolve)
+            .and_then(|found| sys::status(found.as_fd()));
+        match found {
+            Ok(found) => Ok(Some(entry_kind(found.kind))),
+            Err(error) if error.is(Errno::NOENT) => Ok(None),
+            Err(error) if error.is(Errno::LOOP) => Ok(Some(EntryKind::Symlink)),
+            Err(error) if error.is(Errno::NOTDIR) => Ok(Some(EntryKind::Other)),
+            Err(source) => Err(Error::SubPath { path: path.display().to_string(), source }),
+        }
     }
 
     /// A mount of only what is at `sub` inside the volume. If nothing is there, an empty entry of the kind

@@ -9,5 +9,6 @@ mod inject;
 mod mountinfo;
 mod overlay;
 mod process;
+mod root_step;
 mod rootfs;
 mod source;
