@@ -1,4 +1,8 @@
 //! The built-in policy `universal`: a pod is a personal machine, and keeps what a machine keeps on its disk.
+//!
+//! It claims folders. Where these are all that the image has (`set=full`) and the image is seen through the pod's changes
+//! (`population=overlay`), the host keeps what is made at `/` itself as well, if the container lets it; with copies, with an empty
+//! pod and with `set=eight` the claimed folders are what is kept.
 
 mod places;
 
@@ -67,7 +71,7 @@ impl Policy for Universal {
                 OptionInfo::new(
                     SET,
                     choice(&[FULL, EIGHT]),
-                    "Which folders are kept: all, or /workspace /home /root /etc /usr/local /opt /var /srv",
+                    "Which folders are kept: all, under an overlay with what is made at /, or /workspace /home /root /etc /usr/local /opt /var /srv",
                 )
                 .with_default(FULL),
                 OptionInfo::new(

@@ -38,7 +38,7 @@ pub(crate) fn of(top: &[RootEntry], full: bool) -> (Vec<Place>, Vec<String>) {
                 && matches!(entry.kind, EntryKind::File | EntryKind::Other)
         };
         if top.iter().any(|entry| is_odd(&entry)) {
-            notes.push(format!("{target} is not kept: it is no directory in the image"));
+            notes.push(format!("{target} has no volume of its own: it is no directory in the image"));
         } else {
             kept.push(Place { member: member.to_owned(), target: target.to_owned() });
         }
@@ -51,12 +51,17 @@ pub(crate) fn of(top: &[RootEntry], full: bool) -> (Vec<Place>, Vec<String>) {
                 continue;
             }
             if is_odd_name(&entry.name) {
-                notes.push(format!("/{} is not kept: its name is no plain text", entry.name.escape_debug()));
+                notes.push(format!(
+                    "/{} has no volume of its own: its name is no plain text",
+                    entry.name.escape_debug()
+                ));
                 continue;
             }
             let member = member(&entry.name);
             if kept.iter().any(|place| place.member == member) {
-                notes.push(format!("{target} is not kept: another folder is called {member} already"));
+                notes.push(format!(
+                    "{target} has no volume of its own: another folder is called {member} already"
+                ));
             } else {
                 kept.push(Place { member, target });
             }

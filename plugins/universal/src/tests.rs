@@ -60,7 +60,7 @@ fn odd_names_are_passed_over() {
     let grant = Universal::claims(request).unwrap();
     assert!(grant.claims.iter().all(|claim| claim.target.chars().all(|c| c.is_ascii_graphic())));
     let notes = grant.notes.join("; ");
-    assert!(notes.contains(r"/a\nb is not kept") && grant.notes.len() == 3, "{notes}");
+    assert!(notes.contains(r"/a\nb has no volume of its own") && grant.notes.len() == 3, "{notes}");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn what_should_be_a_folder_and_is_none_is_left_out_and_said() {
     let rootfs = vec![root_entry("etc", EntryKind::File)];
     let grant = Universal::claims(ClaimsRequest { rootfs, ..claims_request(Some("p"), &[]) }).unwrap();
     assert!(grant.claims.iter().all(|claim| claim.target != "/etc"));
-    assert_eq!(grant.notes, ["/etc is not kept: it is no directory in the image"]);
+    assert_eq!(grant.notes, ["/etc has no volume of its own: it is no directory in the image"]);
 }
 
 #[test]
