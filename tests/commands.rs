@@ -124,6 +124,7 @@ fn a_plan_does_nothing() -> Result<()> {
     mydb               block    create      ro exclusive   /var/lib/db                 -
     vol-p1-workspace   local    create      rw exclusive   /workspace                  -
     pod p1 is made, as volume "vol-p1-storage": the image is seen through its changes
+    what is made at / itself is kept as well: the pod's files become the container's root
     note: volume "vol-p1-opt": not mounted on /opt: annotation "dev.volhook.mount.opt" already claims /opt
     "#);
     let plan = volhook.json(&["plan", &path])?;

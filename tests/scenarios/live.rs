@@ -44,9 +44,11 @@ fn privileged_a_pod_finds_its_files_again(kind: RuntimeKind) -> Result<()> {
     assert_eq!(volumes(&volhook)?, names.map(|name| format!("vol-p1-{name}")));
     assert_eq!(leases(&volhook)?, []);
 
-    bundle.set_shell("for d in /tmp /run; do touch $d/x; done; grep -cE ' (/tmp|/run) ' /proc/mounts")?;
-    let mounted = runtime.run(&bundle, "third")?;
-    assert_eq!(mounted.stdout.trim(), "0", "{mounted}");
+    bundle.set_shell("for d in /tmp /run; do touch $d/x; done")?;
+    runtime.run(&bundle, "third")?.success();
+    for folder in ["tmp", "run"] {
+        assert!(bundle.rootfs().join(folder).join("x").exists(), "{folder} is the container's own");
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod manage;
 mod manage_pods;
 mod odd_images;
 mod plugins;
+mod pod_root;
 mod pods;
 mod pods_images;
 mod renewals;

@@ -53,4 +53,6 @@ pub struct Installed {
     pub file: PathBuf,
     /// Whether that was written; else it had them already.
     pub written: bool,
+    /// Whether there is an entry for the last step of a pod's start among them.
+    pub has_last_step: bool,
 }

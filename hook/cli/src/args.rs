@@ -36,6 +36,7 @@ use trash::Trash;
 use volhook_api::bundle;
 use volhook_api::bundle::Install;
 use volhook_api::bundle::Preview;
+use volhook_core::last_step;
 use volhook_core::names::ContainerId;
 use volhook_engine::Context;
 use volhook_engine::Engine;
@@ -73,6 +74,9 @@ enum Command {
         /// The attempt whose spec named this entry.
         #[arg(long, value_name = "TOKEN")]
         attempt: Option<String>,
+        /// The bundle of this entry has an entry for the last step of a pod's start: put its program into the container.
+        #[arg(long, conflicts_with = "attempt")]
+        last_step: bool,
     },
     /// Be an OCI runtime: give the bundle its volumes, then run the real runtime with all further arguments.
     Runtime,
@@ -242,9 +246,8 @@ pub(crate) fn run() -> ExitCode {
             return wrapper::run(&engine, &Watch::begin(), inherited, Some(runtime), &args);
         }
     }
-    if let Some((stage, attempt)) = plain_hook_call(&std::env::args_os().collect::<Vec<_>>()) {
-        let (engine, watch) = (engine_from_environment(), Watch::begin());
-        return be_hook(&engine, &watch, inherited, stage, attempt.as_deref());
+    if let Some(call) = plain_hook_call(&std::env::args_os().collect::<Vec<_>>()) {
+        return be_hook(&engine_from_environment(), &Watch::begin(), inherited, &call);
     }
     let (own, of_runtime) = passed::split_at_runtime(std::env::args_os().collect());
     passed::pass_completion_on(&own);
@@ -261,8 +264,8 @@ pub(crate) fn run() -> ExitCode {
     let (engine, watch) = (cli.places.engine(), Watch::begin());
     let context = Context::new(&engine, watch.work());
     let result = match cli.command {
-        Command::Hook { stage, attempt } => {
-            return be_hook(&engine, &watch, inherited, stage, attempt.as_deref());
+        Command::Hook { stage, attempt, last_step } => {
+            return be_hook(&engine, &watch, inherited, &HookCall { stage, attempt, last_step });
         }
         Command::Work => return worker::work(&engine, &watch),
         Command::Runtime => return wrapper::run(&engine, &watch, inherited, None, &of_runtime),
@@ -327,28 +330,31 @@ fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
 
 /// The hook call that volhook's own entries make: everything else that matters is in the environment. It is on
 /// every container's way to its start, where building the whole command-line parser is a third of a millisecond.
-fn plain_hook_call(args: &[OsString]) -> Option<(Stage, Option<String>)> {
+fn plain_hook_call(args: &[OsString]) -> Option<HookCall> {
     let texts: Vec<&str> = args.iter().skip(1).map(|arg| arg.to_str()).collect::<Option<_>>()?;
-    let (stage, attempt) = match texts.as_slice() {
-        ["hook", stage] => (stage, None),
-        ["hook", stage, option] => (stage, Some(option.strip_prefix("--attempt=")?.to_owned())),
+    let (stage, attempt, last_step) = match texts.as_slice() {
+        ["hook", stage] => (stage, None, false),
+        ["hook", stage, last_step::MARK] => (stage, None, true),
+        ["hook", stage, option] => (stage, Some(option.strip_prefix("--attempt=")?.to_owned()), false),
         _ => return None,
     };
-    Some((Stage::from_str(stage, false).ok()?, attempt))
+    Some(HookCall { stage: Stage::from_str(stage, false).ok()?, attempt, last_step })
 }
 
-fn be_hook(
-    engine: &Engine,
-    watch: &Watch,
-    inherited: Inherited,
+/// What an entry says beside its environment.
+struct HookCall {
     stage: Stage,
-    attempt: Option<&str>,
-) -> ExitCode {
+    attempt: Option<String>,
+    last_step: bool,
+}
+
+fn be_hook(engine: &Engine, watch: &Watch, inherited: Inherited, call: &HookCall) -> ExitCode {
     let _ = inherited.with_own_mask();
-    match stage {
+    let (attempt, marked) = (call.attempt.as_deref(), call.last_step);
+    match call.stage {
         Stage::Precreate => hook::precreate(engine, watch),
-        Stage::Prestart => hook::start(engine, watch, "prestart", attempt),
-        Stage::CreateRuntime => hook::start(engine, watch, "createRuntime", attempt),
+        Stage::Prestart => hook::start(engine, watch, "prestart", attempt, marked),
+        Stage::CreateRuntime => hook::start(engine, watch, "createRuntime", attempt, marked),
         Stage::Poststop => hook::stop(engine, watch, attempt),
     }
 }

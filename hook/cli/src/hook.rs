@@ -37,8 +37,15 @@ fn read_state() -> Result<State, Failure> {
     })
 }
 
-/// prestart and createRuntime. `attempt` is given in entries that the spec stage wrote.
-pub(crate) fn start(engine: &Engine, watch: &Watch, stage: &str, attempt: Option<&str>) -> ExitCode {
+/// prestart and createRuntime. `attempt` is given in entries that the spec stage wrote, and `marked` in those of bundles that
+/// have an entry for a last step.
+pub(crate) fn start(
+    engine: &Engine,
+    watch: &Watch,
+    stage: &str,
+    attempt: Option<&str>,
+    marked: bool,
+) -> ExitCode {
     let call = info_span!("hook", stage).entered();
     let work = watch.whole_work();
     let (container, result) = match read_state() {
@@ -46,7 +53,7 @@ pub(crate) fn start(engine: &Engine, watch: &Watch, stage: &str, attempt: Option
         Ok(state) => {
             let spec_file = std::env::var_os(SPEC_VARIABLE).map(PathBuf::from);
             let planned = attempt.map(|attempt| Planned { attempt, spec_file: spec_file.as_deref() });
-            (state.id().ok(), live::live(engine, &state, planned, &work))
+            (state.id().ok(), live::live(engine, &state, planned, marked, &work))
         }
     };
     drop(call);

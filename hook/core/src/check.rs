@@ -13,6 +13,7 @@ use crate::decision::ImageState;
 use crate::decision::Population;
 use crate::decision::Sharing;
 use crate::grants::Grants;
+use crate::last_step::PodRoot;
 use crate::lease::LeaseTable;
 use crate::lease::LeasedVolume;
 use crate::names::ContainerId;
@@ -80,6 +81,7 @@ pub fn check(
     look.at_new_parts();
     look.at_image_changes(table);
     look.at_mounts();
+    look.at_root();
     look.at_notes();
     match look.findings {
         findings if findings.is_empty() => Ok(()),
@@ -345,6 +347,31 @@ impl<'a> Look<'a> {
                     (None, None) => {}
                 }
             }
+        }
+    }
+
+    /// What becomes the container's root is the overlay of its own pod, of which it has folders, and may be written.
+    fn at_root(&mut self) {
+        let plan = self.plan;
+        if plan.root != Some(PodRoot::Overlay) {
+            return;
+        }
+        let layers = plan.mounts.iter().filter(|mount| mount.layer == Layer::Overlay);
+        let storages: BTreeSet<&VolumeId> = layers.map(|mount| &mount.volume).collect();
+        let is_own = |volume: &&VolumeId| {
+            let found = self.known.get(*volume);
+            let pod = found.and_then(|found| found.pod.as_ref()).map(|member| &member.pod);
+            pod.is_some() && pod == plan.pod.as_ref()
+        };
+        match storages.iter().filter(|volume| is_own(volume)).collect::<Vec<_>>().as_slice() {
+            [storage] => {
+                let lease = self.leases.get(**storage);
+                if lease.is_none_or(|lease| lease.access != Access::ReadWrite) {
+                    let volume = (**storage).clone();
+                    self.find(Finding::RootMoreThanLeased { volume });
+                }
+            }
+            _ => self.find(Finding::RootOfNobody),
         }
     }
 

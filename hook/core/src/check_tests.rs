@@ -17,6 +17,7 @@ use crate::decision::Image;
 use crate::decision::MountFlags;
 use crate::decision::Tmpfs;
 use crate::image::ImageIdentity;
+use crate::last_step::PodRoot;
 use crate::lease::Grant;
 use crate::lease::LeaseRecord;
 use crate::names::AbsolutePath;
@@ -227,6 +228,8 @@ impl World {
             pod: Some(&Pod::new("p").unwrap()),
             mounts: &[bind("/m")],
             user_namespace: false,
+            keeps_all: false,
+            folders: None,
             resolved: &resolved,
             table: &table,
             stepped_back: &[],
@@ -401,6 +404,15 @@ mutations! {
         |w| w.mount("/home").layer = Layer::Content;
     OtherPod(r#"storage "overlay" lies over the image of pod "x", which is not the container's"#):
         |w| w.volume("overlay").pod = Some(member("x", "storage"));
+    RootOfNobody("the container's root would be an overlay of which it has no folder, or several"): |w| {
+        w.plan.root = Some(PodRoot::Overlay);
+        w.volume("overlay").pod = None;
+    };
+    RootMoreThanLeased(r#"storage "overlay" becomes the container's root, with more access than leased"#): |w| {
+        w.plan.root = Some(PodRoot::Overlay);
+        w.lease("overlay").access = Access::ReadOnly;
+        w.mount("/home").access = Access::ReadOnly;
+    };
     OtherTenantsNote(r#"a note is about volume "other/dir", which is another tenant's"#): |w| {
         let volume = VolumeId { tenant: Tenant::new("other").unwrap(), ..id("dir") };
         w.plan.notes.push(Note { volume, text: String::new() });
@@ -431,6 +443,7 @@ fn the_other_ways() {
     let path = AbsolutePath::new("/srv/data").unwrap();
     let ungranted = findings_after(|w| w.grants.paths.clear());
     assert_eq!(ungranted, [Finding::NotGranted { volume: id("host"), path }]);
+    assert_eq!(findings_after(|w| w.plan.root = Some(PodRoot::Overlay)), []);
     let holder = || ContainerId::new("c1").unwrap();
     let of_another_s = findings_after(|w| {
         w.share("dir", Sharing::Exclusive);

@@ -253,6 +253,12 @@ pub fn could_be_claims(annotations: &BTreeMap<String, String>) -> bool {
     })
 }
 
+/// The name of the annotation under `prefix` that names a container's pod.
+#[must_use]
+pub fn pod_key(prefix: &str) -> String {
+    format!("{prefix}.pod")
+}
+
 /// Reads the claims in annotations that begin with `prefix` and a dot.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use crate::claims::Claim;
 use crate::claims::Origin;
 use crate::decision::Access;
 use crate::decision::Sharing;
+use crate::last_step::PodRoot;
 use crate::names::ContainerId;
 use crate::names::Pod;
 use crate::names::SubPath;
@@ -134,6 +135,9 @@ pub enum LeaseRecord {
         /// The pod that the container belongs to.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pod: Option<Pod>,
+        /// What of the pod's overlay it has, where that keeps everything in it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root: Option<PodRoot>,
         /// The volumes, in the order in which they are mounted.
         volumes: Vec<PlannedVolume>,
     },

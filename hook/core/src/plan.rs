@@ -10,6 +10,7 @@ mod renewal;
 
 pub use error::PlanError;
 pub use error::whom;
+pub use parts::keep_folders;
 pub use renewal::Met;
 pub use renewal::PlannedFollow;
 pub use renewal::PlannedRenewal;
@@ -28,6 +29,8 @@ use crate::decision::MountFlags;
 use crate::decision::Pairs;
 use crate::decision::Population;
 use crate::decision::Sharing;
+use crate::last_step::PodRoot;
+use crate::last_step::WhyFolders;
 use crate::lease::Grant;
 use crate::lease::LeaseRecord;
 use crate::lease::LeaseTable;
@@ -177,6 +180,10 @@ pub struct Plan {
     /// Storages of the pod that belong to another image from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub follow: Vec<PlannedFollow>,
+    /// What of its pod's overlay the container has, where that keeps everything in it. With either, folders that only the pod
+    /// has are mounted as well, and what the pod has removed or replaced is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<PodRoot>,
     /// Leases to take, one for each volume.
     pub leases: Vec<LeasedVolume>,
     /// Mounts, parents before what is nested in them.
@@ -218,6 +225,7 @@ impl Plan {
             container: self.container.clone(),
             stage: self.stage,
             pod: self.pod.clone(),
+            root: self.root,
             volumes: self.mounts.iter().filter_map(volume).collect(),
         }
     }
@@ -263,6 +271,10 @@ pub struct Facts<'a> {
     pub mounts: &'a [SpecMount],
     /// Whether ids differ inside the container.
     pub user_namespace: bool,
+    /// Whether everything in the container is meant to be kept ([`crate::last_step::keeps_all`]).
+    pub keeps_all: bool,
+    /// Why the container cannot have its pod's overlay as its root.
+    pub folders: Option<WhyFolders>,
     /// Where targets and spec mounts really are, by path as written.
     pub resolved: &'a BTreeMap<String, Result<Resolved, String>>,
     /// Who holds what; leases that are provably dead are not in it.
@@ -364,6 +376,7 @@ pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError>
         copy_up: Vec::new(),
         renew: Vec::new(),
         follow: Vec::new(),
+        root: None,
         leases: Vec::new(),
         mounts: Vec::new(),
         notes: notes(facts, &decided),
@@ -403,6 +416,7 @@ pub fn plan(facts: &Facts<'_>, decided: Vec<Decided>) -> Result<Plan, PlanError>
         }
     }
     sort(&mut plan.mounts);
+    parts::plan_root(facts, &mut plan);
     parts::made_with_their_storage(&mut plan);
     renewal::made_with_their_renewal(&mut plan);
     Ok(plan)

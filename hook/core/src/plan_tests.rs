@@ -84,6 +84,8 @@ impl Case {
             pod: None,
             mounts: &self.mounts,
             user_namespace: self.user_namespace,
+            keeps_all: false,
+            folders: None,
             resolved: &self.resolved,
             table: &self.table,
             stepped_back: &[],

@@ -6,6 +6,8 @@
 
 use crate::decision::Access;
 use crate::document;
+use crate::last_step;
+use crate::last_step::PodRoot;
 use crate::names::VolumeId;
 use crate::plan::Plan;
 use crate::plan::PlannedMount;
@@ -118,6 +120,7 @@ pub fn apply(
     };
     let mut placed: Vec<(String, SpecMount)> =
         spec.mounts()?.into_iter().map(|mount| (place(&mount.destination), mount)).collect();
+    let had_last_step = last_step::has_entry(spec);
     let mut planned = Planned { attempt: plan.attempt.clone(), added: vec![], removed: vec![], made: vec![] };
     let document = spec.document_mut();
     let mounts = array_at(document, &["mounts"], &mut planned.made)?;
@@ -139,8 +142,15 @@ pub fn apply(
         placed.insert(at, (mount.resolved.path.clone(), entry));
     }
     for (stage, entry) in hooks {
-        array_at(document, &["hooks", stage], &mut planned.made)?
-            .push(written_as(entry, Some(entry.path()))?);
+        // Only what becomes a root has a last step, and a bundle may have the entry for it already.
+        let is_last_step = entry.path() == Path::new(last_step::PROGRAM);
+        if is_last_step && (plan.root != Some(PodRoot::Overlay) || had_last_step) {
+            continue;
+        }
+        let entries = array_at(document, &["hooks", stage], &mut planned.made)?;
+        // What else runs just before the container's process finds the pod's files.
+        let at = if is_last_step { 0 } else { entries.len() };
+        entries.insert(at, written_as(entry, Some(entry.path()))?);
     }
     let annotations = object_at(document, "annotations", &mut planned.made)?;
     // The record of what was made must be complete before it is written down.
@@ -159,7 +169,21 @@ pub fn has_entry(spec: &Spec, attempt: &str) -> bool {
 /// Whether a hook entry was written for `attempt`.
 fn belongs_to(entry: &Value, attempt: &str) -> bool {
     let token = token(attempt);
-    arguments(entry).is_some_and(|args| args.len() == 4 && args[1] == "hook" && args[3] == token)
+    arguments(entry).is_some_and(|args| match args.as_slice() {
+        [_, word, _, of] if word == "hook" => *of == token,
+        [_, word, of] if word == last_step::WORD => *of == token,
+        _ => false,
+    })
+}
+
+/// Whether `spec` has an entry of ours in a live stage, as [`install_hooks`] puts one there.
+#[must_use]
+pub fn has_live_entry(spec: &Spec) -> bool {
+    let entries = ["prestart", "createRuntime"].map(|stage| spec.document()["hooks"][stage].as_array());
+    let mut entries = entries.into_iter().flatten().flatten();
+    entries.any(|entry| {
+        arguments(entry).is_some_and(|args| args.len() >= 3 && args[0] == "volhook" && args[1] == "hook")
+    })
 }
 
 /// The arguments of a hook entry, if it is one that volhook may have written.
@@ -174,19 +198,22 @@ pub fn token(attempt: &str) -> String {
 }
 
 /// Puts hook entries (stage → entry) into a bundle's spec, each in the place of an earlier one of ours. An
-/// entry is ours when its program has the same file name and its arguments call the same stage. Returns
-/// whether anything changed.
+/// entry is ours when its program has the same file name and its arguments call a hook, or when it is that of the last step.
+/// Returns whether anything changed.
 ///
 /// # Errors
 /// [`SpecError`] when `hooks` has an unusable type, and when a path cannot be written into a spec.
 pub fn install_hooks(spec: &mut Spec, hooks: &[(&str, Hook)]) -> Result<bool, SpecError> {
     let before = spec.document().clone();
     let ours = |value: &Value, entry: &Hook| {
+        if value["path"] == last_step::PROGRAM {
+            return true;
+        }
         let same = |path: &str| Path::new(path).file_name() == entry.path().file_name();
         value["path"].as_str().is_some_and(same)
             && arguments(value).is_some_and(|args| args.len() >= 2 && args[1] == "hook")
     };
-    for stage in ["prestart", "createRuntime", "poststop"] {
+    for stage in ["prestart", "createRuntime", "startContainer", "poststop"] {
         let of_stage = hooks.iter().filter(|(name, _)| *name == stage);
         let wanted = of_stage.map(|(_, entry)| written_as(entry, Some(entry.path())));
         let wanted: Vec<Value> = wanted.collect::<Result<_, _>>()?;
@@ -199,7 +226,8 @@ pub fn install_hooks(spec: &mut Spec, hooks: &[(&str, Hook)]) -> Result<bool, Sp
         for value in wanted {
             let entries = array_at(spec.document_mut(), &["hooks", stage], &mut Vec::new())?;
             if !entries.contains(&value) {
-                entries.push(value);
+                let at = if value["path"] == last_step::PROGRAM { 0 } else { entries.len() };
+                entries.insert(at, value);
             }
         }
     }

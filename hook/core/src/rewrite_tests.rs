@@ -96,6 +96,8 @@ fn plan_and_apply(spec: &mut Spec, attempt: &str, targets: &[String]) -> Option<
         pod: None,
         mounts: &mounts,
         user_namespace: false,
+        keeps_all: false,
+        folders: None,
         resolved: &resolved,
         table: &LeaseTable::default(),
         stepped_back: &[],
@@ -328,4 +330,56 @@ fn installed_hooks_replace_their_predecessors_and_nothing_else() {
             "poststop": [{"path": "/new/volhook", "args": ["volhook", "hook", "poststop"], "env": ["PATH=/bin"], "timeout": 10}],
         }})
     );
+}
+
+/// Others that run just before the container's process are to find the pod's files.
+#[test]
+fn the_entry_of_the_last_step_comes_first_and_goes_again() {
+    let original = Spec::parse(
+        json!({"hooks": {"startContainer": [{"path": "/s"}]}, "annotations": {"a": "b"}})
+            .to_string()
+            .as_bytes(),
+    )
+    .unwrap();
+    let paths = |spec: &Spec| {
+        let entries = spec.document()["hooks"]["startContainer"].as_array().unwrap();
+        entries.iter().map(|entry| entry["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let live = hook(
+        "/usr/bin/volhook",
+        ["volhook", "hook", "prestart", last_step::MARK].map(str::to_owned).into(),
+        vec![],
+    );
+    let mut spec = original.clone();
+    assert!(!has_live_entry(&spec) && !last_step::has_entry(&spec));
+    let hooks = [("prestart", live.clone()), ("startContainer", last_step::entry(None, 30))];
+    assert!(install_hooks(&mut spec, &hooks).unwrap());
+    assert!(!install_hooks(&mut spec, &hooks).unwrap());
+    assert!(has_live_entry(&spec) && last_step::has_entry(&spec));
+    assert_eq!(paths(&spec), [last_step::PROGRAM, "/s"]);
+    assert!(install_hooks(&mut spec, &[("prestart", live)]).unwrap());
+    assert_eq!(paths(&spec), ["/s"]);
+
+    let attempt = "t1";
+    let mut spec = original.clone();
+    let mut plan = plan_and_apply(&mut spec, attempt, &["/data".into()]).unwrap();
+    for (root, expected) in [
+        (None, vec!["/s"]),
+        (Some(PodRoot::Folders(last_step::WhyFolders::ReadOnly)), vec!["/s"]),
+        (Some(PodRoot::Overlay), vec![last_step::PROGRAM, "/s"]),
+    ] {
+        plan.root = root;
+        let mut spec = original.clone();
+        let source = |id: &VolumeId| format!("/volumes/{id}").into();
+        let hooks = [("startContainer", last_step::entry(Some(token(attempt)), 30))];
+        apply(&mut spec, &plan, PREFIX, &BTreeMap::new(), &source, &hooks).unwrap();
+        assert_eq!(paths(&spec), expected);
+        // A bundle may have one already.
+        let mut installed = original.clone();
+        install_hooks(&mut installed, &[("startContainer", last_step::entry(None, 30))]).unwrap();
+        apply(&mut installed, &plan, PREFIX, &BTreeMap::new(), &source, &hooks).unwrap();
+        assert_eq!(paths(&installed), [last_step::PROGRAM, "/s"]);
+        strip(&mut spec, PREFIX, &ours).unwrap();
+        assert_eq!(spec, original);
+    }
 }

@@ -27,6 +27,8 @@ pub struct Outline {
     pub annotations: BTreeMap<String, String>,
     /// Whether a mount stands for a volume.
     pub volume_mounts: bool,
+    /// `root.path`, if there is one.
+    pub root_path: Option<String>,
 }
 
 impl Outline {
@@ -39,6 +41,11 @@ impl Outline {
         struct Wire {
             annotations: Option<BTreeMap<String, String>>,
             mounts: Option<Vec<Kind>>,
+            root: Option<Root>,
+        }
+        #[derive(Deserialize)]
+        struct Root {
+            path: Option<Value>,
         }
         #[derive(Deserialize)]
         struct Kind {
@@ -53,6 +60,7 @@ impl Outline {
         Ok(Self {
             annotations: wire.annotations.unwrap_or_default(),
             volume_mounts: wire.mounts.unwrap_or_default().iter().any(ours),
+            root_path: wire.root.and_then(|root| root.path).and_then(|path| path.as_str().map(str::to_owned)),
         })
     }
 }
@@ -185,7 +193,8 @@ impl Spec {
         // What else is odd about mounts matters where there are claims.
         let mut mounts = self.document["mounts"].as_array().into_iter().flatten();
         let volume_mounts = mounts.any(|mount| mount["type"] == VOLHOOK_TYPE);
-        Ok(Outline { annotations: self.annotations()?, volume_mounts })
+        let root_path = self.root_path().ok().map(str::to_owned);
+        Ok(Outline { annotations: self.annotations()?, volume_mounts, root_path })
     }
 
     /// The document.
@@ -243,6 +252,12 @@ impl Spec {
                 .map_err(|error| field(&format!("mounts[{index}]"), &error.to_string()))
         };
         mounts.iter().enumerate().map(seen).collect()
+    }
+
+    /// `process.cwd`, as the runtime will have it; the root where there is none.
+    #[must_use]
+    pub fn working_directory(&self) -> String {
+        clean(self.document["process"]["cwd"].as_str().unwrap_or_default())
     }
 
     /// Whether the container gets or joins a user namespace, so that ids differ inside it.

@@ -82,6 +82,15 @@ pub(crate) fn could_claim(context: &Context<'_>, spec: &Outline) -> Result<bool,
     Ok(spec.volume_mounts || !context.wishes(&spec.annotations)?.is_empty())
 }
 
+/// `root.path` of a spec, which may be one that cannot be edited.
+///
+/// # Errors
+/// When it cannot be read, is no spec or names no root.
+pub(crate) fn root_path(path: &Path) -> Result<String, Failure> {
+    let outline = Outline::parse(&read_bytes(path)?).map_err(|error| not_usable(path, error))?;
+    outline.root_path.ok_or_else(|| Failure::new(format!("{} names no root.path", path.display())))
+}
+
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed =
         |error| Failure::context(format!("cannot read the container's spec {}", path.display()), error);

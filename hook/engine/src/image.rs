@@ -8,7 +8,9 @@ use std::os::fd::AsFd as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
+use volhook_core::decision::EntryKind;
 use volhook_core::image::ImageIdentity;
+use volhook_core::names::SubPath;
 use volhook_mounts::overlay::Layer;
 use volhook_mounts::rootfs;
 use volhook_mounts::rootfs::Rootfs;
@@ -86,6 +88,21 @@ impl<'a> Image<'a> {
     pub(crate) fn directory(&self, path: &str) -> Result<Option<OwnedFd>, Failure> {
         rootfs::open_directory(self.bare()?, path)
             .map_err(|error| Failure::context(format!("cannot read {path} of the image"), error))
+    }
+
+    /// What it has at `path`, a name at its top; a symlink is one.
+    pub(crate) fn entry(&self, path: &str) -> Result<Option<EntryKind>, Failure> {
+        self.bare()?
+            .entry(Path::new(path))
+            .map_err(|error| Failure::context(format!("cannot look at {path:?} of the image"), error))
+    }
+
+    /// A mount of the directory `name` at its top.
+    pub(crate) fn part(&self, name: &str) -> Result<Detached, Failure> {
+        let failed = |error| Failure::context(format!("cannot use {name:?} of the image"), error);
+        let path = SubPath::new(name)?;
+        let mut bare = self.on_host()?.bare().map_err(failed)?;
+        bare.part(&path, EntryKind::Directory).map_err(failed)
     }
 
     /// Whether it has a directory at `path` with something in it.

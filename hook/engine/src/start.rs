@@ -15,6 +15,7 @@ pub mod preview;
 pub(crate) mod propose;
 pub mod refusal;
 pub(crate) mod renew;
+pub(crate) mod root;
 pub mod spec;
 pub(crate) mod storage;
 pub(crate) mod subject;

@@ -14,6 +14,7 @@ use volhook_api::story::Explain;
 use volhook_api::story::Held;
 use volhook_api::story::Story;
 use volhook_core::claims::Claim;
+use volhook_core::last_step::PodRoot;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::PlannedVolume;
@@ -193,14 +194,19 @@ fn told(event: &journal::Event) -> Vec<Event> {
                 line("granted", Some(&lease.volume), Some(&grant.container), what)
             })
             .collect(),
-        LeaseRecord::Planned { container, stage, pod, volumes, .. } => {
+        LeaseRecord::Planned { container, stage, pod, root, volumes, .. } => {
             let pod = pod.as_ref().map_or(String::new(), |pod| format!(", pod {pod}"));
+            let root = match root {
+                Some(PodRoot::Overlay) => ", whose files become the container's root at its start",
+                Some(PodRoot::Folders(_)) => ", of which the container has the folders",
+                None => "",
+            };
             let stage = if *stage == Stage::Spec { "spec" } else { "live" };
             vec![line(
                 "planned",
                 None,
                 Some(container),
-                format!("{} volumes, {stage} stage{pod}", volumes.len()),
+                format!("{} volumes, {stage} stage{pod}{root}", volumes.len()),
             )]
         }
         LeaseRecord::Bound { container, holder, .. } => {

@@ -11,6 +11,7 @@ use serde_json::json;
 use volhook_api::bundle::Install;
 use volhook_api::bundle::Preview;
 use volhook_core::decision::Population;
+use volhook_core::last_step::PodRoot;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedFollow;
 use volhook_core::plan::PlannedRenewal;
@@ -24,7 +25,8 @@ pub(crate) fn install(engine: &Engine, watch: &Watch, asked: &Install) -> Result
     let installed = start::install::install(engine, asked, &watch.work())?;
     let file = installed.file.display();
     if installed.written {
-        note(&format!("{} and poststop entries written to {file}", asked.stage.as_str()));
+        let stages = if installed.has_last_step { ", startContainer and poststop" } else { " and poststop" };
+        note(&format!("{}{stages} entries written to {file}", asked.stage.as_str()));
     } else {
         note(&format!("{file} has the entries already"));
     }
@@ -94,6 +96,12 @@ fn changes(plan: &Plan) -> Vec<String> {
     }
     for PlannedFollow { pod, from, to, .. } in &plan.follow {
         lines.push(format!("pod {pod} follows its image from {} to {}", from.describe(), to.describe()));
+    }
+    if plan.root == Some(PodRoot::Overlay) {
+        lines.push(
+            "what is made at / itself is kept as well: the pod's files become the container's root"
+                .to_owned(),
+        );
     }
     let parts = plan.parts.iter().chain(plan.renew.iter().flat_map(|renewal| &renewal.parts));
     lines.extend(parts.map(|planned| {

@@ -356,6 +356,15 @@ pub enum Finding {
         /// Its pod.
         pod: Pod,
     },
+    /// The container would get a root that is not its own pod's.
+    #[error("the container's root would be an overlay of which it has no folder, or several")]
+    RootOfNobody,
+    /// The container's root would be writable, and the lease is not.
+    #[error("storage {volume:?} becomes the container's root, with more access than leased")]
+    RootMoreThanLeased {
+        /// The storage.
+        volume: VolumeId,
+    },
     /// A remark would be told to another tenant.
     #[error("a note is about volume {volume:?}, which is another tenant's")]
     OtherTenantsNote {

@@ -1,13 +1,17 @@
 //! The volumes of a pod, which are directories of its storage.
 
+use crate::decision::Access;
 use crate::decision::EntryKind;
 use crate::decision::Population;
+use crate::last_step::PodRoot;
+use crate::last_step::WhyFolders;
 use crate::names::SubPath;
 use crate::names::Target;
 use crate::names::VolumeId;
 use crate::plan::Decided;
 use crate::plan::Facts;
 use crate::plan::Layer;
+use crate::plan::Note;
 use crate::plan::Plan;
 use crate::plan::PlanError;
 use crate::plan::PlannedMount;
@@ -83,6 +87,41 @@ pub(super) fn covers(mount: &PlannedMount, spec_mounts: &[(String, SpecMount)]) 
         .filter(|(at, spec)| spec.is_anonymous_volume() && is_below(at, &mount.resolved.path))
         .map(|(at, _)| at.clone())
         .collect()
+}
+
+/// Whether the pod's overlay becomes the container's root, where everything in it is meant to be kept; and a remark where
+/// what is made at `/` is not.
+pub(super) fn plan_root(facts: &Facts<'_>, plan: &mut Plan) {
+    if !facts.keeps_all {
+        return;
+    }
+    let Some(part) = plan.mounts.iter().find(|mount| mount.part.is_some() && !mount.origin.is_explicit())
+    else {
+        return;
+    };
+    let storage = part.volume.clone();
+    let lease = plan.leases.iter().find(|lease| lease.volume == storage);
+    let is_writable = lease.is_some_and(|lease| lease.access == Access::ReadWrite);
+    let why = if part.layer == Layer::Overlay {
+        let why = facts.folders.or((!is_writable).then_some(WhyFolders::OnlyRead));
+        plan.root = Some(why.map_or(PodRoot::Overlay, PodRoot::Folders));
+        why.map(|why| why.to_string())
+    } else {
+        Some("the pod has folders of its own, and is no overlay over the image".to_owned())
+    };
+    plan.notes.extend(why.map(|why| not_kept(storage, &why)));
+}
+
+/// The remark that what is made at `/` is not kept.
+fn not_kept(volume: VolumeId, why: &str) -> Note {
+    Note { volume, text: format!("what is made at / itself is not kept: {why}") }
+}
+
+/// Has a container keep only the folders of its pod, because of what was seen when its mounts were made, with a remark.
+pub fn keep_folders(plan: &mut Plan, why: WhyFolders) -> Option<Note> {
+    plan.root = Some(PodRoot::Folders(why));
+    let part = plan.mounts.iter().find(|mount| mount.part.is_some())?;
+    Some(not_kept(part.volume.clone(), &why.to_string()))
 }
 
 /// A new storage whose parts are seen through an overlay has them from its creation on: nothing is to be copied.

@@ -18,6 +18,8 @@ use crate::decision::Sharing;
 use crate::decision::StorageClaim;
 use crate::grants::Grants;
 use crate::image::ImageIdentity;
+use crate::last_step::PodRoot;
+use crate::last_step::WhyFolders;
 use crate::lease::Grant;
 use crate::lease::LeaseRecord;
 use crate::lease::LeaseTable;
@@ -111,6 +113,9 @@ struct Case {
     table: LeaseTable,
     stage: Stage,
     user_namespace: bool,
+    keeps_all: bool,
+    folders: Option<WhyFolders>,
+    access: Access,
     met: Option<Met>,
 }
 
@@ -129,13 +134,16 @@ impl Case {
             table: LeaseTable::default(),
             stage: Stage::Live,
             user_namespace: false,
+            keeps_all: false,
+            folders: None,
+            access: Access::ReadWrite,
             met: None,
         }
     }
 
     fn plan(self) -> Result<Plan, PlanError> {
         let granted = Attachment {
-            access: Access::ReadWrite,
+            access: self.access,
             sharing: Sharing::Shared,
             flags: MountFlags::default(),
             notes: vec![],
@@ -158,6 +166,8 @@ impl Case {
             pod: self.pod.as_ref(),
             mounts: &self.mounts,
             user_namespace: self.user_namespace,
+            keeps_all: self.keeps_all,
+            folders: self.folders,
             resolved: &self.resolved,
             table: &self.table,
             stepped_back: &[],
@@ -218,6 +228,33 @@ fn copies_are_planned_until_they_are_there_and_shared_then() {
     assert_eq!(plan.leases[0].sharing, Sharing::Shared);
     let plan = Case::new(storage(Population::Empty, vec![]), &["/var"]).plan().unwrap();
     assert!(!plan.parts[0].copy);
+}
+
+#[test]
+fn an_overlay_of_everything_becomes_the_root_or_it_is_said_why_not() {
+    let case = |population| {
+        let case = Case::new(storage(population, vec![part("/etc", "/etc")]), &["/etc"]);
+        Case { keeps_all: true, ..case }
+    };
+    let told = |case: Case| {
+        let plan = case.plan().unwrap();
+        let notes: Vec<String> = plan.notes.into_iter().skip(1).map(|note| note.text).collect();
+        (plan.root, notes)
+    };
+    let because = |why: &str| vec![format!("what is made at / itself is not kept: {why}")];
+    assert_eq!(told(case(Population::Overlay)), (Some(PodRoot::Overlay), vec![]));
+    assert_eq!(told(Case { keeps_all: false, ..case(Population::Overlay) }), (None, vec![]));
+    for (folders, access, why) in [
+        (Some(WhyFolders::ReadOnly), Access::ReadWrite, WhyFolders::ReadOnly),
+        (None, Access::ReadOnly, WhyFolders::OnlyRead),
+    ] {
+        let case = Case { folders, access, ..case(Population::Overlay) };
+        assert_eq!(told(case), (Some(PodRoot::Folders(why)), because(&why.to_string())));
+    }
+    for population in [Population::Copy, Population::Empty] {
+        let why = "the pod has folders of its own, and is no overlay over the image";
+        assert_eq!(told(case(population)), (None, because(why)));
+    }
 }
 
 /// The image's layout may change below a pod: what was copied stays where it is in the storage, and an overlay is

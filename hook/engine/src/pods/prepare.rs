@@ -48,6 +48,7 @@ pub fn prepare(engine: &Engine, asked: &Prepare, work: &Work<'_>) -> Result<(), 
         wishes: claims::wishes(&annotations, config).map_err(Failure::usage)?,
         mounts: Vec::new(),
         user_namespace: false,
+        folders: None,
     };
     let copying = Copying::begin(*work, None);
     let watch = &copying.watch();

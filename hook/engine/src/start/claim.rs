@@ -17,6 +17,7 @@ use volhook_core::claims::PolicyRequest;
 use volhook_core::decision::ClaimsRequest;
 use volhook_core::decision::Pairs;
 use volhook_core::decision::PluginKind;
+use volhook_core::last_step;
 use volhook_core::names::Target;
 use volhook_core::options;
 use volhook_core::options::Given;
@@ -42,9 +43,11 @@ pub(crate) fn claim(
     let mut by_policy = Vec::new();
     let mut storages = Vec::new();
     let mut remarks = Vec::new();
+    let mut keeps_all = false;
     for request in &subject.wishes.policies {
         let _asking = debug_span!("plugins", policy = request.plugin).entered();
-        let granted = ask_policy(context, subject, request, rootfs, &pod)?;
+        let (granted, all) = ask_policy(context, subject, request, rootfs, &pod)?;
+        keeps_all |= all;
         by_policy.extend(granted.claims);
         storages.extend(granted.storage);
         remarks.extend(granted.notes);
@@ -54,7 +57,7 @@ pub(crate) fn claim(
     let resolved = resolve(rootfs, targets, &subject.mounts);
     let (claims, stepped_back) = claims::settle(explicit, by_policy, &subject.mounts, &resolved)?;
     let (now, fresh) = (Timestamp::now(), uuid::Uuid::new_v4().to_string());
-    Ok(Claimed { claims, storages, pod, remarks, stepped_back, resolved, now, fresh })
+    Ok(Claimed { claims, storages, pod, keeps_all, remarks, stepped_back, resolved, now, fresh })
 }
 
 /// Where `targets`, and what `mounts` mount, really are, by path as written.
@@ -74,13 +77,14 @@ pub(crate) fn resolve(
     resolved
 }
 
+/// What a policy grants, and whether that is everything in the container.
 fn ask_policy(
     context: &Context<'_>,
     subject: &Subject,
     request: &PolicyRequest,
     rootfs: &Rootfs,
     facts: &PodFacts,
-) -> Result<Granted, Failure> {
+) -> Result<(Granted, bool), Failure> {
     let config = context.config()?;
     let name = request.plugin.as_deref().unwrap_or(&config.policy);
     let policy = context.plugins().policy(name).map_err(|error| ask::plugin_failure(context, error, None))?;
@@ -104,7 +108,9 @@ fn ask_policy(
     let answer = policy.claims(&asked).map_err(|error| ask::plugin_failure(context, error, None))?;
     let granted =
         answer.map_err(|refusal| ask::refused(&refusal, format!("policy {name:?} refuses"), None))?;
-    Ok(claims::from_policy(name, subject.pod(), granted)?)
+    let granted = claims::from_policy(name, subject.pod(), granted)?;
+    let keeps_all = granted.storage.is_some() && last_step::keeps_all(&asked.rootfs, &granted.claims);
+    Ok((granted, keeps_all))
 }
 
 /// `base`, with the values of `over` in place of its own.

@@ -5,6 +5,10 @@ use crate::failpoint;
 use crate::failure::Failure;
 use crate::host_grants;
 use crate::image::Image;
+use crate::start::root;
+use crate::start::root::Called;
+use crate::start::root::Container;
+use crate::start::root::LeftOut;
 use crate::start::storage::Top;
 use jiff::Timestamp;
 use std::cell::RefCell;
@@ -43,12 +47,27 @@ pub(crate) fn mount(
     volumes: &BTreeMap<VolumeId, Volume>,
     process: &Process,
     rootfs: &Path,
+    called: &Called,
 ) -> Result<(), Failure> {
     let making = debug_span!("sources").entered();
-    let sources = Sources { context, volumes, plan, process, rootfs, filesystems: RefCell::default() };
+    let seen = Rootfs::of_process(process, rootfs)
+        .map_err(|error| Failure::context("cannot look at the container's root filesystem", error))?;
+    let image = Image::new(rootfs, &seen, &BTreeMap::new());
+    let sources = Sources { context, volumes, plan, process, image: &image, filesystems: RefCell::default() };
     let mut injections = Vec::new();
+    let mut folders = Vec::new();
+    let mut remarks = Vec::new();
     for mount in plan.mounts.iter().filter(|mount| mount.apply == Apply::Inject) {
         let _making = debug_span!("sources", volume = %mount.shown()).entered();
+        if let Some(left_out) = sources.left_out(mount, called)? {
+            if let LeftOut::Told(reason) = left_out {
+                remarks.push((mount.shown(), format!("not mounted on {}: {reason}", mount.target)));
+            }
+            continue;
+        }
+        if root::is_shown_by(plan, mount) {
+            folders.push(mount.resolved.path.clone());
+        }
         injections.push(Injection {
             mount: sources.detached(mount)?,
             target: mount.resolved.clone(),
@@ -57,10 +76,21 @@ pub(crate) fn mount(
             covers: mount.covers.clone(),
         });
     }
+    let container = Container { plan, called, process, rootfs };
+    let storage = plan.mounts.iter().find(|mount| mount.layer == Layer::Overlay).map(|mount| &mount.volume);
+    let mut filesystems = sources.filesystems.borrow_mut();
+    let overlay = storage.and_then(|storage| filesystems.get_mut(storage));
+    let beside = container.beside(overlay, &image)?;
+    drop(filesystems);
+    // What is in them comes after them.
+    let injections = beside.injections.into_iter().chain(injections).collect();
+    folders.extend(beside.folders);
+    let told = |text| Some((storage?.clone(), text));
+    remarks.extend(beside.remarks.into_iter().filter_map(told));
     drop(making);
     failpoint::reached("sources-made")?;
     let mounting = debug_span!("mounts").entered();
-    inject(process, rootfs, injections).map_err(|error| {
+    let injected = inject(process, rootfs, injections).map_err(|error| {
         let linked = matches!(error, volhook_mounts::Error::MountPointSymlink { .. });
         let failure =
             Failure::context(format!("cannot mount the volumes of container {:?}", plan.container), error);
@@ -76,9 +106,19 @@ pub(crate) fn mount(
     let _recording = debug_span!("journal").entered();
     let mounted = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };
     let mut locked = context.lock(context.deadline)?;
-    let records: Vec<LeaseRecord> = [mounted].into_iter().chain(last_leases(&locked, plan)?).collect();
+    let note =
+        |(volume, text)| LeaseRecord::Note { container: plan.container.clone(), volume: Some(volume), text };
+    let notes = remarks.into_iter().map(note);
+    let records: Vec<LeaseRecord> =
+        [mounted].into_iter().chain(last_leases(&locked, plan)?).chain(notes).collect();
     locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
-    Ok(())
+    drop(locked);
+    let Some(line) = &beside.line else { return Ok(()) };
+    let filesystems = sources.filesystems.borrow();
+    let overlay = storage.and_then(|storage| filesystems.get(storage));
+    let overlay = overlay.ok_or_else(|| Failure::internal("there is no overlay for the container's root"))?;
+    failpoint::reached("last-step")?;
+    container.leave_behind(context, overlay, &injected, &folders, line)
 }
 
 /// The leases from now on, where they were others while the container started.
@@ -127,8 +167,7 @@ struct Sources<'a> {
     volumes: &'a BTreeMap<VolumeId, Volume>,
     plan: &'a Plan,
     process: &'a Process,
-    /// The root filesystem, as its path is on the host and in the container's mount namespace.
-    rootfs: &'a Path,
+    image: &'a Image<'a>,
     filesystems: RefCell<BTreeMap<VolumeId, Detached>>,
 }
 
@@ -180,6 +219,17 @@ impl Sources<'_> {
         let Some((path, kind)) = &mount.subpath else {
             return Err(Failure::internal(format!("volume {:?} would be the whole storage", mount.shown())));
         };
+        self.have_storage(mount)?;
+        let mut filesystems = self.filesystems.borrow_mut();
+        let storage = filesystems.get_mut(&mount.volume);
+        let storage = storage.ok_or_else(|| Failure::internal("a mount is gone that was just made"))?;
+        storage.part(path, *kind).map_err(|error| {
+            Failure::context(format!("cannot use {path:?} of volume {:?}", mount.shown()), error)
+        })
+    }
+
+    /// Mounts what `mount` is a part of, if it is not yet.
+    fn have_storage(&self, mount: &PlannedMount) -> Result<(), Failure> {
         let id = &mount.volume;
         if !self.filesystems.borrow().contains_key(id) {
             let volume = volume_of(self.volumes, id)?;
@@ -189,12 +239,19 @@ impl Sources<'_> {
             };
             self.filesystems.borrow_mut().insert(id.clone(), storage);
         }
-        let mut filesystems = self.filesystems.borrow_mut();
-        let storage = filesystems.get_mut(id);
-        let storage = storage.ok_or_else(|| Failure::internal("a mount is gone that was just made"))?;
-        storage.part(path, *kind).map_err(|error| {
-            Failure::context(format!("cannot use {path:?} of volume {:?}", mount.shown()), error)
-        })
+        Ok(())
+    }
+
+    /// Whether a folder of the pod is not to be mounted ([`root::left_out`]).
+    fn left_out(&self, mount: &PlannedMount, called: &Called) -> Result<Option<LeftOut>, Failure> {
+        if self.plan.root.is_none() || mount.layer != Layer::Overlay {
+            return Ok(None);
+        }
+        self.have_storage(mount).map_err(|failure| failure.about(mount.shown()))?;
+        let filesystems = self.filesystems.borrow();
+        let overlay = filesystems.get(&mount.volume);
+        let overlay = overlay.ok_or_else(|| Failure::internal("a mount is gone that was just made"))?;
+        root::left_out(self.plan, called, mount, overlay, self.image)
     }
 
     /// What is in a pod's storage.
@@ -210,8 +267,7 @@ impl Sources<'_> {
     fn overlay(&self, volume: &Volume) -> Result<Detached, Failure> {
         let failed =
             |error| Failure::context(format!("cannot lay volume {:?} over the image", volume.id), error);
-        let seen = Rootfs::of_process(self.process, self.rootfs).map_err(failed)?;
-        let lower = Image::new(self.rootfs, &seen, &BTreeMap::new()).layer()?;
+        let lower = self.image.layer()?;
         let changes = match Top::of(self.context, volume)? {
             Top::Image(mount) => overlay::Layer::from(mount),
             Top::Directory(directory) => directory.into(),

@@ -14,6 +14,8 @@ use crate::start::acquire;
 use crate::start::acquire::acquire;
 use crate::start::claim;
 use crate::start::execute;
+use crate::start::root;
+use crate::start::root::Called;
 use crate::start::spec::new_attempt;
 use crate::start::storage;
 use crate::start::subject::Subject;
@@ -31,6 +33,7 @@ use volhook_core::check::check;
 use volhook_core::claims;
 use volhook_core::claims::Wishes;
 use volhook_core::decision::Access;
+use volhook_core::last_step::PodRoot;
 use volhook_core::lease::Grant;
 use volhook_core::lease::Holder;
 use volhook_core::lease::LeaseRecord;
@@ -39,6 +42,7 @@ use volhook_core::lease::ReleaseReason;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
 use volhook_core::plan;
+use volhook_core::plan::Note;
 use volhook_core::plan::Plan;
 use volhook_core::rewrite;
 use volhook_core::spec::Spec;
@@ -65,7 +69,9 @@ pub struct Planned<'a> {
     pub spec_file: Option<&'a Path>,
 }
 
-/// prestart and createRuntime: the container gets its volumes. `planned` is given in entries that the spec stage wrote.
+/// prestart and createRuntime: the container gets its volumes. `planned` is given in entries that the spec stage wrote. `marked`
+/// stands in entries of bundles whose runtime runs the program of a last step ([`volhook_core::last_step::MARK`]): then that is
+/// put into the container, whatever it claims.
 ///
 /// # Errors
 /// Why the container must not start; nothing is held for it then.
@@ -73,13 +79,19 @@ pub fn live(
     engine: &Engine,
     state: &State,
     planned: Option<Planned<'_>>,
+    marked: bool,
     work: &Work<'_>,
 ) -> Result<(), Failure> {
     let context = &Context::new(engine, *work);
     let attempt = planned.map(|planned| planned.attempt);
     let _start = info_span!("start", container = state.raw_id, attempt).entered();
     let started = match planned {
-        None => unplanned(context, state),
+        None => unplanned(context, state, marked).and_then(|has_program| {
+            if marked && !has_program {
+                root::put_program(state, &container_process(state)?)?;
+            }
+            Ok(())
+        }),
         Some(planned) => {
             bound(context, state, planned).map_err(|failure| failure.of_attempt(planned.attempt))
         }
@@ -88,15 +100,16 @@ pub fn live(
     started
 }
 
-/// Everything from the spec to the mounts.
-fn unplanned(context: &Context<'_>, state: &State) -> Result<(), Failure> {
+/// Everything from the spec to the mounts. Returns whether the container has the program of a last step where its runtime runs
+/// it.
+fn unplanned(context: &Context<'_>, state: &State, marked: bool) -> Result<bool, Failure> {
     let bundle = state.bundle()?;
     let reading = debug_span!("spec").entered();
-    let Some((spec, wishes)) = wishes(context, state, bundle)? else { return Ok(()) };
+    let Some((spec, wishes)) = wishes(context, state, bundle)? else { return Ok(false) };
     drop(reading);
     let prefix = &context.config()?.annotation_prefix;
     if wishes.planned.is_some() {
-        return planned_before(context, &spec, prefix);
+        return planned_before(context, &spec, prefix).map(|()| true);
     }
     let mounts = spec.mounts()?;
     if let Some(mount) = mounts.iter().find(|mount| mount.kind == VOLHOOK_TYPE) {
@@ -109,6 +122,12 @@ fn unplanned(context: &Context<'_>, state: &State) -> Result<(), Failure> {
     let rootfs = container_rootfs(&id, &process, &root_path)?;
     let holder = holder_of(context, &process)?;
     drop(looking);
+    let folders = match wishes.pod() {
+        Some(_) => root::obstacle_in(&spec)
+            .map_or_else(|| root::obstacle_of(&process, &root_path), |why| Ok(Some(why)))?,
+        None => None,
+    };
+    let called = Called::by(&spec, marked);
     let attempt = new_attempt();
     Span::current().record("attempt", &attempt);
     let subject = Subject {
@@ -119,12 +138,13 @@ fn unplanned(context: &Context<'_>, state: &State) -> Result<(), Failure> {
         wishes,
         mounts,
         user_namespace: spec.has_user_namespace(),
+        folders,
     };
     let image = Image::new(&root_path, &rootfs, &spec.annotations()?).for_users(subject.user_namespace);
     let claimed = claim::claim(context, &subject, &rootfs, &image)
         .map_err(|failure| storage::offer(context, &subject, &image, failure).of_attempt(&subject.attempt))?;
     if claimed.claims.is_empty() {
-        return acquire::note_stepped_back(context, &subject, &claimed);
+        return acquire::note_stepped_back(context, &subject, &claimed).map(|()| false);
     }
     let document = spec.into_document();
     let started = acquire(context, &subject, &claimed, &image, Some(&holder), |proposal| {
@@ -134,9 +154,9 @@ fn unplanned(context: &Context<'_>, state: &State) -> Result<(), Failure> {
         context.ledger.attempts().write(&record)?;
         drop(recording);
         failpoint::reached("recorded")?;
-        execute::mount(context, &record.plan, &proposal.volumes, &process, &root_path)
+        execute::mount(context, &record.plan, &proposal.volumes, &process, &root_path, &called)
     });
-    started.map(|_| ()).map_err(|failure| failure.of_attempt(&subject.attempt))
+    started.map(|_| true).map_err(|failure| failure.of_attempt(&subject.attempt))
 }
 
 /// The createRuntime entry that the spec stage wrote: the pending grant is tied to the container's process,
@@ -209,13 +229,29 @@ fn mount_bound(
     let root_path = bundle.join(spec.root_path()?);
     let volumes = debug_span!("volumes").in_scope(|| find_volumes(context, &record.plan))?;
     let seen = debug_span!("resolve").entered();
-    let plan = seen_in_container(context, &spec, record.plan, &volumes, process, &root_path)?;
+    let mut plan = seen_in_container(context, &spec, record.plan, &volumes, process, &root_path)?;
+    if plan.root == Some(PodRoot::Overlay)
+        && let Some(why) = root::obstacle_of(process, &root_path)?
+    {
+        let note = plan::keep_folders(&mut plan, why);
+        plan.notes.extend(note.clone());
+        note_late(context, &plan, note)?;
+    }
     drop(seen);
     let recording = debug_span!("record").entered();
     let record = Record::new(plan, Some(holder), record.spec);
     context.ledger.attempts().write(&record)?;
     drop(recording);
-    execute::mount(context, &record.plan, &volumes, process, &root_path)
+    let called = Called::by(&spec, false);
+    execute::mount(context, &record.plan, &volumes, process, &root_path, &called)
+}
+
+/// Records a remark that came up after the leases were taken.
+fn note_late(context: &Context<'_>, plan: &Plan, note: Option<Note>) -> Result<(), Failure> {
+    let Some(note) = note else { return Ok(()) };
+    let (container, volume) = (plan.container.clone(), Some(note.volume));
+    let record = LeaseRecord::Note { container, volume, text: note.text };
+    context.lock(context.deadline)?.append(Timestamp::now(), &[record]).map_err(Failure::new)
 }
 
 /// The plan of the spec stage with what only the container's mounts show.

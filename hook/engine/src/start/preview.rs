@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::image::Image;
 use crate::start::claim;
 use crate::start::propose;
+use crate::start::root;
 use crate::start::spec;
 use crate::start::subject::Subject;
 use volhook_api::bundle::Preview;
@@ -46,6 +47,7 @@ pub fn preview(engine: &Engine, asked: &Preview, work: &Work<'_>) -> Result<Plan
         wishes: claims::wishes(&annotations, config)?,
         mounts,
         user_namespace: spec.has_user_namespace(),
+        folders: root::foreseen(&spec),
     };
     let root_path = bundle.join(spec.root_path()?);
     let rootfs = Rootfs::on_host(&root_path).map_err(|error| {

@@ -103,6 +103,8 @@ pub(crate) fn propose(
         pod: subject.pod(),
         mounts: &subject.mounts,
         user_namespace: subject.user_namespace,
+        keeps_all: claimed.keeps_all,
+        folders: subject.folders,
         resolved: &claimed.resolved,
         table,
         stepped_back: &claimed.stepped_back,

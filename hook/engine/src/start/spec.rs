@@ -9,6 +9,7 @@ use crate::image::Image;
 use crate::start::acquire;
 use crate::start::acquire::acquire;
 use crate::start::claim;
+use crate::start::root;
 use crate::start::storage;
 use crate::start::subject::Subject;
 use crate::text;
@@ -17,6 +18,7 @@ use std::path::Path;
 use tracing::debug_span;
 use tracing::info_span;
 use volhook_core::claims;
+use volhook_core::last_step;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
 use volhook_core::rewrite;
@@ -36,11 +38,11 @@ pub const SPEC_VARIABLE: &str = "VOLHOOK_SPEC";
 pub(crate) fn hook_entry(
     context: &Context<'_>,
     stage: &str,
-    attempt: Option<&str>,
+    argument: Option<String>,
     timeout: u32,
 ) -> Result<Hook, Failure> {
     let mut args = vec!["volhook".to_owned(), "hook".to_owned(), stage.to_owned()];
-    args.extend(attempt.map(rewrite::token));
+    args.extend(argument);
     let Places { root, run_dir, config, .. } = &context.places;
     let mut env = vec![
         format!("VOLHOOK_ROOT={}", text::of_path("the state root", root)?),
@@ -124,14 +126,20 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
     let looking = debug_span!("process").entered();
     // Before anything is made: an entry that cannot be written refuses the start.
     let entry = |stage| -> Result<Hook, Failure> {
-        let mut entry = hook_entry(context, stage, Some(&start.attempt), ENTRY_TIMEOUT_SECONDS)?;
+        let mut entry =
+            hook_entry(context, stage, Some(rewrite::token(&start.attempt)), ENTRY_TIMEOUT_SECONDS)?;
         if let Some(file) = start.spec_file {
             let variable = format!("{SPEC_VARIABLE}={}", text::of_path("the spec", file)?);
             entry.env_mut().get_or_insert_default().push(variable);
         }
         Ok(entry)
     };
-    let hooks = [("createRuntime", entry("createRuntime")?), ("poststop", entry("poststop")?)];
+    let step = last_step::entry(Some(rewrite::token(&start.attempt)), ENTRY_TIMEOUT_SECONDS);
+    let hooks = [
+        ("createRuntime", entry("createRuntime")?),
+        ("startContainer", step),
+        ("poststop", entry("poststop")?),
+    ];
     let root_path = start.bundle.join(spec.root_path()?);
     let rootfs = Rootfs::on_host(&root_path).map_err(|error| {
         Failure::context(format!("cannot open the root filesystem {}", root_path.display()), error)
@@ -145,6 +153,7 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
         wishes,
         mounts,
         user_namespace: spec.has_user_namespace(),
+        folders: root::before_editing(&spec),
     };
     let image = Image::new(&root_path, &rootfs, &annotations).for_users(subject.user_namespace);
     let claimed = claim::claim(context, &subject, &rootfs, &image)

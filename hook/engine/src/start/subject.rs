@@ -11,6 +11,7 @@ use volhook_core::decision::Attachment;
 use volhook_core::decision::ContainerInfo;
 use volhook_core::decision::PodState;
 use volhook_core::image::ImageIdentity;
+use volhook_core::last_step::WhyFolders;
 use volhook_core::lease::LeaseTable;
 use volhook_core::names::ContainerId;
 use volhook_core::names::Pod;
@@ -39,6 +40,8 @@ pub(crate) struct Subject {
     pub mounts: Vec<SpecMount>,
     /// Whether ids differ inside it.
     pub user_namespace: bool,
+    /// Why it has only the folders of its pod, if it has one.
+    pub folders: Option<WhyFolders>,
 }
 
 /// What is claimed, settled against the spec, and where everything is.
@@ -49,6 +52,8 @@ pub(crate) struct Claimed {
     pub storages: Vec<StorageWish>,
     /// The container's image, where it belongs to a pod.
     pub pod: PodFacts,
+    /// Whether a policy means everything in the container to be kept.
+    pub keeps_all: bool,
     /// Remarks of the policies.
     pub remarks: Vec<String>,
     /// Claims that stepped back.

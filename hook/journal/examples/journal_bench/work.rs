@@ -171,6 +171,7 @@ fn story(grant: &Grant) -> [Vec<LeaseRecord>; 3] {
         container: container.clone(),
         stage: Stage::Live,
         pod: None,
+        root: None,
         volumes: grant.leases.iter().map(planned).collect(),
     };
     [

@@ -1,0 +1,349 @@
+//! What a container gets beside its volumes, so that its pod's overlay can become its root: the pod's other folders, the
+//! program of the last step, and a process that does it.
+
+use crate::bundle;
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::engine::Places;
+use crate::failure::Failure;
+use crate::image::Image;
+use crate::start::refusal;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
+use volhook_core::decision::Access;
+use volhook_core::decision::EntryKind;
+use volhook_core::decision::MountFlags;
+use volhook_core::last_step;
+use volhook_core::last_step::PodRoot;
+use volhook_core::last_step::WhyFolders;
+use volhook_core::names::ContainerId;
+use volhook_core::names::SubPath;
+use volhook_core::names::is_below_or_at;
+use volhook_core::plan::Layer;
+use volhook_core::plan::Plan;
+use volhook_core::plan::PlannedMount;
+use volhook_core::resolved::Resolved;
+use volhook_core::rewrite;
+use volhook_core::spec::Spec;
+use volhook_core::state::State;
+use volhook_leases::Quiet;
+use volhook_leases::Work;
+use volhook_mounts::inject::Injected;
+use volhook_mounts::inject::Injection;
+use volhook_mounts::inject::inject;
+use volhook_mounts::last_step::Step;
+use volhook_mounts::last_step::has_own_dev;
+use volhook_mounts::last_step::has_program;
+use volhook_mounts::last_step::leave_behind;
+use volhook_mounts::last_step::mounted_at_top;
+use volhook_mounts::last_step::obstacle;
+use volhook_mounts::process::Process;
+use volhook_mounts::rootfs;
+use volhook_mounts::source::Detached;
+use volhook_mounts::step_program;
+use volhook_mounts::step_program::Line;
+use volhook_mounts::users::Users;
+
+/// How many folders that only a pod has are mounted. Someone who has made more has the rest once the overlay is the root.
+const MOST_FOLDERS: usize = 1000;
+
+/// How long the events may take of a failure of the last step.
+const TELLING: Duration = Duration::from_secs(2);
+
+/// What a container's spec says that matters to its last step.
+#[derive(Debug, Clone)]
+pub(crate) struct Called {
+    /// Whether the runtime will run the program.
+    pub has_entry: bool,
+    /// Where the container's process will be.
+    pub directory: String,
+}
+
+impl Called {
+    /// As `spec` says it, or the live entry that was called.
+    pub(crate) fn by(spec: &Spec, marked: bool) -> Self {
+        Self { has_entry: marked || last_step::has_entry(spec), directory: spec.working_directory() }
+    }
+}
+
+/// Why a container with this spec, which nobody will edit any more, has only the folders of its pod.
+pub(crate) fn obstacle_in(spec: &Spec) -> Option<WhyFolders> {
+    before_editing(spec).or((!last_step::has_entry(spec)).then_some(WhyFolders::NoEntry))
+}
+
+/// The same of a spec that is edited, or will be by whoever starts the container: it then has the entry, unless it has older
+/// ones of a bundle.
+pub(crate) fn before_editing(spec: &Spec) -> Option<WhyFolders> {
+    let architecture = || (!step_program::is_there()).then_some(WhyFolders::Architecture);
+    last_step::obstacle(spec).or_else(architecture)
+}
+
+/// [`before_editing`], or [`obstacle_in`] where a bundle's own entries would do it.
+pub(crate) fn foreseen(spec: &Spec) -> Option<WhyFolders> {
+    if rewrite::has_live_entry(spec) { obstacle_in(spec) } else { before_editing(spec) }
+}
+
+/// Why a container has only the folders of its pod, as its mounts show it.
+pub(crate) fn obstacle_of(process: &Process, rootfs: &Path) -> Result<Option<WhyFolders>, Failure> {
+    obstacle(process, rootfs)
+        .map_err(|error| Failure::context("cannot look at the container's mounts", error))
+}
+
+/// Whether `mount` is what the overlay shows there by itself, in the same way, once it is the root.
+pub(crate) fn is_shown_by(plan: &Plan, mount: &PlannedMount) -> bool {
+    let place = mount.resolved.path.trim_start_matches('/');
+    plan.root == Some(PodRoot::Overlay)
+        && mount.layer == Layer::Overlay
+        && mount.access == Access::ReadWrite
+        && mount.flags == MountFlags::default()
+        && mount.subpath.as_ref().is_some_and(|(path, _)| path.as_str() == place)
+}
+
+/// Why a folder of the pod is left out.
+pub(crate) enum LeftOut {
+    /// It is not there in the overlay either, which shows so as soon as it is the root.
+    AsInRoot,
+    /// The container lacks what it was promised, for this reason.
+    Told(String),
+}
+
+/// Whether a folder of the pod is to be left out. `overlay` is the pod's.
+pub(crate) fn left_out(
+    plan: &Plan,
+    called: &Called,
+    mount: &PlannedMount,
+    overlay: &Detached,
+    image: &Image<'_>,
+) -> Result<Option<LeftOut>, Failure> {
+    let Some((path, _)) = mount.subpath.as_ref().filter(|_| !mount.origin.is_explicit()) else {
+        return Ok(None);
+    };
+    let is_root = plan.root == Some(PodRoot::Overlay);
+    let found = overlay.entry(Path::new(path.as_str())).map_err(|error| unreadable(path.as_str(), error))?;
+    let at = &mount.resolved.path;
+    Ok(match found {
+        Some(EntryKind::Directory) => None,
+        Some(_) if is_root => Some(LeftOut::AsInRoot),
+        Some(_) => Some(LeftOut::Told("in the pod that is no directory".to_owned())),
+        // What the pod has removed stays so, unless the container's process will be there. What it never had is made.
+        None if is_root && !is_below_or_at(&called.directory, at) && image.directory(at)?.is_some() => {
+            Some(LeftOut::AsInRoot)
+        }
+        None => None,
+    })
+}
+
+fn unreadable(path: &str, error: volhook_mounts::Error) -> Failure {
+    Failure::context(format!("cannot look at {path:?} of the pod"), error)
+}
+
+/// What goes into a container beside its volumes.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// In the order in which they are mounted.
+    pub injections: Vec<Injection>,
+    /// The folders of the pod that need no mount of their own in the end, by their places.
+    pub folders: Vec<String>,
+    /// Where the program asks for the last step, if it is to be done.
+    pub line: Option<Line>,
+    /// What people should know.
+    pub remarks: Vec<String>,
+}
+
+/// A container at whose mounts is worked.
+pub(crate) struct Container<'a> {
+    /// Its plan.
+    pub plan: &'a Plan,
+    /// What its spec says.
+    pub called: &'a Called,
+    /// Its process.
+    pub process: &'a Process,
+    /// Where its runtime has made its root filesystem.
+    pub rootfs: &'a Path,
+}
+
+impl Container<'_> {
+    /// What goes into it beside its volumes. `overlay` is its pod's.
+    pub(crate) fn beside(
+        &self,
+        overlay: Option<&mut Detached>,
+        image: &Image<'_>,
+    ) -> Result<Beside, Failure> {
+        let mut beside = Beside::default();
+        let is_root = self.plan.root == Some(PodRoot::Overlay);
+        if let Some(overlay) = overlay.filter(|_| self.plan.root.is_some()) {
+            self.folders(overlay, image, &mut beside)?;
+            if is_root {
+                self.temporary(image, &mut beside)?;
+            }
+        }
+        if is_root {
+            let users = self.users()?;
+            let (program, line) = step_program::with_line(users.as_ref()).map_err(Failure::new)?;
+            beside.injections.push(injection(program, last_step::FOLDER, true));
+            beside.line = Some(line);
+        } else if self.called.has_entry {
+            beside.injections.extend(lone_program(self.process, self.rootfs)?);
+        }
+        Ok(beside)
+    }
+
+    fn users(&self) -> Result<Option<Users>, Failure> {
+        Users::of_process(self.process).map_err(Failure::new)
+    }
+
+    /// The folders at the top of the overlay that the plan does not mount, and the one in which the container's process will be:
+    /// what a runtime makes below it should be in the pod.
+    fn folders(&self, overlay: &mut Detached, image: &Image<'_>, beside: &mut Beside) -> Result<(), Failure> {
+        let is_root = self.plan.root == Some(PodRoot::Overlay);
+        let taken = self.taken()?;
+        let mut wanted = Vec::new();
+        for (name, kind) in rootfs::top_of(overlay).map_err(|error| unreadable("/", error))? {
+            if kind != EntryKind::Directory || taken.contains(&name) {
+                continue;
+            }
+            let shown = name.display().to_string();
+            match name.into_string() {
+                Ok(name) => wanted.push(name),
+                Err(_) if is_root => {}
+                Err(_) => beside.remarks.push(format!("/{shown} is not mounted: its name is no plain text")),
+            }
+        }
+        let own = self.called.directory.split('/').find(|part| !part.is_empty()).unwrap_or_default();
+        let is_new = is_root
+            && !own.is_empty()
+            && !taken.contains(OsStr::new(own))
+            && !wanted.iter().any(|name| name == own);
+        if is_new && overlay.entry(Path::new(own)).map_err(|error| unreadable(own, error))?.is_none() {
+            wanted.push(own.to_owned());
+        }
+        if wanted.len() > MOST_FOLDERS {
+            if !is_root {
+                let more = wanted.len() - MOST_FOLDERS;
+                beside
+                    .remarks
+                    .push(format!("{more} more folders of the pod are not mounted: there are too many"));
+            }
+            wanted.truncate(MOST_FOLDERS);
+        }
+        for name in wanted {
+            match image.entry(&name)? {
+                None | Some(EntryKind::Directory) => {}
+                Some(_) if is_root => continue,
+                Some(_) => {
+                    beside.remarks.push(format!("/{name} is not mounted: in the image that is no directory"));
+                    continue;
+                }
+            }
+            let Ok(path) = SubPath::new(&name) else { continue };
+            let folder = overlay
+                .part(&path, EntryKind::Directory)
+                .map_err(|error| Failure::context(format!("cannot use {path:?} of the pod"), error))?;
+            let target = format!("/{name}");
+            beside.injections.push(injection(folder, &target, false));
+            beside.folders.push(target);
+        }
+        Ok(())
+    }
+
+    /// The names at the top that are not the pod's to have: something is mounted there or will be, or nobody keeps it.
+    fn taken(&self) -> Result<BTreeSet<OsString>, Failure> {
+        let failed = |error| Failure::context("cannot look at the container's mounts", error);
+        let mut taken: BTreeSet<OsString> =
+            mounted_at_top(self.process, self.rootfs).map_err(failed)?.into_iter().collect();
+        taken.extend(last_step::NEVER.map(OsString::from));
+        let planned = self.plan.mounts.iter().filter_map(|mount| mount.resolved.path.strip_prefix('/'));
+        taken.extend(planned.filter(|path| !path.contains('/')).map(OsString::from));
+        Ok(taken)
+    }
+
+    /// What is temporary stays that of the image: as mounts on themselves, of which nothing gets into the overlay.
+    fn temporary(&self, image: &Image<'_>, beside: &mut Beside) -> Result<(), Failure> {
+        let failed = |error| Failure::context("cannot look at the container's mounts", error);
+        let mounted = mounted_at_top(self.process, self.rootfs).map_err(failed)?;
+        let users = self.users()?;
+        for name in last_step::TEMPORARY {
+            let target = format!("/{name}");
+            let is_planned = self.plan.mounts.iter().any(|mount| mount.resolved.path == target);
+            if is_planned || mounted.iter().any(|mounted| mounted == name) {
+                continue;
+            }
+            if image.entry(name)? == Some(EntryKind::Directory) {
+                let folder = image.part(name)?;
+                // An engine has given it the container's ids.
+                let folder = match &users {
+                    Some(users) => folder.mapped_for(users),
+                    None => folder,
+                };
+                beside.injections.push(injection(folder, &target, false));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves a process behind that makes `overlay` the root when the container's program asks for it.
+    pub(crate) fn leave_behind(
+        &self,
+        context: &Context<'_>,
+        overlay: &Detached,
+        injected: &Injected,
+        folders: &[String],
+        line: &Line,
+    ) -> Result<(), Failure> {
+        let failed = |error| Failure::context("cannot make ready for the last step of the start", error);
+        let step = Step::new(self.process, self.rootfs, overlay, injected, folders).map_err(failed)?;
+        let (places, container) = (context.places.clone(), &self.plan.container);
+        let attempt = &self.plan.attempt;
+        leave_behind(&step, line, |reason| tell(places, container, attempt, reason)).map_err(failed)
+    }
+}
+
+/// Says why a container does not start, in the process that was left behind.
+fn tell(places: Places, container: &ContainerId, attempt: &str, reason: &str) {
+    let engine = Engine::at(places);
+    let work = Work { until: Instant::now() + TELLING, watcher: &Quiet };
+    let failure = Failure::new(reason.to_owned()).of_attempt(attempt);
+    refusal::refused(&engine, Some(container), &failure, &work);
+}
+
+fn injection(mount: Detached, target: &str, is_program: bool) -> Injection {
+    let flags = MountFlags { nosuid: is_program, nodev: is_program, noexec: false };
+    let target = Resolved { path: target.to_owned(), kind: Some(EntryKind::Directory), shared: false };
+    Injection { mount, target, read_only: is_program, flags, covers: Vec::new() }
+}
+
+/// The program for a container that has no last step, and whose runtime runs it all the same: then it ends at once. Nothing
+/// where it is already.
+fn lone_program(process: &Process, rootfs: &Path) -> Result<Option<Injection>, Failure> {
+    let failed = |error| {
+        Failure::context("cannot put the program of the last step into the container", error)
+            .hint("run `volhook bundle install` on the bundle again, if its /dev or annotations have changed")
+    };
+    if has_program(process, rootfs).map_err(failed)? {
+        return Ok(None);
+    }
+    if !has_own_dev(process, rootfs).map_err(failed)? {
+        return Err(failed(volhook_mounts::Error::NoOwnDev));
+    }
+    let users = Users::of_process(process).map_err(failed)?;
+    let program = step_program::alone(users.as_ref()).map_err(failed)?;
+    Ok(Some(injection(program, last_step::FOLDER, true)))
+}
+
+/// Puts the program into a container that gets nothing else. Neither the configuration nor the journal matters.
+pub(crate) fn put_program(state: &State, process: &Process) -> Result<(), Failure> {
+    let bundle = state.bundle()?;
+    let root = match &state.root {
+        Some(root) => root.clone(),
+        None => bundle::root_path(&bundle.join("config.json"))?,
+    };
+    let rootfs = bundle.join(root);
+    let injections = lone_program(process, &rootfs)?.into_iter().collect();
+    inject(process, &rootfs, injections).map(|_| ()).map_err(|error| {
+        Failure::context("cannot put the program of the last step into the container", error)
+    })
+}
