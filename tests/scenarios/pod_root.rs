@@ -36,6 +36,7 @@ on_both_runtimes!(
     privileged_a_process_begins_in_a_folder_that_only_the_pod_has,
     privileged_a_folder_that_the_pod_removed_or_replaced_is_in_nobodys_way,
     privileged_what_goes_wrong_at_last_is_said_and_given_back,
+    privileged_a_pod_starts_whatever_it_has_at_the_top,
     privileged_without_the_waiting_process_no_start,
     privileged_a_container_that_is_never_started_leaves_nothing,
     privileged_an_entry_that_is_left_over_keeps_nobody_from_starting,
@@ -117,7 +118,7 @@ fn privileged_what_is_made_at_the_top_is_kept(kind: RuntimeKind) -> Result<()> {
                     ln -s /data /link; chmod 711 /; echo odd > \"$(printf '/odd\\377')/file\"
                     echo x > /tmp/x; echo x > /run/x; echo x > /etc/x; stat -c %a /";
         assert_eq!(sh(&runtime, "c1", made)?.success(), "711\n");
-        for path in ["data", "file", "link", "workspace", "etc/x"] {
+        for path in ["data", "file", "link", "etc/x"] {
             let path = bundle.rootfs().join(path);
             assert!(path.symlink_metadata().is_err(), "{} is in the container's own files", path.display());
         }
@@ -368,9 +369,11 @@ fn privileged_what_goes_wrong_at_last_is_said_and_given_back(kind: RuntimeKind) 
     let runtime = Runtime::new(kind)?;
     let first = built(&volhook, pod("p1", "").shell("echo mine > /data"))?;
     runtime.run(&first, "c1")?.success();
-    // The engine mounts a folder where the pod has a file.
-    let folder = tempfile::tempdir()?;
-    let bundle = built(&volhook, pod("p1", "").bind(folder.path(), "/data", &[]).shell("echo started"))?;
+    // The runtime masks a folder of the image, when hooks are over, where the pod has a file.
+    let masked = pod("p1", "").directory("/data").shell("echo started").edit(|spec| {
+        spec["linux"]["maskedPaths"] = json!(["/data"]);
+    });
+    let bundle = built(&volhook, masked)?;
     let refused = runtime.run(&bundle, "c2")?;
     let _ = runtime.delete_force("c2");
     assert!(!refused.status.success() && !refused.stdout.contains("started"), "{refused}");
@@ -379,6 +382,47 @@ fn privileged_what_goes_wrong_at_last_is_said_and_given_back(kind: RuntimeKind) 
     assert_eq!(leases(&volhook)?, []);
     let third = built(&volhook, pod("p1", "").shell("cat /data"))?;
     assert_eq!(runtime.run(&third, "c3")?.success(), "mine\n");
+    Ok(())
+}
+
+/// What a user may do at the top of a machine is no reason for it not to start again.
+fn privileged_a_pod_starts_whatever_it_has_at_the_top(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("mounted"), "mounted\n")?;
+    let image =
+        |builder: BundleBuilder| builder.directory("/app").directory("/srv/w").symlink("/work", "/srv/w");
+    let first =
+        "mv /app /home/app; ln -s /home/app /app; rm -r /srv; ln -s /etc /mnt; mkdir /zz; echo top > /top";
+    runtime.run(&built(&volhook, image(pod("p1", "").shell(first)))?, "c1")?.success();
+    let starts = |id: &str, builder: BundleBuilder, seen: &str, why: &str| {
+        let bundle = built(&volhook, image(builder))?;
+        assert_eq!(runtime.run(&bundle, id)?.success(), seen, "{id}");
+        let notes = notes(&volhook, id)?.concat();
+        assert!(notes.contains(why) && notes.contains("not kept") != why.is_empty(), "{id}: {notes}");
+        assert_eq!(leases(&volhook)?, [], "{id}");
+        anyhow::Ok(())
+    };
+    let directory = "the working directory";
+    let inside = |path: &'static str, script: &str| {
+        pod("p1", "").shell(script).edit(move |spec| spec["process"]["cwd"] = json!(path))
+    };
+    starts("c2", inside("/app", "pwd; cat /top 2> /dev/null || echo no top"), "/app\nno top\n", directory)?;
+    starts("c3", inside("/work", "pwd -P; cat /top"), "/srv/w\ntop\n", "")?;
+    starts("c4", inside("/zz", "pwd; cat /top"), "/zz\ntop\n", "")?;
+    starts("c5", inside("/lost+found/x", "pwd"), "/lost+found/x\n", directory)?;
+    let bound = pod("p1", "").bind(folder.path(), "/mnt", &[]).shell("cat /mnt/mounted; ls -d /zz");
+    starts("c6", bound, "mounted\n/zz\n", "a file or link where the container has a mount")?;
+    // Nothing can be written into the image, and the runtime made no mount of its own of that kind.
+    let odd_dev = pod("p1", "").shell("ls -d /zz").edit(|spec| {
+        for mount in spec["mounts"].as_array_mut().into_iter().flatten() {
+            if mount["destination"] == "/dev" {
+                mount["options"] = json!(["nosuid", "mode=755", "ro"]);
+            }
+        }
+    });
+    starts("c7", odd_dev, "/zz\n", "/dev of its own")?;
     Ok(())
 }
 

@@ -68,6 +68,10 @@ pub enum WhyFolders {
     Architecture,
     /// The container may not write to the pod.
     OnlyRead,
+    /// The pod has something of another kind where the container has a mount.
+    Replaced,
+    /// The container's process will be in no folder of the pod.
+    Directory,
 }
 
 impl fmt::Display for WhyFolders {
@@ -76,7 +80,7 @@ impl fmt::Display for WhyFolders {
             Self::ReadOnly => "the container's root is read-only",
             Self::Propagates => "the container's root propagates mounts to the host",
             Self::MountAtRoot => "the spec mounts something at /",
-            Self::NoOwnDev => "the container has no /dev of its own",
+            Self::NoOwnDev => "the container has no /dev of its own in memory that can be written",
             Self::NoOwnRoot => "the container's root is the host's, or no mount of its own",
             Self::NoOwnMounts => "the container has no mounts of its own",
             Self::NoEntry => {
@@ -86,6 +90,8 @@ impl fmt::Display for WhyFolders {
                 "this volhook has no program for the last step of a start on this architecture"
             }
             Self::OnlyRead => "the container may only read the pod's files",
+            Self::Replaced => "the pod has a file or link where the container has a mount, or the other way round",
+            Self::Directory => "the working directory of the container's process is in no folder of the pod",
         })
     }
 }
@@ -112,6 +118,12 @@ pub fn obstacle(spec: &Spec) -> Option<WhyFolders> {
     let document = spec.document();
     let mounts = || document["mounts"].as_array().into_iter().flatten();
     let at = |mount: &Value, place: &str| mount["destination"].as_str().is_some_and(|at| clean(at) == place);
+    // Runtimes make it read-only when hooks are over.
+    let is_own = |mount: &Value| {
+        let options = mount["options"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let is_odd = |option: &str| matches!(option, "ro" | "shared" | "rshared");
+        mount["type"] == "tmpfs" && !options.into_iter().any(is_odd)
+    };
     let namespaces = document["linux"]["namespaces"].as_array();
     let has_mounts = namespaces.is_some_and(|list| list.iter().any(|ns| ns["type"] == "mount"));
     let propagation = document["linux"]["rootfsPropagation"].as_str().unwrap_or_default();
@@ -128,7 +140,7 @@ pub fn obstacle(spec: &Spec) -> Option<WhyFolders> {
         Some(WhyFolders::Propagates)
     } else if mounts().any(|mount| at(mount, "/")) {
         Some(WhyFolders::MountAtRoot)
-    } else if !mounts().rfind(|mount| at(mount, "/dev")).is_some_and(|mount| mount["type"] == "tmpfs") {
+    } else if !mounts().rfind(|mount| at(mount, "/dev")).is_some_and(is_own) {
         Some(WhyFolders::NoOwnDev)
     } else {
         None
@@ -191,6 +203,7 @@ mod tests {
             (Box::new(|s| s["mounts"][1]["destination"] = json!("/x/..")), WhyFolders::MountAtRoot),
             (Box::new(|s| s["mounts"][0]["type"] = json!("bind")), WhyFolders::NoOwnDev),
             (Box::new(|s| s["mounts"] = json!(null)), WhyFolders::NoOwnDev),
+            (Box::new(|s| s["mounts"][0]["options"] = json!(["nosuid", "ro"])), WhyFolders::NoOwnDev),
             (
                 Box::new(|s| s["mounts"][1] = json!({"destination": "/dev", "type": "bind"})),
                 WhyFolders::NoOwnDev,

@@ -181,7 +181,8 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub follow: Vec<PlannedFollow>,
     /// What of its pod's overlay the container has, where that keeps everything in it. With either, folders that only the pod
-    /// has are mounted as well, and what the pod has removed or replaced is not.
+    /// has are mounted as well, and folders that it has replaced by something else are not. Those that it has removed are made
+    /// again where there are only folders. What the pod has made of its folders may also make it only folders in the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PodRoot>,
     /// Leases to take, one for each volume.

@@ -136,10 +136,6 @@ fn left_of_overlay(
     if let Some(left) = left_of_namespace()? {
         return Ok(Some(left));
     }
-    // What has laid it was an older version, or the kernel does not tell.
-    if trace == Trace::Untold {
-        return Ok(None);
-    }
     // The kernel complains in its log about an overlay in use, so it is asked once; from then on the trace is enough.
     let in_use = ground.was_in_use(&storage.uuid) || overlay::is_in_use(changes.as_fd()).map_err(untold)?;
     if in_use {

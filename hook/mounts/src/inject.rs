@@ -70,8 +70,6 @@ pub struct InjectedMount {
     pub path: PathBuf,
     /// The container's own mounts that were moved on top of it, by the same kind of path.
     pub moved: Vec<PathBuf>,
-    /// Whether there was nothing at its place, and an entry was made there.
-    pub made: bool,
 }
 
 /// Mounts the volumes in the mount namespace of `process`, in the given order, in the root filesystem that is at
@@ -178,9 +176,7 @@ impl Session {
         let attach_failed = |source| Error::Attach { target: target.clone(), source };
         let volume = sys::status(injection.mount.as_fd()).map_err(attach_failed)?;
 
-        let made_before = self.made.len();
         let place = self.open_target(&target, volume.kind)?;
-        let made = self.made.len() > made_before;
         let covered = sys::status(place.as_fd()).map_err(attach_failed)?;
         if is_directory(volume.kind) != is_directory(covered.kind) {
             return Err(Error::KindMismatch {
@@ -210,7 +206,7 @@ impl Session {
             filesystem: String::new(),
             source: std::ffi::OsString::new(),
         });
-        let report = InjectedMount { id: volume.mount, target, path: absolute, moved: Vec::new(), made };
+        let report = InjectedMount { id: volume.mount, target, path: absolute, moved: Vec::new() };
         let mut done =
             Done { volume: injection.mount, read_only: injection.read_only, place, nested, report };
         let result = move_on_top(&mut self.mounts, &mut done);

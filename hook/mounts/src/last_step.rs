@@ -6,6 +6,7 @@
 
 use crate::error::Error;
 use crate::inject::Injected;
+use crate::mountinfo;
 use crate::process;
 use crate::process::Process;
 use crate::root_step;
@@ -13,10 +14,13 @@ use crate::rootfs;
 use crate::source::Detached;
 use crate::step_program::Line;
 use crate::sys;
+use crate::sys::SyscallError;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+use rustix::fs::FileType;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
+use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
@@ -27,7 +31,7 @@ use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::path::PathBuf;
+use volhook_core::decision::EntryKind;
 use volhook_core::last_step::FOLDER;
 use volhook_core::last_step::WhyFolders;
 
@@ -50,6 +54,7 @@ pub fn obstacle(process: &Process, rootfs: &Path) -> Result<Option<WhyFolders>, 
     Ok(match mount {
         _ if (found.device, found.inode) == (host.device, host.inode) => Some(WhyFolders::NoOwnRoot),
         Some(mount) if mount.mount_point == path && mount.shared => Some(WhyFolders::Propagates),
+        Some(mount) if mount.mount_point == path && is_read_only(&root)? => Some(WhyFolders::ReadOnly),
         Some(mount) if mount.mount_point == path => {
             (!has_own_dev(process, rootfs)?).then_some(WhyFolders::NoOwnDev)
         }
@@ -57,7 +62,44 @@ pub fn obstacle(process: &Process, rootfs: &Path) -> Result<Option<WhyFolders>, 
     })
 }
 
-/// Whether the container's `/dev` is a filesystem in memory that only the container has.
+/// Whether nothing can be written through `directory` (statvfs(3)): because of its mount or its filesystem.
+fn is_read_only(directory: &OwnedFd) -> Result<bool, Error> {
+    match rustix::fs::fstatvfs(directory) {
+        Ok(found) => Ok(found.f_flag.contains(StatVfsMountFlags::RDONLY)),
+        Err(errno) => {
+            let source = SyscallError::new("fstatvfs(the root)", errno);
+            Err(Error::RootStep { intention: "look at the container's root".to_owned(), source })
+        }
+    }
+}
+
+/// Whether everything that is mounted in the container so far can be brought along into `overlay`: there is nothing, or something
+/// of the same kind, in each place.
+///
+/// # Errors
+/// When the container or the overlay cannot be looked at.
+pub fn takes_all(process: &Process, rootfs: &Path, overlay: &Detached) -> Result<bool, Error> {
+    let failed = |source| Error::OpenRootfs { path: rootfs.to_owned(), source };
+    let (root, path) = rootfs::open_in(process, rootfs)?;
+    let on = sys::status(root.as_fd()).map_err(failed)?.mount;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    for mount in mountinfo::visible_below(process.first_mounts()?, on, &path) {
+        let inside = mount.mount_point.strip_prefix(&path).unwrap_or(Path::new(""));
+        let here = sys::openat2(root.as_fd(), inside, OFlags::PATH, resolve)
+            .and_then(|here| sys::status(here.as_fd()))
+            .map_err(failed)?;
+        let is_folder = here.kind == FileType::Directory;
+        match overlay.entry(inside)? {
+            None => {}
+            Some(EntryKind::Directory) if is_folder => {}
+            Some(EntryKind::File) if !is_folder => {}
+            Some(_) => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the container's `/dev` is a filesystem in memory that only the container has and that can be written.
 ///
 /// # Errors
 /// When the container or the caller's own mounts cannot be looked at.
@@ -69,8 +111,12 @@ pub fn has_own_dev(process: &Process, rootfs: &Path) -> Result<bool, Error> {
     let Ok(dev) = sys::openat2(root.as_fd(), Path::new("dev"), flags, resolve) else { return Ok(false) };
     let found = sys::status(dev.as_fd()).map_err(failed)?;
     let mount = process.first_mounts()?.iter().find(|mount| mount.id == found.mount);
-    let is_memory =
-        mount.is_some_and(|mount| mount.filesystem == "tmpfs" && mount.mount_point == path.join("dev"));
+    let is_memory = mount.is_some_and(|mount| {
+        mount.filesystem == "tmpfs"
+            && mount.mount_point == path.join("dev")
+            && !mount.shared
+            && !mount.read_only
+    });
     if !is_memory {
         return Ok(false);
     }
@@ -100,17 +146,6 @@ pub fn has_program(process: &Process, rootfs: &Path) -> Result<bool, Error> {
     Ok(sys::openat2(root.as_fd(), program, OFlags::PATH, resolve).is_ok())
 }
 
-/// A folder of the pod that is mounted until its overlay is the root.
-#[derive(Debug)]
-pub(crate) struct Folder {
-    /// Its mount id.
-    pub(crate) mount: u64,
-    /// Its path in the container.
-    pub(crate) path: PathBuf,
-    /// Whether the image had nothing there.
-    pub(crate) made: bool,
-}
-
 /// The exchange of a container's root, as it will be.
 #[derive(Debug)]
 pub struct Step<'a> {
@@ -119,7 +154,8 @@ pub struct Step<'a> {
     pub(crate) overlay: &'a Detached,
     /// The mount id of the root that the runtime has made.
     pub(crate) root: u64,
-    pub(crate) folders: Vec<Folder>,
+    /// The mount ids of the pod's folders, which are mounted until it is exchanged.
+    pub(crate) folders: Vec<u64>,
     /// The mount id of the program.
     pub(crate) program: u64,
 }
@@ -146,11 +182,7 @@ impl<'a> Step<'a> {
         let program =
             program.ok_or_else(|| Error::NotForRoot { reason: "its program is missing".to_owned() })?.id;
         let folders = injected.mounts.iter().filter(|mount| folders.contains(&mount.target));
-        let folders = folders.map(|mount| Folder {
-            mount: mount.id,
-            path: PathBuf::from(&mount.target),
-            made: mount.made,
-        });
+        let folders = folders.map(|mount| mount.id);
         Ok(Self { process, namespace, overlay, root, folders: folders.collect(), program })
     }
 

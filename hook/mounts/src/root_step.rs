@@ -5,7 +5,6 @@
 //! when something fails: then the container does not start.
 
 use crate::error::Error;
-use crate::last_step::Folder;
 use crate::last_step::Step;
 use crate::mountinfo;
 use crate::mountinfo::Mount;
@@ -121,12 +120,12 @@ impl<'a> Exchange<'a> {
             .map_err(doing("make them the root"))?;
         sys::fchdir(self.old.as_fd()).map_err(doing("enter the image"))?;
         sys::detach(Path::new(".")).map_err(doing("let go of the image"))?;
-        self.remove_places();
         self.remove_program()?;
         self.verify(&moved, read_only)
     }
 
-    /// Gives the overlay what the runtime has given the root that it takes the place of. Whether it is read-only.
+    /// Makes the overlay private, and read-only if the root is that it takes the place of; whether it is. Other restrictions of
+    /// that are the engine's for its own files, and the pod's folders never had them: programs of a machine may be set-id.
     fn take_attributes(&self) -> Result<bool, Error> {
         let flags = rustix::fs::fstatvfs(&self.old)
             .map_err(|errno| SyscallError::new("fstatvfs(the root)", errno))
@@ -145,7 +144,7 @@ impl<'a> Exchange<'a> {
         let mut left = mountinfo::visible_below(&self.before, self.step.root, Path::new("/"));
         let mut visible = Vec::new();
         while let Some(mount) = left.pop() {
-            let is_folder = self.step.folders.iter().any(|folder| folder.mount == mount.id);
+            let is_folder = self.step.folders.contains(&mount.id);
             if is_folder && self.directory.mount != mount.id {
                 left.extend(mountinfo::visible_below(&self.before, mount.id, &mount.mount_point));
             } else {
@@ -190,15 +189,6 @@ impl<'a> Exchange<'a> {
         })
     }
 
-    /// Removes from the image the places that were made there for folders that only the pod has: they would appear below the
-    /// pod's own when those are removed. One that cannot be removed does no other harm.
-    fn remove_places(&self) {
-        let is_at_top = |folder: &&Folder| inside(&folder.path).components().count() == 1;
-        for folder in self.step.folders.iter().filter(|folder| folder.made).filter(is_at_top) {
-            let _ = sys::unlinkat(self.old.as_fd(), inside(&folder.path), AtFlags::REMOVEDIR);
-        }
-    }
-
     /// Removes the program, which is running, from the container.
     fn remove_program(&self) -> Result<(), Error> {
         let remove = || -> sys::Result<()> {
@@ -208,7 +198,9 @@ impl<'a> Exchange<'a> {
             sys::fchdir(folder.as_fd())?;
             let name = Path::new(path.file_name().unwrap_or_default());
             sys::detach(name)?;
-            sys::unlinkat(folder.as_fd(), name, AtFlags::REMOVEDIR)
+            // An empty folder that stays is no reason to keep a container from starting.
+            let _ = sys::unlinkat(folder.as_fd(), name, AtFlags::REMOVEDIR);
+            Ok(())
         };
         remove().map_err(doing("remove the program of the last step"))
     }

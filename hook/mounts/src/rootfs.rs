@@ -202,33 +202,43 @@ impl Rootfs {
     /// [`Error::ListRootfs`].
     pub fn top_level(&self) -> Result<Vec<RootEntry>, Error> {
         let failed = |source| Error::ListRootfs { path: self.path.clone(), source };
-        let found = entries(self.root.as_fd()).map_err(failed)?;
-        let entry = |(name, kind): (OsString, EntryKind)| RootEntry {
-            name: name.to_string_lossy().into_owned(),
-            kind,
-        };
-        let mut entries: Vec<RootEntry> = found.into_iter().map(entry).collect();
+        let mut entries = Vec::new();
+        each_entry(self.root.as_fd(), |name, kind| {
+            entries.push(RootEntry { name: name.to_string_lossy().into_owned(), kind });
+            true
+        })
+        .map_err(failed)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
 }
 
-/// What is at the top of a mount, sorted by name.
+/// The directories in a directory that `wanted` says yes to, sorted by name; of more than `most` so many, whichever come first.
+/// A container may have made any number.
 ///
 /// # Errors
 /// [`Error::ListRootfs`].
-pub fn top_of(mount: &Detached) -> Result<Vec<(OsString, EntryKind)>, Error> {
-    let mut found =
-        entries(mount.as_fd()).map_err(|source| Error::ListRootfs { path: PathBuf::from("/"), source })?;
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
+pub fn folders_in(
+    directory: BorrowedFd<'_>,
+    most: usize,
+    wanted: impl Fn(&OsStr) -> bool,
+) -> Result<Vec<OsString>, Error> {
+    let mut folders = Vec::new();
+    each_entry(directory, |name, kind| {
+        if kind == EntryKind::Directory && wanted(name) {
+            folders.push(name.to_owned());
+        }
+        folders.len() < most
+    })
+    .map_err(|source| Error::ListRootfs { path: PathBuf::from("/"), source })?;
+    folders.sort();
+    Ok(folders)
 }
 
-/// The entries of a directory.
-fn entries(directory: BorrowedFd<'_>) -> sys::Result<Vec<(OsString, EntryKind)>> {
+/// Shows the entries of a directory to `show` until that says no.
+fn each_entry(directory: BorrowedFd<'_>, mut show: impl FnMut(&OsStr, EntryKind) -> bool) -> sys::Result<()> {
     let directory = sys::openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
     let listing = |errno| SyscallError::new("getdents64", errno);
-    let mut entries = Vec::new();
     for entry in rustix::fs::Dir::read_from(&directory).map_err(listing)? {
         let entry = entry.map_err(listing)?;
         let name = entry.file_name();
@@ -240,9 +250,11 @@ fn entries(directory: BorrowedFd<'_>) -> sys::Result<Vec<(OsString, EntryKind)>>
             FileType::Unknown => sys::kind_at(directory.as_fd(), Path::new(name))?,
             kind => kind,
         };
-        entries.push((name.to_owned(), entry_kind(kind)));
+        if !show(name, entry_kind(kind)) {
+            break;
+        }
     }
-    Ok(entries)
+    Ok(())
 }
 
 /// Opens the directory that `path` (absolute) leads to inside [`Rootfs::bare`], to be read. Symlinks are followed as in

@@ -30,7 +30,6 @@ mod number {
     pub const FCNTL: usize = 72;
     pub const EXIT_GROUP: usize = 231;
     pub const OPENAT: usize = 257;
-    pub const PPOLL: usize = 271;
 }
 #[cfg(target_arch = "aarch64")]
 mod number {
@@ -39,7 +38,6 @@ mod number {
     pub const FCNTL: usize = 25;
     pub const EXIT_GROUP: usize = 94;
     pub const OPENAT: usize = 56;
-    pub const PPOLL: usize = 73;
 }
 
 const AT_FDCWD: usize = -100_isize as usize;
@@ -50,20 +48,6 @@ const F_SETFL: usize = 4;
 const ENOENT: isize = -2;
 const EINTR: isize = -4;
 const ENXIO: isize = -6;
-const POLLIN: i16 = 1;
-
-#[repr(C)]
-struct PollFd {
-    fd: i32,
-    events: i16,
-    revents: i16,
-}
-
-#[repr(C)]
-struct TimeSpec {
-    seconds: i64,
-    nanoseconds: i64,
-}
 
 #[cfg(target_arch = "x86_64")]
 global_asm!(".globl _start", "_start:", "xor ebp, ebp", "and rsp, -16", "call {main}", main = sym main);
@@ -151,15 +135,13 @@ fn fail(reason: &[u8]) -> ! {
 }
 
 /// The container's state is of no interest, but a runtime that writes it to a process that has ended may be killed by that.
-fn wait_for_state() {
-    let mut stdin = PollFd { fd: 0, events: POLLIN, revents: 0 };
-    let limit = TimeSpec { seconds: 1, nanoseconds: 0 };
-    // SAFETY: the kernel reads both structures, which have its layout, and writes to `stdin`, which nobody else has.
-    unsafe { call(number::PPOLL, [&raw mut stdin as usize, 1, &raw const limit as usize, 0, 0]) };
+fn pass_over_state() {
+    let mut text = MaybeUninit::uninit();
+    while read(0, &mut text).is_ok_and(|state| !state.is_empty()) {}
 }
 
 extern "C" fn main() -> ! {
-    wait_for_state();
+    pass_over_state();
     // Opened before anything is asked: as long as the other side lives this is never at its end, and then it is.
     let answer = open(ANSWER, O_RDONLY | O_NONBLOCK);
     if answer == ENOENT {

@@ -14,18 +14,22 @@ use jiff::Timestamp;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use tracing::debug_span;
 use volhook_core::decision::Access;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Sharing;
+use volhook_core::last_step::PodRoot;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::names::VolumeId;
+use volhook_core::plan;
 use volhook_core::plan::Layer;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedMount;
 use volhook_core::stage::Apply;
+use volhook_core::volume::UPPER;
 use volhook_core::volume::Volume;
 use volhook_journal::Interest;
 use volhook_journal::Locked;
@@ -49,21 +53,54 @@ pub(crate) fn mount(
     rootfs: &Path,
     called: &Called,
 ) -> Result<(), Failure> {
-    let making = debug_span!("sources").entered();
     let seen = Rootfs::of_process(process, rootfs)
         .map_err(|error| Failure::context("cannot look at the container's root filesystem", error))?;
     let image = Image::new(rootfs, &seen, &BTreeMap::new());
-    let sources = Sources { context, volumes, plan, process, image: &image, filesystems: RefCell::default() };
+    let called = called.seen_in(&seen);
+    let container = Container { plan, called: &called, process, rootfs };
+    let sources = Sources {
+        context,
+        volumes,
+        container,
+        image: &image,
+        filesystems: RefCell::default(),
+        made: RefCell::default(),
+    };
+    mount_all(&sources).inspect_err(|_| sources.remove_places())
+}
+
+fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
+    let Sources { context, volumes, container, image, .. } = *sources;
+    let Container { process, rootfs, .. } = container;
+    let making = debug_span!("sources").entered();
+    let mut remarks = Vec::new();
+    let overlays = |mount: &&PlannedMount| mount.layer == Layer::Overlay;
+    let storage = container.plan.mounts.iter().find(overlays);
+    let mut folders_alone = container.plan.clone();
+    if container.plan.root == Some(PodRoot::Overlay)
+        && let Some(storage) = storage
+    {
+        let unfit = sources.with_storage(storage, |overlay| root::unfit(&container, overlay, image))?;
+        let note = unfit.and_then(|why| plan::keep_folders(&mut folders_alone, why));
+        remarks.extend(note.map(|note| (note.volume, note.text)));
+    }
+    let plan = &folders_alone;
+    let container = Container { plan, ..container };
+    let storage = storage.map(|mount| &mount.volume);
     let mut injections = Vec::new();
     let mut folders = Vec::new();
-    let mut remarks = Vec::new();
     for mount in plan.mounts.iter().filter(|mount| mount.apply == Apply::Inject) {
         let _making = debug_span!("sources", volume = %mount.shown()).entered();
-        if let Some(left_out) = sources.left_out(mount, called)? {
-            if let LeftOut::Told(reason) = left_out {
+        if plan.root.is_some() && mount.layer == Layer::Overlay {
+            let left_out = |overlay: &mut Detached| root::left_out(plan, mount, overlay, image);
+            let left_out =
+                sources.with_storage(mount, left_out).map_err(|failure| failure.about(mount.shown()))?;
+            if let Some(LeftOut::Told(reason)) = &left_out {
                 remarks.push((mount.shown(), format!("not mounted on {}: {reason}", mount.target)));
             }
-            continue;
+            if left_out.is_some() {
+                continue;
+            }
         }
         if root::is_shown_by(plan, mount) {
             folders.push(mount.resolved.path.clone());
@@ -76,11 +113,9 @@ pub(crate) fn mount(
             covers: mount.covers.clone(),
         });
     }
-    let container = Container { plan, called, process, rootfs };
-    let storage = plan.mounts.iter().find(|mount| mount.layer == Layer::Overlay).map(|mount| &mount.volume);
     let mut filesystems = sources.filesystems.borrow_mut();
     let overlay = storage.and_then(|storage| filesystems.get_mut(storage));
-    let beside = container.beside(overlay, &image)?;
+    let beside = container.beside(overlay, image)?;
     drop(filesystems);
     // What is in them comes after them.
     let injections = beside.injections.into_iter().chain(injections).collect();
@@ -165,10 +200,11 @@ fn volume_of<'a>(volumes: &'a BTreeMap<VolumeId, Volume>, id: &VolumeId) -> Resu
 struct Sources<'a> {
     context: &'a Context<'a>,
     volumes: &'a BTreeMap<VolumeId, Volume>,
-    plan: &'a Plan,
-    process: &'a Process,
+    container: Container<'a>,
     image: &'a Image<'a>,
     filesystems: RefCell<BTreeMap<VolumeId, Detached>>,
+    /// Folders that were made in the image.
+    made: RefCell<Vec<String>>,
 }
 
 impl Sources<'_> {
@@ -219,17 +255,19 @@ impl Sources<'_> {
         let Some((path, kind)) = &mount.subpath else {
             return Err(Failure::internal(format!("volume {:?} would be the whole storage", mount.shown())));
         };
-        self.have_storage(mount)?;
-        let mut filesystems = self.filesystems.borrow_mut();
-        let storage = filesystems.get_mut(&mount.volume);
-        let storage = storage.ok_or_else(|| Failure::internal("a mount is gone that was just made"))?;
-        storage.part(path, *kind).map_err(|error| {
-            Failure::context(format!("cannot use {path:?} of volume {:?}", mount.shown()), error)
+        self.with_storage(mount, |storage| {
+            storage.part(path, *kind).map_err(|error| {
+                Failure::context(format!("cannot use {path:?} of volume {:?}", mount.shown()), error)
+            })
         })
     }
 
-    /// Mounts what `mount` is a part of, if it is not yet.
-    fn have_storage(&self, mount: &PlannedMount) -> Result<(), Failure> {
+    /// Does something with what `mount` is a part of, which is mounted if it is not yet.
+    fn with_storage<T>(
+        &self,
+        mount: &PlannedMount,
+        work: impl FnOnce(&mut Detached) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let id = &mount.volume;
         if !self.filesystems.borrow().contains_key(id) {
             let volume = volume_of(self.volumes, id)?;
@@ -239,19 +277,17 @@ impl Sources<'_> {
             };
             self.filesystems.borrow_mut().insert(id.clone(), storage);
         }
-        Ok(())
+        let mut filesystems = self.filesystems.borrow_mut();
+        let storage = filesystems.get_mut(id);
+        work(storage.ok_or_else(|| Failure::internal("a mount is gone that was just made"))?)
     }
 
-    /// Whether a folder of the pod is not to be mounted ([`root::left_out`]).
-    fn left_out(&self, mount: &PlannedMount, called: &Called) -> Result<Option<LeftOut>, Failure> {
-        if self.plan.root.is_none() || mount.layer != Layer::Overlay {
-            return Ok(None);
+    /// Removes again what was made in the image for a container that does not start.
+    fn remove_places(&self) {
+        for name in self.made.take() {
+            // An empty folder that stays does no harm.
+            let _ = self.image.bare().map(|bare| bare.remove_folder(&name));
         }
-        self.have_storage(mount).map_err(|failure| failure.about(mount.shown()))?;
-        let filesystems = self.filesystems.borrow();
-        let overlay = filesystems.get(&mount.volume);
-        let overlay = overlay.ok_or_else(|| Failure::internal("a mount is gone that was just made"))?;
-        root::left_out(self.plan, called, mount, overlay, self.image)
     }
 
     /// What is in a pod's storage.
@@ -267,12 +303,18 @@ impl Sources<'_> {
     fn overlay(&self, volume: &Volume) -> Result<Detached, Failure> {
         let failed =
             |error| Failure::context(format!("cannot lay volume {:?} over the image", volume.id), error);
+        let top = Top::of(self.context, volume)?;
+        if self.container.plan.root.is_some() {
+            let changes = top.folder(UPPER)?;
+            let changes = changes.as_ref().map(OwnedFd::as_fd);
+            *self.made.borrow_mut() = self.container.make_places(changes, self.image)?;
+        }
         let lower = self.image.layer()?;
-        let changes = match Top::of(self.context, volume)? {
+        let changes = match top {
             Top::Image(mount) => overlay::Layer::from(mount),
             Top::Directory(directory) => directory.into(),
         };
-        let users = Users::of_process(self.process).map_err(failed)?;
+        let users = Users::of_process(self.container.process).map_err(failed)?;
         overlay::mount_overlay(lower, changes, users.as_ref()).map_err(failed)
     }
 
@@ -288,7 +330,7 @@ impl Sources<'_> {
         }
         let mounted = make()?;
         // Before Linux 6.15 a detached mount cannot be cloned, so only one that is needed again is.
-        if self.plan.mounts.iter().filter(|other| other.volume == *id).count() == 1 {
+        if self.container.plan.mounts.iter().filter(|other| other.volume == *id).count() == 1 {
             return Ok(mounted);
         }
         let clone = source::clone_directory(mounted.as_fd()).map_err(failed)?;

@@ -34,6 +34,7 @@ use volhook_core::claims;
 use volhook_core::claims::Wishes;
 use volhook_core::decision::Access;
 use volhook_core::last_step::PodRoot;
+use volhook_core::last_step::WhyFolders;
 use volhook_core::lease::Grant;
 use volhook_core::lease::Holder;
 use volhook_core::lease::LeaseRecord;
@@ -86,7 +87,7 @@ pub fn live(
     let attempt = planned.map(|planned| planned.attempt);
     let _start = info_span!("start", container = state.raw_id, attempt).entered();
     let started = match planned {
-        None => unplanned(context, state, marked).and_then(|has_program| {
+        None => unplanned(context, state).and_then(|has_program| {
             if marked && !has_program {
                 root::put_program(state, &container_process(state)?)?;
             }
@@ -102,7 +103,7 @@ pub fn live(
 
 /// Everything from the spec to the mounts. Returns whether the container has the program of a last step where its runtime runs
 /// it.
-fn unplanned(context: &Context<'_>, state: &State, marked: bool) -> Result<bool, Failure> {
+fn unplanned(context: &Context<'_>, state: &State) -> Result<bool, Failure> {
     let bundle = state.bundle()?;
     let reading = debug_span!("spec").entered();
     let Some((spec, wishes)) = wishes(context, state, bundle)? else { return Ok(false) };
@@ -127,7 +128,7 @@ fn unplanned(context: &Context<'_>, state: &State, marked: bool) -> Result<bool,
             .map_or_else(|| root::obstacle_of(&process, &root_path), |why| Ok(Some(why)))?,
         None => None,
     };
-    let called = Called::by(&spec, marked);
+    let called = Called::by(&spec);
     let attempt = new_attempt();
     Span::current().record("attempt", &attempt);
     let subject = Subject {
@@ -230,8 +231,13 @@ fn mount_bound(
     let volumes = debug_span!("volumes").in_scope(|| find_volumes(context, &record.plan))?;
     let seen = debug_span!("resolve").entered();
     let mut plan = seen_in_container(context, &spec, record.plan, &volumes, process, &root_path)?;
+    let called = Called::by(&spec);
+    let obstacle = || match called.has_entry {
+        true => root::obstacle_of(process, &root_path),
+        false => Ok(Some(WhyFolders::NoEntry)),
+    };
     if plan.root == Some(PodRoot::Overlay)
-        && let Some(why) = root::obstacle_of(process, &root_path)?
+        && let Some(why) = obstacle()?
     {
         let note = plan::keep_folders(&mut plan, why);
         plan.notes.extend(note.clone());
@@ -242,7 +248,6 @@ fn mount_bound(
     let record = Record::new(plan, Some(holder), record.spec);
     context.ledger.attempts().write(&record)?;
     drop(recording);
-    let called = Called::by(&spec, false);
     execute::mount(context, &record.plan, &volumes, process, &root_path, &called)
 }
 

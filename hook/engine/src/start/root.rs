@@ -11,6 +11,8 @@ use crate::start::refusal;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::os::fd::AsFd as _;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
@@ -22,7 +24,7 @@ use volhook_core::last_step::PodRoot;
 use volhook_core::last_step::WhyFolders;
 use volhook_core::names::ContainerId;
 use volhook_core::names::SubPath;
-use volhook_core::names::is_below_or_at;
+use volhook_core::names::Target;
 use volhook_core::plan::Layer;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedMount;
@@ -41,8 +43,10 @@ use volhook_mounts::last_step::has_program;
 use volhook_mounts::last_step::leave_behind;
 use volhook_mounts::last_step::mounted_at_top;
 use volhook_mounts::last_step::obstacle;
+use volhook_mounts::last_step::takes_all;
 use volhook_mounts::process::Process;
 use volhook_mounts::rootfs;
+use volhook_mounts::rootfs::Rootfs;
 use volhook_mounts::source::Detached;
 use volhook_mounts::step_program;
 use volhook_mounts::step_program::Line;
@@ -64,9 +68,21 @@ pub(crate) struct Called {
 }
 
 impl Called {
-    /// As `spec` says it, or the live entry that was called.
-    pub(crate) fn by(spec: &Spec, marked: bool) -> Self {
-        Self { has_entry: marked || last_step::has_entry(spec), directory: spec.working_directory() }
+    /// As `spec` says it.
+    pub(crate) fn by(spec: &Spec) -> Self {
+        Self { has_entry: last_step::has_entry(spec), directory: spec.working_directory() }
+    }
+
+    /// The same with the directory where symlinks lead in the container, as far as it is there.
+    pub(crate) fn seen_in(&self, rootfs: &Rootfs) -> Self {
+        let found = Target::new(&self.directory).ok().and_then(|target| rootfs.resolve(&target).ok());
+        let directory = found.map_or_else(|| self.directory.clone(), |found| found.path);
+        Self { directory, ..*self }
+    }
+
+    /// The name at the top below which the process will be; none at the root itself.
+    fn top(&self) -> &str {
+        self.directory.split('/').find(|part| !part.is_empty()).unwrap_or_default()
     }
 }
 
@@ -114,7 +130,6 @@ pub(crate) enum LeftOut {
 /// Whether a folder of the pod is to be left out. `overlay` is the pod's.
 pub(crate) fn left_out(
     plan: &Plan,
-    called: &Called,
     mount: &PlannedMount,
     overlay: &Detached,
     image: &Image<'_>,
@@ -129,16 +144,52 @@ pub(crate) fn left_out(
         Some(EntryKind::Directory) => None,
         Some(_) if is_root => Some(LeftOut::AsInRoot),
         Some(_) => Some(LeftOut::Told("in the pod that is no directory".to_owned())),
-        // What the pod has removed stays so, unless the container's process will be there. What it never had is made.
-        None if is_root && !is_below_or_at(&called.directory, at) && image.directory(at)?.is_some() => {
-            Some(LeftOut::AsInRoot)
-        }
+        // What the pod has removed stays so. What it never had is made.
+        None if is_root && image.directory(at)?.is_some() => Some(LeftOut::AsInRoot),
         None => None,
     })
 }
 
 fn unreadable(path: &str, error: volhook_mounts::Error) -> Failure {
     Failure::context(format!("cannot look at {path:?} of the pod"), error)
+}
+
+/// Why the overlay of a pod cannot be the root of this container, by what the pod has made of its folders.
+pub(crate) fn unfit(
+    container: &Container<'_>,
+    overlay: &mut Detached,
+    image: &Image<'_>,
+) -> Result<Option<WhyFolders>, Failure> {
+    if !takes_all(container.process, container.rootfs, overlay).map_err(unlooked)? {
+        return Ok(Some(WhyFolders::Replaced));
+    }
+    let top = container.called.top();
+    let is_planned = container
+        .plan
+        .mounts
+        .iter()
+        .any(|mount| mount.layer == Layer::Content && mount.resolved.path.strip_prefix('/') == Some(top));
+    let fits = if top.is_empty() || is_planned || container.mounted()?.contains(OsStr::new(top)) {
+        true
+    } else if last_step::TEMPORARY.contains(&top) {
+        image.entry(top)? == Some(EntryKind::Directory)
+    } else if last_step::NEVER.contains(&top) {
+        false
+    } else {
+        // What the pod has removed of it is there again; a runtime that comes by a link of the image's makes nothing. Where links
+        // of the pod's lead elsewhere, it is there.
+        if let Ok(path) = SubPath::new(container.called.directory.trim_start_matches('/')) {
+            let _ = overlay.part(&path, EntryKind::Directory);
+        }
+        let found =
+            [overlay.entry(Path::new(top)).map_err(|error| unreadable(top, error))?, image.entry(top)?];
+        found.iter().all(|found| matches!(found, None | Some(EntryKind::Directory)))
+    };
+    Ok((!fits).then_some(WhyFolders::Directory))
+}
+
+fn unlooked(error: volhook_mounts::Error) -> Failure {
+    Failure::context("cannot look at the container's mounts", error)
 }
 
 /// What goes into a container beside its volumes.
@@ -155,6 +206,7 @@ pub(crate) struct Beside {
 }
 
 /// A container at whose mounts is worked.
+#[derive(Clone, Copy)]
 pub(crate) struct Container<'a> {
     /// Its plan.
     pub plan: &'a Plan,
@@ -200,76 +252,96 @@ impl Container<'_> {
     /// what a runtime makes below it should be in the pod.
     fn folders(&self, overlay: &mut Detached, image: &Image<'_>, beside: &mut Beside) -> Result<(), Failure> {
         let is_root = self.plan.root == Some(PodRoot::Overlay);
-        let taken = self.taken()?;
-        let mut wanted = Vec::new();
-        for (name, kind) in rootfs::top_of(overlay).map_err(|error| unreadable("/", error))? {
-            if kind != EntryKind::Directory || taken.contains(&name) {
-                continue;
-            }
-            let shown = name.display().to_string();
-            match name.into_string() {
-                Ok(name) => wanted.push(name),
-                Err(_) if is_root => {}
-                Err(_) => beside.remarks.push(format!("/{shown} is not mounted: its name is no plain text")),
-            }
-        }
-        let own = self.called.directory.split('/').find(|part| !part.is_empty()).unwrap_or_default();
-        let is_new = is_root
-            && !own.is_empty()
-            && !taken.contains(OsStr::new(own))
-            && !wanted.iter().any(|name| name == own);
-        if is_new && overlay.entry(Path::new(own)).map_err(|error| unreadable(own, error))?.is_none() {
-            wanted.push(own.to_owned());
-        }
-        if wanted.len() > MOST_FOLDERS {
+        let (taken, own) = (self.taken()?, self.called.top());
+        let found = rootfs::folders_in(overlay.as_fd(), MOST_FOLDERS + 1, |name| !taken.contains(name));
+        let mut found = found.map_err(|error| unreadable("/", error))?;
+        if found.len() > MOST_FOLDERS {
+            found.truncate(MOST_FOLDERS);
             if !is_root {
-                let more = wanted.len() - MOST_FOLDERS;
-                beside
-                    .remarks
-                    .push(format!("{more} more folders of the pod are not mounted: there are too many"));
+                beside.remarks.push("some folders of the pod are not mounted: there are too many".to_owned());
             }
-            wanted.truncate(MOST_FOLDERS);
         }
-        for name in wanted {
-            match image.entry(&name)? {
-                None | Some(EntryKind::Directory) => {}
-                Some(_) if is_root => continue,
-                Some(_) => {
-                    beside.remarks.push(format!("/{name} is not mounted: in the image that is no directory"));
-                    continue;
-                }
+        let is_own = is_root && !own.is_empty() && !taken.contains(OsStr::new(own));
+        if is_own && !found.iter().any(|name| name == own) {
+            found.push(own.into());
+        }
+        for name in found {
+            let shown = name.display().to_string();
+            let path = name.into_string().ok().and_then(|name| SubPath::new(&name).ok());
+            let left_out = match &path {
+                None => Some("its name is no plain text"),
+                // Its place was made, if that was possible.
+                Some(path) if image.entry(path.as_str())? == Some(EntryKind::Directory) => None,
+                Some(_) => Some("there is no place for it in the image"),
+            };
+            if let Some(reason) = left_out.filter(|_| !is_root) {
+                beside.remarks.push(format!("/{} is not mounted: {reason}", shown.escape_debug()));
             }
-            let Ok(path) = SubPath::new(&name) else { continue };
+            let (Some(path), None) = (path, left_out) else { continue };
             let folder = overlay
                 .part(&path, EntryKind::Directory)
                 .map_err(|error| Failure::context(format!("cannot use {path:?} of the pod"), error))?;
-            let target = format!("/{name}");
+            let target = format!("/{}", path.as_str());
             beside.injections.push(injection(folder, &target, false));
             beside.folders.push(target);
         }
         Ok(())
     }
 
+    /// The names at the top at which something is mounted.
+    fn mounted(&self) -> Result<BTreeSet<OsString>, Failure> {
+        Ok(mounted_at_top(self.process, self.rootfs).map_err(unlooked)?.into_iter().collect())
+    }
+
     /// The names at the top that are not the pod's to have: something is mounted there or will be, or nobody keeps it.
     fn taken(&self) -> Result<BTreeSet<OsString>, Failure> {
-        let failed = |error| Failure::context("cannot look at the container's mounts", error);
-        let mut taken: BTreeSet<OsString> =
-            mounted_at_top(self.process, self.rootfs).map_err(failed)?.into_iter().collect();
+        let mut taken = self.mounted()?;
         taken.extend(last_step::NEVER.map(OsString::from));
         let planned = self.plan.mounts.iter().filter_map(|mount| mount.resolved.path.strip_prefix('/'));
         taken.extend(planned.filter(|path| !path.contains('/')).map(OsString::from));
         Ok(taken)
     }
 
+    /// Makes places in the image for folders that only the pod has or will have, before the overlay is laid over it: so they are
+    /// below it as well, and what the pod removes later stays removed. `changes` is what the pod has changed so far. Returns what
+    /// was made.
+    pub(crate) fn make_places(
+        &self,
+        changes: Option<BorrowedFd<'_>>,
+        image: &Image<'_>,
+    ) -> Result<Vec<String>, Failure> {
+        let taken = self.taken()?;
+        let mut wanted = match changes {
+            Some(changes) => rootfs::folders_in(changes, MOST_FOLDERS + 1, |name| !taken.contains(name))
+                .map_err(|error| unreadable("/", error))?,
+            None => Vec::new(),
+        };
+        let own = self.called.top();
+        wanted.extend((!own.is_empty() && !taken.contains(OsStr::new(own))).then(|| own.into()));
+        let parts = self.plan.mounts.iter().filter(|mount| mount.layer == Layer::Overlay);
+        let parts = parts.filter_map(|mount| mount.resolved.path.strip_prefix('/'));
+        wanted.extend(parts.filter(|path| !path.contains('/')).map(OsString::from));
+        let users = self.users()?;
+        let mut made = Vec::new();
+        for name in wanted.into_iter().filter_map(|name| name.into_string().ok()) {
+            if image.entry(&name)?.is_none() {
+                let failed = |error| Failure::context(format!("cannot make /{name} in the image"), error);
+                if image.bare()?.make_folder(&name, users.as_ref()).map_err(failed)? {
+                    made.push(name);
+                }
+            }
+        }
+        Ok(made)
+    }
+
     /// What is temporary stays that of the image: as mounts on themselves, of which nothing gets into the overlay.
     fn temporary(&self, image: &Image<'_>, beside: &mut Beside) -> Result<(), Failure> {
-        let failed = |error| Failure::context("cannot look at the container's mounts", error);
-        let mounted = mounted_at_top(self.process, self.rootfs).map_err(failed)?;
+        let mounted = self.mounted()?;
         let users = self.users()?;
         for name in last_step::TEMPORARY {
             let target = format!("/{name}");
             let is_planned = self.plan.mounts.iter().any(|mount| mount.resolved.path == target);
-            if is_planned || mounted.iter().any(|mounted| mounted == name) {
+            if is_planned || mounted.contains(OsStr::new(name)) {
                 continue;
             }
             if image.entry(name)? == Some(EntryKind::Directory) {
