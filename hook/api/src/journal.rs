@@ -58,7 +58,8 @@ pub enum Content {
 pub enum State {
     /// Every byte is what was written, and every record is understood.
     Sound,
-    /// An append at the end was never finished; the next writer cuts it off.
+    /// An append at the end was never finished; the next writer cuts it off. Of an earlier boot's leases a power cut may have
+    /// taken the end.
     TornTail {
         /// Where it begins.
         offset: u64,

@@ -33,7 +33,7 @@ impl Report {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let checkpoint = matches!(self.checkpoint, CheckpointState::Missing | CheckpointState::Agrees);
-        checkpoint && self.files.iter().all(|file| file.state == FileState::Sound)
+        checkpoint && self.files.iter().all(FileReport::is_sound)
     }
 }
 
@@ -57,6 +57,19 @@ pub struct FileReport {
     pub state: FileState,
 }
 
+impl FileReport {
+    /// Whether nothing is wrong with it. The leases of an earlier boot were never synced, and nobody writes to them any more: a
+    /// power cut tears their end for good, and nothing that holds in this boot stood in it.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        match self.state {
+            FileState::Sound => true,
+            FileState::TornTail { .. } => self.kind == Content::EarlierBoot,
+            _ => false,
+        }
+    }
+}
+
 /// What a journal file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,7 +88,7 @@ pub enum Content {
 pub enum FileState {
     /// Every byte is what was written, and every record is understood.
     Sound,
-    /// An append at the end was never finished. The next writer cuts it off.
+    /// An append at the end was never finished. The next writer cuts it off; of an earlier boot there is none.
     TornTail {
         /// Where it begins.
         offset: u64,

@@ -67,6 +67,9 @@ fn row(file: &File) -> Vec<Shown> {
     };
     let state = match &file.state {
         State::Sound => "sound".to_owned(),
+        State::TornTail { offset } if file.kind == Content::EarlierBoot => {
+            format!("sound up to offset {offset}, where that boot ended")
+        }
         State::TornTail { offset } => format!("torn at offset {offset}; the next writer cuts it"),
         State::Damaged { offset, reason } => format!("damaged at offset {offset}: {reason}"),
         State::NewerFormat => "written by a newer volhook; read, never written".to_owned(),
@@ -77,6 +80,7 @@ fn row(file: &File) -> Vec<Shown> {
     };
     let tone = match &file.state {
         State::Sound => Tone::Good,
+        State::TornTail { .. } if file.kind == Content::EarlierBoot => Tone::Good,
         State::TornTail { .. } | State::NewerFormat => Tone::Doubtful,
         State::Damaged { .. } | State::Unreadable { .. } | State::UnknownRecord { .. } => Tone::Bad,
     };

@@ -50,6 +50,9 @@ fn journal(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in &report.files {
         let name = &file.name;
+        if file.is_sound() {
+            continue;
+        }
         findings.push(match &file.state {
             FileState::Sound => continue,
             FileState::TornTail { offset } => Finding::warning(

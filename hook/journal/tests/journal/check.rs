@@ -43,6 +43,40 @@ fn a_sound_journal_is_described() {
     assert_eq!(next.files[0].kind, Content::EarlierBoot);
 }
 
+/// Leases are never synced, and nobody writes to another boot's file: what a power cut has taken of it stays away, and is missed
+/// by nobody.
+#[test]
+fn an_earlier_boots_leases_that_a_power_cut_has_torn_are_sound() {
+    let (disk, _) = sample();
+    let whole = disk.live(&leases()).unwrap();
+    let check = |disk: &Simulated| {
+        let journal = Journal::on(Box::new(disk.clone()), crate::records::NEXT_BOOT).unwrap();
+        let report = journal.check().unwrap();
+        assert_eq!(report.files[0].kind, Content::EarlierBoot);
+        report
+    };
+    let torn = std::sync::atomic::AtomicUsize::new(0);
+    in_parallel(whole.len(), |length| {
+        let (disk, _) = sample();
+        disk.put(&leases(), whole[..length].to_vec());
+        let report = check(&disk);
+        assert!(report.is_sound(), "cut at {length}: {report:#?}");
+        if matches!(state(&report, &leases()), FileState::TornTail { .. }) {
+            torn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        // A disk tears no sector.
+        if length % 512 == 0 && length > 0 {
+            disk.put(&leases(), [&whole[..length], &vec![0; whole.len() - length][..]].concat());
+            assert!(check(&disk).is_sound(), "zeros from {length}");
+        }
+    });
+    assert!(torn.into_inner() > 100, "where it is torn is still told");
+    let mut bytes = whole.clone();
+    bytes[whole.len() / 2] ^= 1;
+    disk.put(&leases(), bytes);
+    assert!(!check(&disk).is_sound(), "what a power cut does not do is told");
+}
+
 /// Puts other bytes in a file's place and checks; says whether the check called it sound, which it must not when the
 /// table is another one.
 fn called_sound(name: &str, bytes: Vec<u8>) -> bool {
