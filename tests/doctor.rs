@@ -199,7 +199,7 @@ fn what_is_left_over_is_told_of_and_gone_after_gc() -> Result<()> {
     let left = |told: &Told| ["leases", "staging", "trash"].map(|check| told.of(check).join("\n")).join("\n");
     insta::assert_snapshot!(left(&doctor(&volhook)?), @r"
     warning: 1 record of containers that hold nothing
-    warning: 1 unfinished volume of creators that were killed
+    warning: 1 unfinished thing of commands and hooks that were killed
     warning: removed more than 0 days ago and still there: v1, v2
     warning: [FOLDER]/root/trash/notes.txt is no removed volume: its name is not the uuid of a volume
     ");

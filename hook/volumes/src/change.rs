@@ -23,7 +23,7 @@ use std::time::Instant;
 use volhook_core::volume::Volume;
 
 /// The sidecar while it is written. One that is left is written over by the next change.
-const NEW_SIDECAR: &str = "volume.json.new";
+pub(crate) const NEW_SIDECAR: &str = "volume.json.new";
 
 /// A volume that is being changed. Nobody else changes it meanwhile; containers may use it.
 #[derive(Debug)]

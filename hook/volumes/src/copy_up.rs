@@ -40,7 +40,7 @@ use volhook_mounts::source;
 use volhook_mounts::source::ImageUse;
 
 /// The directory of a volume while it is copied.
-const NEW_DATA: &str = "data.new";
+pub(crate) const NEW_DATA: &str = "data.new";
 /// What e2fsck(8) may make in a filesystem, which does not make a volume filled.
 const LOST_AND_FOUND: &CStr = c"lost+found";
 const NOTHING: &CStr = c"";
@@ -184,7 +184,7 @@ impl Changing<'_> {
     }
 
     /// Removes a copy that somebody did not finish, as far as it goes: it is in nobody's way but its own.
-    fn remove_new_data(&self, deadline: Instant) {
+    pub(crate) fn remove_new_data(&self, deadline: Instant) {
         let content = files::folder_below(&self.folder, Path::new(NEW_DATA))
             .and_then(|folder| files::folder_on_same_mount(folder, c"."));
         if let Ok(content) = content

@@ -210,12 +210,13 @@ impl Store {
         Ok(Places { staging, tenant })
     }
 
-    /// Removes what creators that died left: in the staging folder, which [`create`](Self::create) does on its way as far
-    /// as it gets in half a second, and the links of pods' volumes that are not there.
+    /// Removes what creators and changes that died left: in the staging folder, which [`create`](Self::create) does on its
+    /// way as far as it gets in half a second, the links of pods' volumes that are not there, and what was on its way to the place
+    /// of a volume's content or sidecar.
     ///
     /// # Errors
-    /// [`StoreError::List`] when a folder cannot be opened or read. What cannot be removed until `deadline` stays
-    /// for the next.
+    /// [`StoreError::List`] when a folder cannot be opened or read, [`StoreError::Change`]. What cannot be removed until
+    /// `deadline` stays for the next.
     pub fn clean_staging(&self, deadline: Instant) -> Result<(), StoreError> {
         let path = self.root.join(STAGING);
         match files::open_folder(&path) {
@@ -223,14 +224,15 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(StoreError::List { path, source }),
         }
-        self.remove_leftover_links()
+        self.remove_leftover_links()?;
+        self.remove_unfinished(deadline)
     }
 }
 
 impl Store {
-    /// What creators that died left, by path, which [`clean_staging`](Self::clean_staging) removes: what has stood in the
-    /// staging folder for a minute and nobody is working on, and the links of pods' volumes that have not been there
-    /// for as long. Nothing is changed.
+    /// What creators and changes that died left, by path, which [`clean_staging`](Self::clean_staging) removes: what has stood
+    /// in the staging folder for a minute and nobody is working on, the links of pods' volumes that have not been there for as
+    /// long, and what is on its way in a volume that nobody is changing. Nothing is changed.
     ///
     /// # Errors
     /// [`StoreError::List`] when a folder cannot be opened or read.
@@ -255,6 +257,7 @@ impl Store {
             Err(error) => return Err(failed(error)),
         };
         left.extend(self.leftover_links()?.into_iter().map(|other| other.path).filter(|path| old(path)));
+        left.extend(self.unfinished()?);
         left.sort();
         Ok(left)
     }

@@ -78,6 +78,7 @@ mod sizes;
 mod storage;
 mod store;
 mod trash;
+mod unfinished;
 
 pub use adopt::Adoptable;
 pub use change::Changing;

@@ -33,7 +33,7 @@ use volhook_mounts::source::LockedImage;
 /// The name of the option that drivers of images give their size in.
 const SIZE: &str = "size";
 /// The smaller copy of an image while it is made.
-const NEW_IMAGE: &str = "volume.img.new";
+pub(crate) const NEW_IMAGE: &str = "volume.img.new";
 /// The unit that resize2fs(8) calls `s`.
 const SECTOR: u64 = 512;
 /// The smallest size in bytes that the kernel gives a btrfs that exists (`btrfs_ioctl_resize` in fs/btrfs/ioctl.c).

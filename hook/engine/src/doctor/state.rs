@@ -243,15 +243,15 @@ fn volumes(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     findings
 }
 
-/// What creators that were killed have left.
+/// What creators and changes that were killed have left.
 fn staging(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "staging";
     vec![match context.store.leftovers() {
         Ok(left) if left.is_empty() => Finding::ok(CHECK, "nothing is left over"),
         Ok(left) => {
             let found = format!(
-                "{} of creators that were killed",
-                counted(left.len(), "unfinished volume", "unfinished volumes")
+                "{} of commands and hooks that were killed",
+                counted(left.len(), "unfinished thing", "unfinished things")
             );
             Finding::warning(CHECK, found, GC)
         }

@@ -24,3 +24,4 @@ mod renew;
 mod reset;
 mod sizes;
 mod trash;
+mod unfinished;

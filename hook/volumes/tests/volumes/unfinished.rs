@@ -1,0 +1,39 @@
+//! What a killed change leaves in a volume's folder is told of and removed, but not under the hands of whoever makes it.
+
+use crate::fixture::directory;
+use crate::fixture::fresh;
+use crate::fixture::root;
+use crate::fixture::soon;
+use crate::fixture::store;
+use crate::fixture::tree;
+use std::fs;
+
+#[test]
+fn what_killed_changes_left_is_told_of_and_removed() {
+    let (folder, store) = store();
+    let volume = fresh(directory("v"));
+    store.create(&volume, soon()).unwrap();
+    fs::write(store.directory_path(&volume.id).join("file"), "kept").unwrap();
+    let place = root(&folder).join("volumes/default/v");
+    let before = tree(&root(&folder));
+    let left = ["data.new", "volume.img.new", "volume.json.new"].map(|name| place.join(name));
+    let leave = || {
+        fs::create_dir_all(left[0].join("a/b")).unwrap();
+        fs::write(left[0].join("a/b/c"), "half").unwrap();
+        fs::write(&left[1], "half").unwrap();
+        fs::write(&left[2], "half").unwrap();
+    };
+    leave();
+    {
+        // As whoever makes them has it.
+        let _changing = store.change("resize", &volume).unwrap();
+        assert_eq!(store.leftovers().unwrap(), [""; 0].map(std::path::PathBuf::from));
+        store.clean_staging(soon()).unwrap();
+        assert!(left.iter().all(|path| path.exists()), "it was taken from under somebody's hands");
+    }
+    assert_eq!(store.leftovers().unwrap(), left);
+    store.clean_staging(soon()).unwrap();
+    assert_eq!(tree(&root(&folder)), before);
+    assert_eq!(store.leftovers().unwrap().len(), 0);
+    assert_eq!(store.find(&volume.id).unwrap(), Some(volume));
+}
