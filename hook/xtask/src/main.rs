@@ -16,6 +16,7 @@ mod hook_figures;
 mod hook_timer;
 mod idle;
 mod install;
+mod lab;
 mod process;
 mod setup;
 mod wit;
@@ -70,6 +71,9 @@ enum Command {
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(3..))]
         seconds: u64,
     },
+    /// Hosts with a kernel of their own, whose power can be cut
+    #[command(subcommand)]
+    Lab(lab::Lab),
     /// Write the reference of each version of the plugins' interface, from its WIT
     Reference,
     /// Release a version of the plugins' interface: from then on nothing but its documentation may change
@@ -82,6 +86,9 @@ enum Command {
     },
     /// What continuous integration runs: format, lints, documentation, tests
     Ci,
+    /// Do what the lab asks, in one of its hosts
+    #[command(name = lab::AGENT, hide = true)]
+    LabAgent,
     /// Run a program and write what it took to a file
     #[command(name = hook_timer::NAME, hide = true)]
     Timed {
@@ -227,6 +234,8 @@ fn run(command: Command) -> Result<()> {
             bench_volumes::run(rounds as usize, volumes as usize, files as usize)
         }
         Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Lab(command) => lab::run(command),
+        Command::LabAgent => lab::agent(),
         Command::Reference => freeze::references(),
         Command::Freeze { version, force } => freeze::run(&version, force),
         Command::Timed { file, program } => hook_timer::run(&file, &program),

@@ -1,6 +1,7 @@
 //! Installs what is missing on a fresh Debian machine with a Rust toolchain, after saying so; where it may
 //! not install, says exactly what to install. Where nothing is missing it prints nothing.
 
+use crate::lab;
 use crate::process;
 use anyhow::Result;
 use anyhow::bail;
@@ -39,6 +40,15 @@ const TEST_TOOLS: [(&str, &str); 7] = [
     ("setpriv", "util-linux"),
     ("script", "bsdutils"),
     ("tar", "tar"),
+];
+
+/// Programs that hosts of the lab are made of. The kernel's modules come with it.
+const LAB_TOOLS: [(&str, &str); 5] = [
+    (lab::host::KERNEL, "user-mode-linux"),
+    ("setpriv", "util-linux"),
+    ("modprobe", "kmod"),
+    ("setsid", "util-linux"),
+    ("sha256sum", "coreutils"),
 ];
 
 /// Programs that build plugins in C, JavaScript and Python and run them outside the sandbox.
@@ -125,9 +135,15 @@ pub(crate) fn for_release() -> Result<String> {
     Ok(host)
 }
 
+/// What hosts of the lab need beyond containers.
+pub(crate) fn for_lab() -> Result<()> {
+    need(&LAB_TOOLS)
+}
+
 /// What running the tests needs beyond that.
 pub(crate) fn for_tests() -> Result<()> {
     need(&TEST_TOOLS)?;
+    for_lab()?;
     for_plugins()?;
     if process::find("cargo-nextest").is_none() {
         println!("The test runner cargo-nextest is missing: building it, once; this takes some minutes.");
