@@ -120,9 +120,9 @@ pub fn write_spec(path: &Path, spec: &Spec) -> Result<(), Failure> {
             .open(&temporary)?;
         file.write_all(&text)?;
         std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
-        file.sync_all()?;
+        volhook_locks::flush(&file)?;
         fs::rename(&temporary, path)?;
-        fs::File::open(folder)?.sync_all()
+        Ok(volhook_locks::flush(fs::File::open(folder)?)?)
     };
     write().map_err(|error| {
         let _ = fs::remove_file(&temporary);

@@ -34,6 +34,7 @@ const OUTPUT_LIMIT: usize = 64 * 1024;
 /// [`Error::RunProgram`] if it cannot be started or watched, [`Error::ProgramDeadline`]. A program that ran and
 /// failed is not an error here: see the status.
 pub fn run(mut command: Command, deadline: Instant) -> Result<Output, Error> {
+    volhook_locks::waits("a program");
     let program = command.get_program().to_string_lossy().into_owned();
     command.env_clear().env("PATH", PATH).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

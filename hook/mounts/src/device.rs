@@ -14,7 +14,6 @@ use crate::superblock::Wanted;
 use crate::sys;
 use crate::sys::SyscallError;
 use rustix::fs::FileType;
-use rustix::fs::FlockOperation;
 use rustix::fs::OFlags;
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
@@ -24,11 +23,13 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
+use std::time::Instant;
 use volhook_core::decision::Filesystem;
+use volhook_locks::Held;
+use volhook_locks::Lock;
 
-/// How often the lock is tried, and how long to wait between: udev or another start may look at the device.
-const LOCK_ATTEMPTS: u32 = 100;
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// How long the lock is waited for: udev or another start may look at the device.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Mounts the filesystem on a block device, which must not be in use.
 ///
@@ -39,7 +40,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// [`Error::MountDevice`], [`Error::DeviceReadOnly`].
 pub fn mount_device(path: &Path, filesystem: Filesystem) -> Result<Detached, Error> {
     let device = open(path)?;
-    lock(path, device.as_fd())?;
+    let _held = lock(path, device.as_fd())?;
     if !is_unclaimed(path, device.as_fd())? {
         return Err(busy(path, device.as_fd()));
     }
@@ -122,18 +123,13 @@ fn again(opened: BorrowedFd<'_>, flags: OFlags) -> sys::Result<OwnedFd> {
     sys::open(Path::new(&format!("/proc/thread-self/fd/{}", opened.as_raw_fd())), flags)
 }
 
-fn lock(path: &Path, device: BorrowedFd<'_>) -> Result<(), Error> {
-    for _ in 1..LOCK_ATTEMPTS {
-        match rustix::fs::flock(device, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
-            Err(errno) => {
-                let source = SyscallError::new(format!("flock({path:?}, LOCK_EX | LOCK_NB)"), errno);
-                return Err(Error::OpenDevice { device: path.to_owned(), source });
-            }
-        }
-    }
-    Err(busy(path, device))
+fn lock(path: &Path, device: BorrowedFd<'_>) -> Result<Held, Error> {
+    let taken = volhook_locks::take(Lock::Image, device, Instant::now() + LOCK_PATIENCE);
+    let taken = taken.map_err(|errno| {
+        let source = SyscallError::new(format!("flock({path:?}, LOCK_EX | LOCK_NB)"), errno);
+        Error::OpenDevice { device: path.to_owned(), source }
+    })?;
+    taken.ok_or_else(|| busy(path, device))
 }
 
 fn is_unclaimed(path: &Path, device: BorrowedFd<'_>) -> Result<bool, Error> {

@@ -21,7 +21,6 @@ use crate::users;
 use crate::users::Users;
 use crate::users::as_user;
 use rustix::fs::AtFlags;
-use rustix::fs::FlockOperation;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -39,6 +38,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_locks::Held;
+use volhook_locks::Lock;
 
 /// The directories of an overlay's changes: what differs from below, and the kernel's room for preparing that.
 const UPPER: &str = "upper";
@@ -46,10 +47,8 @@ const WORK: &str = "work";
 /// The upper directory before it has its owner and mode.
 const UNFINISHED: &str = "upper.new";
 
-/// How long the lock of the changes is waited for, and how often it is tried: others have it for less than a millisecond,
-/// unless the host is busy.
+/// How long the lock of the changes is waited for: others have it for less than a millisecond, unless the host is busy.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-const LOCK_PAUSE: Duration = Duration::from_micros(200);
 
 /// How long to wait before each further look at changes in use, in milliseconds: of a container that was killed the kernel
 /// may not have unmounted everything yet. Each look puts an error into the kernel's log, so these are few.
@@ -155,9 +154,7 @@ pub fn is_in_use(changes: BorrowedFd<'_>) -> Result<bool, Error> {
     let failed = |source| Error::OverlayChanges { source };
     let root = sys::openat(changes, ".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
     let Some(upper) = open_layer(root.as_fd(), UPPER).map_err(failed)? else { return Ok(false) };
-    if !lock(root.as_fd())? {
-        return Ok(true);
-    }
+    let Some(_held) = lock(root.as_fd())? else { return Ok(true) };
     if last_is_gone(root.as_fd()).map_err(failed)? == Some(true) {
         return Ok(false);
     }
@@ -187,9 +184,7 @@ pub fn trace(changes: BorrowedFd<'_>) -> Result<Trace, Error> {
     if open_layer(root.as_fd(), UPPER).map_err(failed)?.is_none() {
         return Ok(Trace::Gone);
     }
-    if !lock(root.as_fd())? {
-        return Ok(Trace::There);
-    }
+    let Some(_held) = lock(root.as_fd())? else { return Ok(Trace::There) };
     Ok(match last_is_gone(root.as_fd()).map_err(failed)? {
         Some(true) => Trace::Gone,
         Some(false) => Trace::There,
@@ -383,9 +378,7 @@ impl Layers<'_> {
         let failed = |source| Error::OverlayChanges { source };
         let mut pauses = USE_PAUSES.iter();
         loop {
-            if !lock(changes)? {
-                return Err(Error::OverlayBusy);
-            }
+            let Some(_held) = lock(changes)? else { return Err(Error::OverlayBusy) };
             let known = open_layer(changes, UPPER).map_err(failed)?;
             // What is made now is in nobody's use.
             let is_free = known.is_none() || last_is_gone(changes).map_err(failed)? == Some(true);
@@ -447,24 +440,15 @@ fn open_or_make(changes: BorrowedFd<'_>, name: &str) -> sys::Result<OwnedFd> {
         .ok_or_else(|| SyscallError::new(format!("opening the new {name:?}"), Errno::NOENT))
 }
 
-/// Whether the directory of the changes is now locked (flock(2)), for as long as its descriptor is open.
-fn lock(changes: BorrowedFd<'_>) -> Result<bool, Error> {
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match rustix::fs::flock(changes, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(true),
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
-            Err(Errno::WOULDBLOCK) => return Ok(false),
-            Err(errno) => {
-                let source = SyscallError::new("flock(the changes, LOCK_EX | LOCK_NB)", errno);
-                return Err(Error::ExamineOverlay { source });
-            }
-        }
-    }
+/// Locks the directory of the changes (flock(2)), for as long as its descriptor is open; `None` where somebody else has it.
+fn lock(changes: BorrowedFd<'_>) -> Result<Option<Held>, Error> {
+    volhook_locks::take(Lock::Changes, changes, Instant::now() + LOCK_PATIENCE).map_err(|errno| {
+        Error::ExamineOverlay { source: SyscallError::new("flock(the changes, LOCK_EX | LOCK_NB)", errno) }
+    })
 }
 
 fn unlock(changes: BorrowedFd<'_>) -> Result<(), Error> {
-    rustix::fs::flock(changes, FlockOperation::Unlock).map_err(|errno| Error::ExamineOverlay {
+    volhook_locks::give_back(changes).map_err(|errno| Error::ExamineOverlay {
         source: SyscallError::new("flock(the changes, LOCK_UN)", errno),
     })
 }

@@ -19,7 +19,6 @@ use crate::users::Users;
 use crate::users::as_user;
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
-use rustix::fs::FlockOperation;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -39,6 +38,8 @@ use volhook_core::decision::Filesystem;
 use volhook_core::decision::Image;
 use volhook_core::decision::Tmpfs;
 use volhook_core::names::SubPath;
+use volhook_locks::Held;
+use volhook_locks::Lock;
 
 /// How often a lock is tried, and how long to wait between: whoever looks whether an image is free
 /// ([`image_is_free`]) holds its lock for an instant.
@@ -167,11 +168,14 @@ pub(crate) fn mount_anew(image: &Path, filesystem: Filesystem) -> Result<(LoopDe
 
 /// An image that nobody mounts as long as this lives.
 #[derive(Debug)]
-pub struct LockedImage(OwnedFd);
+pub struct LockedImage {
+    file: OwnedFd,
+    _held: Held,
+}
 
 impl AsFd for LockedImage {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }
 
@@ -185,11 +189,12 @@ pub fn lock_image(image: &Path) -> Result<LockedImage, Error> {
     let file = open_image(image, OFlags::RDWR)?;
     let status = image_status(image, file.as_fd())?;
     let failed = |source| Error::LoopDevice { image: image.to_owned(), source };
+    let held = volhook_locks::hold(Lock::Image);
     let patience = Instant::now() + LETTING_GO;
     loop {
         let locked = try_lock(image, file.as_fd())?;
         match (locked, loop_device::attached_to(&status).map_err(failed)?.pop()) {
-            (true, None) => return Ok(LockedImage(file)),
+            (true, None) => return Ok(LockedImage { file, _held: held }),
             (true, Some(device)) => {
                 return Err(Error::ImageAttached { image: image.to_owned(), device: device.path });
             }
@@ -226,7 +231,8 @@ pub fn mount_tmpfs(described: &Tmpfs) -> Result<Detached, Error> {
 /// [`Error::ImageMissing`], [`Error::OpenImage`].
 pub fn image_is_free(image: &Path) -> Result<bool, Error> {
     let file = open_image(image, OFlags::RDONLY)?;
-    try_lock(image, file.as_fd())
+    let taken = volhook_locks::try_take(Lock::Image, &file).map_err(|errno| not_locked(image, errno))?;
+    Ok(taken.is_some())
 }
 
 pub(crate) fn open_image(image: &Path, access: OFlags) -> Result<OwnedFd, Error> {
@@ -250,14 +256,12 @@ fn image_status(image: &Path, file: BorrowedFd<'_>) -> Result<Status, Error> {
 }
 
 fn try_lock(image: &Path, file: BorrowedFd<'_>) -> Result<bool, Error> {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(errno) => {
-            let source = SyscallError::new(format!("flock({image:?}, LOCK_EX | LOCK_NB)"), errno);
-            Err(Error::OpenImage { image: image.to_owned(), source })
-        }
-    }
+    volhook_locks::wait(file, Instant::now()).map_err(|errno| not_locked(image, errno))
+}
+
+fn not_locked(image: &Path, errno: Errno) -> Error {
+    let source = SyscallError::new(format!("flock({image:?}, LOCK_EX | LOCK_NB)"), errno);
+    Error::OpenImage { image: image.to_owned(), source }
 }
 
 fn lock_and_attach(
@@ -267,6 +271,7 @@ fn lock_and_attach(
     image_use: ImageUse,
 ) -> Result<LoopDevice, Error> {
     let failed = |source| Error::LoopDevice { image: image.to_owned(), source };
+    let _held = volhook_locks::hold(Lock::Image);
     for attempt in 1.. {
         let locked = try_lock(image, file.as_fd())?;
         let mut devices = loop_device::attached_to(status).map_err(failed)?;

@@ -348,6 +348,7 @@ struct Loaded {
 impl Loaded {
     /// Asks an instance of its own.
     fn ask(&self, question: &Question) -> Result<Asked, PluginError> {
+        volhook_locks::waits("a plugin");
         let begin = Instant::now();
         let sandbox::Called { answer, consumed, processor } =
             sandbox::call(&self.engine, &self.identity, &self.rules.limits, |store| {

@@ -193,5 +193,5 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
     file.set_permissions(Permissions::from_mode(0o644))?;
     file.write_all(bytes)?;
-    file.sync_all()
+    Ok(volhook_locks::flush(&file)?)
 }

@@ -133,8 +133,8 @@ impl Store {
         let moved = folder.and_then(|folder| {
             let content = if is_image { IMAGE } else { DATA };
             rustix::fs::renameat(&found.parent, &found.name, &folder, content)?;
-            rustix::fs::fsync(&folder)?;
-            rustix::fs::fsync(&found.parent)
+            volhook_locks::flush(&folder)?;
+            volhook_locks::flush(&found.parent)
         });
         match moved {
             Ok(()) => Ok(created),

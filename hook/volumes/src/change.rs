@@ -10,7 +10,6 @@ use crate::store::SIDECAR;
 use crate::store::SIDECAR_LIMIT;
 use crate::store::Store;
 use crate::store::below;
-use rustix::fs::FlockOperation;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -21,6 +20,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 use volhook_core::volume::Volume;
+use volhook_locks::Held;
+use volhook_locks::Lock;
 
 /// The sidecar while it is written. One that is left is written over by the next change.
 pub(crate) const NEW_SIDECAR: &str = "volume.json.new";
@@ -33,6 +34,8 @@ pub struct Changing<'a> {
     pub(crate) volume: Volume,
     /// Its folder, locked (flock(2)).
     pub(crate) folder: OwnedFd,
+    /// That lock, unless the folder is locked for another reason: a volume is being built in it.
+    pub(crate) _held: Option<Held>,
 }
 
 impl Store {
@@ -66,20 +69,16 @@ impl Store {
         };
         let root = self.root().map_err(|errno| failed("open", errno))?;
         let folder = files::folder_below(root, &below(&volume.id)).map_err(|errno| failed("open", errno))?;
-        loop {
-            match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(PAUSE),
-                Err(Errno::WOULDBLOCK) => {
-                    let reason = "another command is changing it".to_owned();
-                    return Err(StoreError::Impossible { work, volume: volume.id.clone(), reason });
-                }
-                Err(errno) => return Err(failed("lock", errno)),
-            }
-        }
+        let taken = volhook_locks::take(Lock::Folder, &folder, deadline);
+        let Some(held) = taken.map_err(|errno| failed("lock", errno))? else {
+            let reason = "another command is changing it".to_owned();
+            return Err(StoreError::Impossible { work, volume: volume.id.clone(), reason });
+        };
+        failpoint::reached("folder").map_err(|errno| failed("lock", errno))?;
         match self.find(&volume.id)? {
-            Some(now) if now.uuid == volume.uuid => Ok(Changing { store: self, work, volume: now, folder }),
+            Some(now) if now.uuid == volume.uuid => {
+                Ok(Changing { store: self, work, volume: now, folder, _held: Some(held) })
+            }
             _ => Err(StoreError::Gone { volume: volume.id.clone(), uuid: volume.uuid.clone(), path }),
         }
     }
@@ -123,12 +122,12 @@ impl Changing<'_> {
         let file = rustix::fs::openat(&self.folder, NEW_SIDECAR, flags, Mode::RUSR | Mode::WUSR);
         let mut file = File::from(file.map_err(|errno| failed("make")(errno.into()))?);
         file.write_all(&text).map_err(failed("write"))?;
-        file.sync_all().map_err(failed("sync"))?;
+        volhook_locks::flush(&file).map_err(|errno| failed("sync")(errno.into()))?;
         failpoint::reached("sidecar.written").map_err(|errno| failed("write")(errno.into()))?;
         rustix::fs::renameat(&self.folder, Path::new(NEW_SIDECAR), &self.folder, Path::new(SIDECAR))
             .map_err(|errno| self.failed("rename", NEW_SIDECAR)(errno.into()))?;
         failpoint::reached("sidecar.renamed").map_err(|errno| self.failed("sync", "")(errno.into()))?;
-        rustix::fs::fsync(&self.folder).map_err(|errno| self.failed("sync", "")(errno.into()))?;
+        volhook_locks::flush(&self.folder).map_err(|errno| self.failed("sync", "")(errno.into()))?;
         self.volume = changed;
         Ok(())
     }

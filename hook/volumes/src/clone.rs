@@ -129,7 +129,7 @@ impl Stage {
         let data = rustix::io::fcntl_dupfd_cloexec(&to, 0).map_err(self.failed("open", DATA))?;
         let copied = copy::copy_tree(from, to, true, how, watch).map_err(not_copied(original))?;
         // Once for everything: syncing each file is many times slower.
-        rustix::fs::syncfs(&data).map_err(self.failed("sync", DATA))?;
+        volhook_locks::flush_filesystem(&data).map_err(self.failed("sync", DATA))?;
         Ok((data, copied))
     }
 

@@ -125,7 +125,7 @@ impl Changing<'_> {
         match copy_to(from, &top, place, watch) {
             Ok(copied) => {
                 failpoint::reached("copy_up.copied").map_err(self.not("sync"))?;
-                rustix::fs::syncfs(&top).map_err(self.not("sync"))?;
+                volhook_locks::flush_filesystem(&top).map_err(self.not("sync"))?;
                 failpoint::reached("copy_up.synced").map_err(self.not("sync"))?;
                 self.say(CopyUp::Over)?;
                 Ok(Filled::Copied(copied))
@@ -163,7 +163,7 @@ impl Changing<'_> {
             }
         };
         failpoint::reached("copy_up.copied").map_err(self.not("sync"))?;
-        rustix::fs::syncfs(&new).map_err(self.not("sync"))?;
+        volhook_locks::flush_filesystem(&new).map_err(self.not("sync"))?;
         failpoint::reached("copy_up.synced").map_err(self.not("sync"))?;
         // Only an empty directory is replaced (rename(2)), whatever was put into it meanwhile.
         let filled = match rustix::fs::renameat(&self.folder, NEW_DATA, &self.folder, DATA) {
@@ -178,7 +178,7 @@ impl Changing<'_> {
             }
         };
         failpoint::reached("copy_up.replaced").map_err(self.not("sync"))?;
-        rustix::fs::fsync(&self.folder).map_err(self.not("sync"))?;
+        volhook_locks::flush(&self.folder).map_err(self.not("sync"))?;
         self.say(CopyUp::Over)?;
         Ok(filled)
     }
@@ -202,7 +202,7 @@ impl Changing<'_> {
             remove::Obstacle::Deadline => self.not_populated()(CopyError::Deadline),
             obstacle => self.impossible(format!("what an earlier copy left is in the way: {obstacle}")),
         })?;
-        rustix::fs::syncfs(top).map_err(self.not("sync"))
+        volhook_locks::flush_filesystem(top).map_err(self.not("sync"))
     }
 
     /// Records how far it is.

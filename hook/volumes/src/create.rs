@@ -15,7 +15,6 @@ use crate::store::SIDECAR_LIMIT;
 use crate::store::Store;
 use crate::store::VOLUMES;
 use rustix::fs::AtFlags;
-use rustix::fs::FlockOperation;
 use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -38,6 +37,8 @@ use volhook_core::decision::Backing;
 use volhook_core::decision::Directory;
 use volhook_core::volume::SIDECAR_FORMAT;
 use volhook_core::volume::Volume;
+use volhook_locks::Held;
+use volhook_locks::Lock;
 
 pub(crate) const STAGING: &str = "staging";
 /// The lower 12 bits of a mode.
@@ -184,7 +185,7 @@ impl Store {
     /// Makes a new volume's name survive a power cut. It stays where that fails: others may use it already.
     fn settle(&self, volume: &Volume, places: &Places) -> Result<Created, StoreError> {
         let path = self.root.join(VOLUMES).join(volume.id.tenant.as_str());
-        rustix::fs::fsync(&places.tenant).map_err(|errno| failed(volume, "sync", path)(errno.into()))?;
+        volhook_locks::flush(&places.tenant).map_err(|errno| failed(volume, "sync", path)(errno.into()))?;
         Ok(Created::New(volume.clone()))
     }
 
@@ -197,7 +198,7 @@ impl Store {
                 self.root.clone(),
             ))?;
             if let Some(parent) = self.root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                let synced = files::open_folder(parent).and_then(|f| Ok(rustix::fs::fsync(f)?));
+                let synced = files::open_folder(parent).and_then(|f| Ok(volhook_locks::flush(f)?));
                 synced.map_err(failed(volume, "sync", parent.to_owned()))?;
             }
         }
@@ -315,6 +316,7 @@ pub(crate) struct Stage {
     staging: OwnedFd,
     pub(crate) path: PathBuf,
     pub(crate) folder: OwnedFd,
+    _held: Held,
     /// Whether it is in its place.
     pub(crate) done: bool,
 }
@@ -336,8 +338,9 @@ impl Stage {
         for _ in 0..ATTEMPTS {
             match rustix::fs::mkdirat(&staging, &volume.uuid, files::PRIVATE) {
                 Ok(()) => {
-                    if let Some(folder) = lock(&staging, &volume.uuid) {
-                        return Ok(Self { volume: volume.clone(), staging, path, folder, done: false });
+                    if let Some((folder, held)) = lock(&staging, &volume.uuid) {
+                        let volume = volume.clone();
+                        return Ok(Self { volume, staging, path, folder, _held: held, done: false });
                     }
                 }
                 Err(Errno::EXIST) => {}
@@ -385,11 +388,11 @@ impl Stage {
         let content = make(self)?;
         let sidecar = self.write_sidecar()?;
         // All at the end: on most filesystems the first then writes out what the others would.
-        rustix::fs::fsync(sidecar).map_err(self.failed("sync", SIDECAR))?;
+        volhook_locks::flush(sidecar).map_err(self.failed("sync", SIDECAR))?;
         if let Some((content, part)) = content {
-            rustix::fs::fsync(content).map_err(self.failed("sync", part))?;
+            volhook_locks::flush(content).map_err(self.failed("sync", part))?;
         }
-        rustix::fs::fsync(&self.folder).map_err(self.failed("sync", ""))
+        volhook_locks::flush(&self.folder).map_err(self.failed("sync", ""))
     }
 
     /// The folder that becomes the volume's.
@@ -434,11 +437,11 @@ impl Stage {
 }
 
 /// Locks the folder `name`; `None` when another holds it, or when it is not there (any more).
-fn lock(staging: &OwnedFd, name: &str) -> Option<OwnedFd> {
+fn lock(staging: &OwnedFd, name: &str) -> Option<(OwnedFd, Held)> {
     let folder = files::folder_below(staging, Path::new(name)).ok()?;
-    rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).ok()?;
+    let held = volhook_locks::try_take(Lock::Staging, &folder).ok()??;
     // Until the lock was ours its holder may have moved it to its place as a finished volume, or removed it.
-    files::is_named(&folder, staging, name).ok()?.then_some(folder)
+    files::is_named(&folder, staging, name).ok()?.then_some((folder, held))
 }
 
 /// Removes the folders in `staging` whose creators are gone. What cannot be removed is the next one's to try.
@@ -447,8 +450,8 @@ pub(crate) fn clean(staging: &OwnedFd, deadline: Instant) {
         if Uuid::parse_str(&name).is_err() {
             continue;
         }
-        if let Some(held) = lock(staging, &name) {
-            remove(staging, &name, &held, deadline);
+        if let Some((folder, _held)) = lock(staging, &name) {
+            remove(staging, &name, &folder, deadline);
         }
     }
 }

@@ -72,7 +72,7 @@ impl Store {
             }
         }
         if !emptied.volumes.is_empty() {
-            rustix::fs::fsync(&trash).map_err(|errno| StoreError::SyncTrash {
+            volhook_locks::flush(&trash).map_err(|errno| StoreError::SyncTrash {
                 path: self.root.join(TRASH),
                 source: errno.into(),
             })?;
@@ -93,7 +93,7 @@ impl Store {
         if Instant::now() >= deadline {
             return Err(Obstacle::Deadline);
         }
-        let _held = match trash::lock_briefly(trash, uuid) {
+        let _held = match trash::lock_discarded(trash, uuid) {
             Ok(held) => held,
             Err(Errno::NOENT) => return Ok(false),
             Err(Errno::WOULDBLOCK) => return Err(Obstacle::Busy),
@@ -135,7 +135,7 @@ impl Store {
 fn mark(folder: &OwnedFd) -> Result<(), Errno> {
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(folder, DELETING, flags, Mode::RUSR | Mode::WUSR)?;
-    rustix::fs::fsync(folder)
+    volhook_locks::flush(folder)
 }
 
 /// Refuses a folder with a mount in it before anything is deleted. The deletion itself also crosses none.

@@ -57,7 +57,7 @@ pub(crate) fn folder_below(folder: impl AsFd, path: &Path) -> Result<OwnedFd, Er
 /// Opens the folder `name` in `parent`, made and synced by name if it is missing.
 pub(crate) fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     match rustix::fs::mkdirat(parent, name, PRIVATE) {
-        Ok(()) => rustix::fs::fsync(parent)?,
+        Ok(()) => volhook_locks::flush(parent)?,
         Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno.into()),
     }

@@ -66,7 +66,7 @@ pub(crate) fn make(
         let mount = source::mount_image(path, described, ImageUse::Exclusive).map_err(prepare)?;
         let made = files::folder_on_same_mount(&mount, c".").map_err(io::Error::from).and_then(|top| {
             storage::lay_out(top.as_fd(), population)?;
-            Ok(rustix::fs::syncfs(&top)?)
+            Ok(volhook_locks::flush_filesystem(&top)?)
         });
         made.map_err(create::failed(volume, "make the folders of", path.to_owned()))?;
         drop(mount);

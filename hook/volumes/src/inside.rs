@@ -129,6 +129,6 @@ impl Inside {
     /// # Errors
     /// The kernel's, also for what could not be written earlier.
     pub fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(&self.root)?)
+        Ok(volhook_locks::flush_filesystem(&self.root)?)
     }
 }

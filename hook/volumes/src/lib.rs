@@ -41,7 +41,7 @@
 //! the modules `populate`, `reset` and `copy_up`.
 //!
 //! A volume that exists is changed by one command at a time, which holds a lock (flock) on its folder; its sidecar is
-//! replaced as a whole.
+//! replaced as a whole. In which order locks are taken is `hook/locks`' to say.
 //!
 //! Everything is found by file descriptor without following symlinks below the root, and what does not look
 //! as volhook made it is reported, never used or removed.
@@ -123,4 +123,5 @@ pub use sizes::Size;
 pub use storage::lay_out;
 pub use store::Store;
 pub use trash::Discarded;
+pub use trash::Discarding;
 pub use trash::Trash;

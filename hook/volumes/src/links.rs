@@ -2,7 +2,6 @@
 //! never followed.
 
 use crate::create::ATTEMPTS;
-use crate::create::PAUSE;
 use crate::error::StoreError;
 use crate::files;
 use crate::list::Other;
@@ -12,7 +11,6 @@ use crate::store::Store;
 use crate::store::VOLUMES;
 use crate::store::below;
 use rustix::fs::AtFlags;
-use rustix::fs::FlockOperation;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fmt;
@@ -28,6 +26,8 @@ use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
 use volhook_core::volume::Part;
 use volhook_core::volume::Volume;
+use volhook_locks::Held;
+use volhook_locks::Lock;
 
 pub(crate) const PODS: &str = "pods";
 /// How long the names of a tenant are waited for, which others hold for a few syncs at a time.
@@ -119,6 +119,7 @@ pub(crate) struct Names {
     pods: OwnedFd,
     /// The volumes, and the links in the places of parts.
     volumes: OwnedFd,
+    _held: Held,
 }
 
 /// Links that were made and are not to stay if what they are for fails.
@@ -142,12 +143,12 @@ impl Made {
 impl Names {
     /// Makes the links to storages survive a power cut.
     pub(crate) fn sync_pods(&self) -> Result<(), Errno> {
-        rustix::fs::fsync(&self.pods)
+        volhook_locks::flush(&self.pods)
     }
 
     /// The same for volumes and the links in the places of parts.
     pub(crate) fn sync_volumes(&self) -> Result<(), Errno> {
-        rustix::fs::fsync(&self.volumes)
+        volhook_locks::flush(&self.volumes)
     }
 }
 
@@ -229,14 +230,9 @@ impl Store {
             files::make_folder(&root, name).and_then(|folder| files::make_folder(&folder, tenant.as_str()))
         };
         let (pods, volumes) = (folder(PODS)?, folder(VOLUMES)?);
-        let end = Instant::now() + LOCKING;
-        loop {
-            match rustix::fs::flock(&pods, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Names { tenant: tenant.clone(), pods, volumes }),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => std::thread::sleep(PAUSE),
-                Err(errno) => return Err(errno.into()),
-            }
-        }
+        let held = volhook_locks::take(Lock::Names, &pods, Instant::now() + LOCKING)?;
+        let held = held.ok_or(io::Error::from(Errno::WOULDBLOCK))?;
+        Ok(Names { tenant: tenant.clone(), pods, volumes, _held: held })
     }
 
     /// Where the lock of [`lock_names`](Self::lock_names) is, for messages.

@@ -194,7 +194,7 @@ impl Filling<'_> {
             return Ok(copied);
         }
         failpoint::reached("fill.copied").map_err(self.failed("sync", FILES))?;
-        rustix::fs::syncfs(staging).map_err(self.failed("sync", FILES))?;
+        volhook_locks::flush_filesystem(staging).map_err(self.failed("sync", FILES))?;
         failpoint::reached("fill.synced").map_err(self.failed("sync", FILES))?;
         let mut changed = Changed::default();
         for (number, staged) in staged.iter().enumerate() {
@@ -202,7 +202,7 @@ impl Filling<'_> {
             failpoint::reached("fill.moved").map_err(self.failed("sync", FILES))?;
         }
         for folder in changed.0.values() {
-            rustix::fs::fsync(folder).map_err(self.failed("sync the folders of", FILES))?;
+            volhook_locks::flush(folder).map_err(self.failed("sync the folders of", FILES))?;
         }
         Ok(copied)
     }
@@ -386,9 +386,9 @@ impl Filling<'_> {
             }
         }
         // The mode is what makes it complete: last, and when all else is on the disk.
-        rustix::fs::fsync(to).map_err(self.failed("sync", path))?;
+        volhook_locks::flush(to).map_err(self.failed("sync", path))?;
         copy::copy_top(from, to, original, ARCHIVE, self.watch).map_err(self.changing.not_populated())?;
-        rustix::fs::fsync(to).map_err(self.failed("sync", path))
+        volhook_locks::flush(to).map_err(self.failed("sync", path))
     }
 
     fn merge_entry(

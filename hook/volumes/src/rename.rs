@@ -49,7 +49,7 @@ impl Changing<'_> {
             }
         }
         let renamed = Volume { id, renamed_from: Some(old), ..self.volume.clone() };
-        rustix::fs::fsync(&tenant).map_err(|errno| self.failed("sync the folder of", "")(errno.into()))?;
+        volhook_locks::flush(&tenant).map_err(|errno| self.failed("sync the folder of", "")(errno.into()))?;
         Ok(renamed)
     }
 }

@@ -49,6 +49,7 @@ use volhook_core::decision::Backing;
 use volhook_core::names::VolumeId;
 use volhook_core::volume::Part;
 use volhook_core::volume::Volume;
+use volhook_locks::Held;
 use volhook_mounts::source;
 use volhook_mounts::source::ImageUse;
 
@@ -117,7 +118,7 @@ impl Store {
             move |source: io::Error| StoreError::Restore { volume: id.clone(), step, path, source }
         };
         let standing = self.standing(id, &fresh.uuid)?;
-        let (trash, old_folder, old) = self.discarded(id, discarded)?;
+        let (trash, (old_folder, _held), old) = self.discarded(id, discarded)?;
         let staging_path = self.root.join(STAGING);
         let staging = files::open_folder(&self.root)
             .and_then(|root| files::make_folder(&root, STAGING))
@@ -133,8 +134,8 @@ impl Store {
             let _ = rustix::fs::renameat_with(&staging, &fresh.uuid, place, name, RenameFlags::NOREPLACE);
             return Err(failed("move it to", self.folder(id))(errno.into()));
         }
-        rustix::fs::fsync(place).map_err(|errno| failed("sync", self.folder(id))(errno.into()))?;
-        rustix::fs::fsync(&trash).map_err(|errno| failed("sync", self.root.join(TRASH))(errno.into()))?;
+        volhook_locks::flush(place).map_err(|errno| failed("sync", self.folder(id))(errno.into()))?;
+        volhook_locks::flush(&trash).map_err(|errno| failed("sync", self.root.join(TRASH))(errno.into()))?;
         let _ = rustix::fs::unlinkat(&old_folder, TRASHED, AtFlags::empty());
         let parts = old.storage.as_ref().map_or(&[][..], |storage| &storage.parts);
         // A name that somebody has taken meanwhile stays theirs: the volume can be used without it.
@@ -147,7 +148,7 @@ impl Store {
 
     /// The storage `id` in the trash with this uuid, locked, as far as it can be restored: the trash, its folder, and what
     /// it is.
-    fn discarded(&self, id: &VolumeId, uuid: &str) -> Result<(OwnedFd, OwnedFd, Volume), StoreError> {
+    fn discarded(&self, id: &VolumeId, uuid: &str) -> Result<(OwnedFd, (OwnedFd, Held), Volume), StoreError> {
         let path = self.root.join(TRASH).join(uuid);
         let not = |reason: &str| StoreError::NotDiscarded {
             volume: id.clone(),
@@ -155,7 +156,7 @@ impl Store {
             reason: reason.to_owned(),
         };
         let Some(trash) = self.open_trash()? else { return Err(not("there is no trash")) };
-        let held = trash::lock_briefly(&trash, uuid).map_err(|errno| not(&errno.to_string()))?;
+        let (folder, held) = trash::lock_discarded(&trash, uuid).map_err(|errno| not(&errno.to_string()))?;
         let (_, volume, _) = trash::read_entry(&trash, uuid).map_err(|why| match why {
             trash::NotDiscarded::Gone => not("it is not there any more"),
             trash::NotDiscarded::Other(_, reason) => not(&reason),
@@ -163,8 +164,8 @@ impl Store {
         if volume.id != *id {
             return Err(not(&format!("that is volume \"{}\"", volume.id)));
         }
-        match rustix::fs::statat(&held, DELETING, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Ok((trash, held, volume)),
+        match rustix::fs::statat(&folder, DELETING, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok((trash, (folder, held), volume)),
             Ok(_) => Err(StoreError::HalfDeleted { volume: id.clone(), path }),
             Err(errno) => Err(not(&errno.to_string())),
         }
@@ -185,7 +186,8 @@ impl Renewal<'_> {
     pub fn fill(&mut self, wanted: &[Wanted], watch: &Watch<'_>) -> Result<Copied, StoreError> {
         let folder = rustix::io::fcntl_dupfd_cloexec(self.stage.folder(), 0)
             .map_err(|errno| failed(&self.volume, "open", self.stage.path.clone())(errno))?;
-        let mut changing = Changing { store: self.store, work: WORK, volume: self.volume.clone(), folder };
+        let mut changing =
+            Changing { store: self.store, work: WORK, volume: self.volume.clone(), folder, _held: None };
         let parts = changing.unrecorded(wanted.iter().map(|wanted| wanted.part.clone()).collect())?;
         self.store.refuse_held_names(&self.volume.id, &parts)?;
         let copied = match &self.volume.backing {
@@ -244,7 +246,7 @@ impl Renewal<'_> {
         }
         self.stage.done = true;
         // It is in its place: what fails from here on is undone by whoever takes it back.
-        rustix::fs::fsync(&self.places.tenant)
+        volhook_locks::flush(&self.places.tenant)
             .map_err(|errno| self.changed("sync", self.store.folder(&id), errno.into()))?;
         // What is left of them names nobody.
         let _ = self.store.release(&names, &standing.volume);
@@ -258,7 +260,7 @@ impl Renewal<'_> {
         let (uuid, name) = (&discarded.volume.uuid, standing.volume.id.name.as_str());
         if rustix::fs::renameat_with(&trash, uuid, &standing.tenant, name, RenameFlags::NOREPLACE).is_ok() {
             let _ = rustix::fs::unlinkat(&standing.folder, TRASHED, AtFlags::empty());
-            let _ = rustix::fs::fsync(&standing.tenant).and_then(|()| rustix::fs::fsync(&trash));
+            let _ = volhook_locks::flush(&standing.tenant).and_then(|()| volhook_locks::flush(&trash));
             self.store.mend_links(&standing.volume);
         }
     }

@@ -69,7 +69,7 @@ impl Changing<'_> {
         reset.move_away(self, &gone)?;
         self.reached("reset.moved")?;
         storage::lay_out(top, storage.population).map_err(self.failed("make the folders of", ""))?;
-        rustix::fs::fsync(self.readable(top)?).map_err(|errno| self.failed("sync", "")(errno.into()))?;
+        volhook_locks::flush(self.readable(top)?).map_err(|errno| self.failed("sync", "")(errno.into()))?;
         let mut bytes = 0;
         remove_folder(top, &reset.name, &reset.folder, deadline, &mut bytes);
         Ok(bytes)
@@ -162,8 +162,8 @@ impl<'a> Resetting<'a> {
         let below = parts_below(kept, &gone.path);
         if !below.is_empty() {
             rustix::fs::symlinkat(gone.path.as_str(), &folder, OF)
-                .and_then(|()| rustix::fs::fsync(&folder))
-                .and_then(|()| rustix::fs::fsync(files::folder_on_same_mount(top, c".")?))
+                .and_then(|()| volhook_locks::flush(&folder))
+                .and_then(|()| volhook_locks::flush(files::folder_on_same_mount(top, c".")?))
                 .map_err(failed("note what is reset in"))?;
         }
         Ok(Self { top, name, folder, population: storage.population, below })
@@ -223,7 +223,7 @@ impl<'a> Resetting<'a> {
         let Some((folder, name)) = self.parent(changing, path)? else { return Ok(()) };
         let failed = |step| self.failed(changing, step, path.as_str());
         match rustix::fs::renameat_with(&folder, name, &self.folder, "0", RenameFlags::NOREPLACE) {
-            Ok(()) => rustix::fs::fsync(&folder).map_err(failed("sync the folder of")),
+            Ok(()) => volhook_locks::flush(&folder).map_err(failed("sync the folder of")),
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(failed("move away")(errno)),
         }
@@ -243,7 +243,7 @@ impl<'a> Resetting<'a> {
                 self.move_from(&folder, path.as_str(), &mut number).map_err(failed("empty"))?;
             }
         }
-        let done = rustix::fs::fsync(&self.folder)
+        let done = volhook_locks::flush(&self.folder)
             .and_then(|()| rustix::fs::unlinkat(&self.folder, OF, AtFlags::empty()));
         done.map_err(failed("end the reset of"))
     }
@@ -264,7 +264,7 @@ impl<'a> Resetting<'a> {
                 _ => self.move_entry(folder, &name, number)?,
             }
         }
-        rustix::fs::fsync(folder)
+        volhook_locks::flush(folder)
     }
 
     fn move_entry(&self, folder: &OwnedFd, name: &CString, number: &mut u64) -> Result<(), Errno> {
@@ -291,7 +291,7 @@ impl<'a> Resetting<'a> {
             if self.kept(path, &name).is_some() && is_folder(folder, &name) {
                 let below = files::folder_on_same_mount(folder, &name)?;
                 rustix::fs::fsetxattr(&below, OPAQUE, b"y", XattrFlags::empty())?;
-                rustix::fs::fsync(&below)?;
+                volhook_locks::flush(&below)?;
             }
         }
         rustix::fs::fremovexattr(folder, OPAQUE)

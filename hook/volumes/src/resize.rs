@@ -137,7 +137,7 @@ impl Changing<'_> {
         self.write(resized(&self.volume, image, size))?;
         rustix::fs::renameat(&self.folder, NEW_IMAGE, &self.folder, IMAGE)
             .map_err(|errno| self.failed("replace", IMAGE)(errno.into()))?;
-        rustix::fs::fsync(&self.folder).map_err(|errno| self.failed("sync", "")(errno.into()))
+        volhook_locks::flush(&self.folder).map_err(|errno| self.failed("sync", "")(errno.into()))
     }
 
     fn make_resized(
@@ -159,7 +159,7 @@ impl Changing<'_> {
             rustix::io::retry_on_intr(|| rustix::fs::fallocate(copy, FallocateFlags::empty(), 0, size))
                 .map_err(|errno| failed("allocate")(errno.into()))?;
         }
-        rustix::fs::fsync(copy).map_err(|errno| failed("sync")(errno.into()))
+        volhook_locks::flush(copy).map_err(|errno| failed("sync")(errno.into()))
     }
 
     fn resize_ext4(&self, path: &Path, size: u64, deadline: Instant) -> Result<(), StoreError> {
@@ -194,7 +194,7 @@ impl Changing<'_> {
     }
 
     fn sync_image(&self, file: &std::os::fd::OwnedFd) -> Result<(), StoreError> {
-        rustix::fs::fsync(file).map_err(|errno: Errno| self.failed("sync", IMAGE)(errno.into()))
+        volhook_locks::flush(file).map_err(|errno: Errno| self.failed("sync", IMAGE)(errno.into()))
     }
 }
 

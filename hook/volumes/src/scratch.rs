@@ -6,9 +6,9 @@ use crate::files;
 use crate::remove;
 use crate::store::Store;
 use rustix::fs::AtFlags;
-use rustix::fs::FlockOperation;
 use std::fs::DirBuilder;
 use std::io;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -17,6 +17,8 @@ use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
 use uuid::Uuid;
+use volhook_locks::Held;
+use volhook_locks::Lock;
 
 /// How long removing it may take.
 const REMOVING: Duration = Duration::from_secs(10);
@@ -32,6 +34,7 @@ pub struct Scratch {
     name: String,
     /// Locked, so that it is not taken for a dead creator's.
     folder: OwnedFd,
+    _held: Held,
     room: OwnedFd,
 }
 
@@ -56,10 +59,10 @@ impl Store {
             let name = Uuid::new_v4().to_string();
             rustix::fs::mkdirat(&staging, &name, files::PRIVATE)?;
             let folder = files::folder_below(&staging, Path::new(&name))?;
-            rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+            let held = volhook_locks::try_take(Lock::Staging, &folder)?.ok_or(ErrorKind::WouldBlock)?;
             rustix::fs::mkdirat(&folder, ROOM, files::PRIVATE)?;
             let room = files::folder_below(&folder, Path::new(ROOM))?;
-            Ok(Scratch { staging, name, folder, room })
+            Ok(Scratch { staging, name, folder, _held: held, room })
         };
         make().map_err(|source| StoreError::Scratch { path: self.root.join(STAGING), source })
     }

@@ -3,6 +3,7 @@
 use crate::create::ATTEMPTS;
 use crate::create::PAUSE;
 use crate::error::StoreError;
+use crate::failpoint;
 use crate::files;
 use crate::links::Made;
 use crate::links::Names;
@@ -17,7 +18,6 @@ use crate::store::Store;
 use crate::store::VOLUMES;
 use jiff::Timestamp;
 use rustix::fs::AtFlags;
-use rustix::fs::FlockOperation;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::RenameFlags;
@@ -38,6 +38,8 @@ use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
 use volhook_core::volume::SIDECAR_FORMAT;
 use volhook_core::volume::Volume;
+use volhook_locks::Held;
+use volhook_locks::Lock;
 
 pub(crate) const TRASH: &str = "trash";
 /// Says since when a volume is in the trash. It means nothing anywhere else.
@@ -76,6 +78,31 @@ pub(crate) struct Standing {
     pub(crate) tenant: OwnedFd,
     pub(crate) folder: OwnedFd,
     pub(crate) volume: Volume,
+    _held: Held,
+}
+
+/// A volume that is about to be removed; dropped, it stays.
+pub struct Discarding<'a> {
+    store: &'a Store,
+    standing: Standing,
+}
+
+impl Discarding<'_> {
+    /// Removes it into the trash; see [`Store::discard`].
+    ///
+    /// # Errors
+    /// [`StoreError::Discard`].
+    pub fn into_trash(self, now: Timestamp) -> Result<Discarded, StoreError> {
+        let Self { store, standing } = self;
+        let discarded = store.put_into_trash(&standing, now)?;
+        if discarded.volume.storage.is_some() {
+            // What is left of them names nobody, and is removed by the next one to clean up.
+            let _ = store
+                .lock_names(&discarded.volume.id.tenant)
+                .map(|names| store.release(&names, &discarded.volume));
+        }
+        Ok(discarded)
+    }
 }
 
 /// The content of [`TRASHED`].
@@ -112,13 +139,16 @@ impl Store {
     /// [`StoreError::Gone`] when it is not there (any more), those of [`find`](Self::find) for what else may stand in
     /// its place, [`StoreError::Discard`].
     pub fn discard(&self, volume: &Volume, now: Timestamp) -> Result<Discarded, StoreError> {
-        let standing = self.standing(&volume.id, &volume.uuid)?;
-        let discarded = self.put_into_trash(&standing, now)?;
-        if discarded.volume.storage.is_some() {
-            // What is left of them names nobody, and is removed by the next one to clean up.
-            let _ = self.lock_names(&volume.id.tenant).map(|names| self.release(&names, &discarded.volume));
-        }
-        Ok(discarded)
+        self.discarding(volume)?.into_trash(now)
+    }
+
+    /// Locks `volume` for removing it, so that nobody changes or moves it: for whoever has to know something of it as it is
+    /// then.
+    ///
+    /// # Errors
+    /// Those of [`discard`](Self::discard), and [`StoreError::Impossible`] while somebody changes it for longer than a moment.
+    pub fn discarding(&self, volume: &Volume) -> Result<Discarding<'_>, StoreError> {
+        Ok(Discarding { store: self, standing: self.standing(&volume.id, &volume.uuid)? })
     }
 
     /// Locks the volume in its place that has this uuid.
@@ -143,8 +173,8 @@ impl Store {
             Err(Errno::NOENT) => return Err(gone()),
             Err(errno) => return Err(self.unusable(id, &tenant_path, errno)),
         };
-        let folder = match lock_waiting(&tenant, id.name.as_str()) {
-            Ok(folder) => folder,
+        let (folder, held) = match lock_standing(&tenant, id.name.as_str()) {
+            Ok(locked) => locked,
             Err(Errno::NOENT) => return Err(gone()),
             Err(Errno::WOULDBLOCK) => {
                 let reason = "another command is changing it".to_owned();
@@ -152,6 +182,7 @@ impl Store {
             }
             Err(errno) => return Err(self.unusable(id, &path, errno)),
         };
+        failpoint::reached("folder").map_err(|errno| failed("lock", path.clone())(errno.into()))?;
         let sidecar = path.join(SIDECAR);
         let bytes = match files::read_below(&folder, SIDECAR, SIDECAR_LIMIT) {
             Ok(bytes) => bytes,
@@ -168,7 +199,7 @@ impl Store {
         if volume.uuid != uuid {
             return Err(gone());
         }
-        Ok(Standing { root, tenant, folder, volume })
+        Ok(Standing { root, tenant, folder, volume, _held: held })
     }
 
     /// Moves a volume into the trash. Its links stay.
@@ -177,7 +208,7 @@ impl Store {
         standing: &Standing,
         now: Timestamp,
     ) -> Result<Discarded, StoreError> {
-        let Standing { root, tenant, folder, volume } = standing;
+        let Standing { root, tenant, folder, volume, .. } = standing;
         let failed = |step, path: PathBuf| {
             let volume = volume.id.clone();
             move |source: io::Error| StoreError::Discard { volume, step, path, source }
@@ -195,9 +226,9 @@ impl Store {
             return Err(failed("move it to", to)(errno.into()));
         }
         // First where it is now, then where it is no more.
-        rustix::fs::fsync(&trash).map_err(|errno| failed("sync", trash_path)(errno.into()))?;
+        volhook_locks::flush(&trash).map_err(|errno| failed("sync", trash_path)(errno.into()))?;
         let tenant_path = self.root.join(VOLUMES).join(volume.id.tenant.as_str());
-        rustix::fs::fsync(tenant).map_err(|errno| failed("sync", tenant_path)(errno.into()))?;
+        volhook_locks::flush(tenant).map_err(|errno| failed("sync", tenant_path)(errno.into()))?;
         Ok(Discarded { volume: volume.clone(), since: now, path: to })
     }
 
@@ -272,7 +303,7 @@ impl Store {
             return Err(not("its uuid is not a lower-case UUID"));
         }
         // Before anything is read: whoever else works on it may be moving or deleting it.
-        let _held = match lock_briefly(&trash, uuid) {
+        let _held = match lock_discarded(&trash, uuid) {
             Ok(held) => held,
             Err(Errno::NOENT) => return Err(not(gone)),
             Err(errno) => return Err(failed("lock", from)(errno.into())),
@@ -322,11 +353,11 @@ impl Store {
                 errno => failed("move it to", path)(errno.into()),
             });
         }
-        rustix::fs::fsync(&tenant).map_err(|errno| failed("sync", tenant_path)(errno.into()))?;
-        rustix::fs::fsync(&trash).map_err(|errno| failed("sync", trash_path)(errno.into()))?;
+        volhook_locks::flush(&tenant).map_err(|errno| failed("sync", tenant_path)(errno.into()))?;
+        volhook_locks::flush(&trash).map_err(|errno| failed("sync", trash_path)(errno.into()))?;
         // It means nothing here; that it stays is no failure of what was asked for.
         let _ = rustix::fs::unlinkat(&folder, TRASHED, AtFlags::empty());
-        let _ = rustix::fs::fsync(&folder);
+        let _ = volhook_locks::flush(&folder);
         Ok(volume)
     }
 
@@ -421,17 +452,16 @@ fn write_trashed(folder: &OwnedFd, when: Timestamp) -> io::Result<()> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(folder, TRASHED, flags, Mode::RUSR | Mode::WUSR)?);
     file.write_all(&text)?;
-    file.sync_all()?;
-    Ok(rustix::fs::fsync(folder)?)
+    volhook_locks::flush(&file)?;
+    Ok(volhook_locks::flush(folder)?)
 }
 
-/// Opens and locks (flock(2)) the folder `name`. Its creator, or another who discards it, holds the lock for a few
-/// syncs; they are waited for ([`Errno::WOULDBLOCK`] where that takes too long).
-fn lock_waiting(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+/// Opens and locks (flock(2)) the folder `name` of a volume in its place. Its creator, or another who discards it, holds the
+/// lock for a few syncs; they are waited for ([`Errno::WOULDBLOCK`] where that takes too long).
+fn lock_standing(parent: &OwnedFd, name: &str) -> Result<(OwnedFd, Held), Errno> {
     let end = Instant::now() + LOCKING;
     loop {
-        match lock_now(parent, name) {
-            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => std::thread::sleep(PAUSE),
+        match lock(Lock::Folder, parent, name, end) {
             // Another volume may have its name by now.
             Err(Errno::NOENT) if files::folder_below(parent, Path::new(name)).is_ok() => {}
             locked => return locked,
@@ -439,20 +469,14 @@ fn lock_waiting(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Opens and locks the folder `name`, or says that another holds it ([`Errno::WOULDBLOCK`]) or that it is gone.
-fn lock_now(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-    let folder = files::folder_below(parent, Path::new(name))?;
-    rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
-    if files::is_named(&folder, parent, name)? { Ok(folder) } else { Err(Errno::NOENT) }
+/// Opens and locks the folder `name` in the trash, and lets others end what takes an instant. A deletion is not waited for.
+pub(crate) fn lock_discarded(trash: &OwnedFd, name: &str) -> Result<(OwnedFd, Held), Errno> {
+    lock(Lock::Trashed, trash, name, Instant::now() + PAUSE * ATTEMPTS)
 }
 
-/// Like [`lock_now`], but lets others end what takes an instant. A deletion is not waited for.
-pub(crate) fn lock_briefly(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-    for _ in 1..ATTEMPTS {
-        match lock_now(parent, name) {
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
-            result => return result,
-        }
-    }
-    lock_now(parent, name)
+/// Opens and locks the folder `name`, or says that another holds it until `end` ([`Errno::WOULDBLOCK`]) or that it is gone.
+fn lock(kind: Lock, parent: &OwnedFd, name: &str, end: Instant) -> Result<(OwnedFd, Held), Errno> {
+    let folder = files::folder_below(parent, Path::new(name))?;
+    let held = volhook_locks::take(kind, &folder, end)?.ok_or(Errno::WOULDBLOCK)?;
+    if files::is_named(&folder, parent, name)? { Ok((folder, held)) } else { Err(Errno::NOENT) }
 }
