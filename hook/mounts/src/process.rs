@@ -433,15 +433,16 @@ pub enum Life {
 pub fn life(host: &HostIdentity, holder: &Holder) -> Life {
     let unknown = |evidence: String| Life::Unknown { evidence };
     let dead = |evidence: String| Life::Dead { evidence };
-    let known = host.machine_id != NO_MACHINE_ID && holder.machine_id != NO_MACHINE_ID;
-    if known && host.machine_id != holder.machine_id {
-        return unknown(format!("it was started on another machine ({})", holder.machine_id));
-    }
+    // Boot ids are random, so an equal one is proof of the same machine. Its machine id may have been changed since: it is a
+    // file.
     if host.boot_id != holder.boot_id {
-        return if known {
+        let known = host.machine_id != NO_MACHINE_ID && holder.machine_id != NO_MACHINE_ID;
+        return if !known {
+            unknown("without a machine id, another boot cannot be told from another machine".to_owned())
+        } else if host.machine_id == holder.machine_id {
             dead(format!("this machine was booted since (boot {} then)", holder.boot_id))
         } else {
-            unknown("without a machine id, another boot cannot be told from another machine".to_owned())
+            unknown(format!("it was started on another machine ({})", holder.machine_id))
         };
     }
     if host.pid_namespace != holder.pid_namespace {
