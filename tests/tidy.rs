@@ -15,14 +15,15 @@ use std::process::Command;
 type ImportRule = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// The import table of `hook/docs/architecture.md`.
-const IMPORTS: [ImportRule; 26] = [
+const IMPORTS: [ImportRule; 27] = [
     ("hook/api", &["volhook-core"], &[]),
     ("hook/core", &[], &[]),
-    ("hook/journal", &["volhook-core"], &[]),
+    ("hook/locks", &[], &[]),
+    ("hook/journal", &["volhook-core", "volhook-locks"], &[]),
     // Its tests compare what a plugin decides in the sandbox with what the same code decides outside.
     (
         "hook/plugin-host",
-        &["volhook-core"],
+        &["volhook-core", "volhook-locks"],
         &[
             "volhook-plugin",
             "volhook-local",
@@ -37,11 +38,18 @@ const IMPORTS: [ImportRule; 26] = [
     ),
     ("hook/compile", &["volhook-plugin-host"], &["volhook-core"]),
     ("hook/plugin-dev", &["volhook-core", "volhook-plugin-host"], &["volhook-compile"]),
-    ("hook/mounts", &["volhook-core"], &[]),
-    ("hook/volumes", &["volhook-core", "volhook-mounts"], &[]),
+    ("hook/mounts", &["volhook-core", "volhook-locks"], &[]),
+    ("hook/volumes", &["volhook-core", "volhook-locks", "volhook-mounts"], &[]),
     (
         "hook/leases",
-        &["volhook-api", "volhook-core", "volhook-journal", "volhook-mounts", "volhook-volumes"],
+        &[
+            "volhook-api",
+            "volhook-core",
+            "volhook-journal",
+            "volhook-locks",
+            "volhook-mounts",
+            "volhook-volumes",
+        ],
         &[],
     ),
     (
@@ -51,6 +59,7 @@ const IMPORTS: [ImportRule; 26] = [
             "volhook-core",
             "volhook-journal",
             "volhook-leases",
+            "volhook-locks",
             "volhook-mounts",
             "volhook-plugin-host",
             "volhook-volumes",
@@ -378,6 +387,20 @@ fn unsafe_code_has_three_homes() {
     check(
         "use rustix or nix, or put a safe function for it into hook/mounts:",
         elsewhere.flat_map(|source| source.find(&words)),
+    );
+}
+
+/// Locks are taken in one order and nobody waits under the journal's lock: debug builds assert that where it is told.
+#[test]
+fn locks_and_flushes_go_through_one_crate() {
+    let words = ["fs::flock(", "fs::fsync(", "fs::fdatasync(", "fs::syncfs(", ".sync_all(", ".sync_data("];
+    let crates = ["engine", "journal", "leases", "mounts", "plugin-host", "volumes"];
+    let others = sources().into_iter().filter(|source| {
+        source.is_rust() && crates.iter().any(|name| source.path.starts_with(&format!("hook/{name}/src/")))
+    });
+    check(
+        "call hook/locks, which knows what may be done under which lock:",
+        others.flat_map(|source| source.find(&words)),
     );
 }
 

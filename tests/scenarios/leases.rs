@@ -31,6 +31,7 @@ on_both_runtimes!(
     privileged_a_zombie_holds_nothing,
     privileged_after_a_reboot_nothing_holds,
     privileged_another_pid_namespace_cannot_be_judged,
+    privileged_a_dead_holder_of_a_part_is_found,
     privileged_two_runtimes_with_the_same_id,
     privileged_a_process_outside_may_keep_a_file_open,
     privileged_a_process_outside_may_keep_an_overlay_open,
@@ -281,6 +282,48 @@ fn privileged_another_pid_namespace_cannot_be_judged(kind: RuntimeKind) -> Resul
     assert_eq!(nested(&["gc"])?.success(), "");
     assert_eq!(leases(&volhook)?.len(), 1);
     assert_contains(&volhook.run(&["gc"])?.success(), "c1: process ");
+    assert_eq!(leases(&volhook)?, []);
+    Ok(())
+}
+
+/// The lease is on the storage of the pod, whatever the next one calls what it wants of it.
+fn privileged_a_dead_holder_of_a_part_is_found(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.configure("default_driver = \"block\"")?;
+    let runtime = Runtime::new(kind)?;
+    let pod = |name: &str| {
+        BundleBuilder::new()
+            .sleeping()
+            .annotation("dev.volhook.pod", "p")
+            .annotation("dev.volhook.policy", &format!("universal,population=copy,size=64M,name={name}"))
+    };
+    let bundle = pod("vol-{pod}-{name}").build()?;
+    volhook.install(&bundle)?.success();
+    without_poststop(&bundle)?;
+    let by_name = BundleBuilder::new()
+        .shell("ls -d /part/hosts")
+        .file("etc/hosts", "")
+        .annotation("dev.volhook.mount.x", "source=vol-p-etc,target=/part")
+        .build()?;
+    volhook.install(&by_name)?.success();
+    fs::write(bundle.rootfs().join("etc/hosts"), "of the image")?;
+    for id in ["c1", "c2"] {
+        runtime.run_detached(&bundle, id)?.success();
+        runtime.run(&by_name, "c3")?.failure();
+        let _ = runtime.delete_force("c3");
+        assert_contains(&last_refusal(&volhook)?, &format!("is held exclusively by container {id:?}"));
+        runtime.delete_force(id)?.success();
+        assert_eq!(leases(&volhook)?, [("vol-p-storage".to_owned(), id.to_owned())]);
+        assert_eq!(runtime.run(&by_name, "c4")?.success(), "/part/hosts\n");
+        let _ = runtime.delete_force("c4");
+    }
+    // A policy that calls things otherwise by now finds the storage that there is.
+    runtime.run_detached(&bundle, "c5")?.success();
+    runtime.delete_force("c5")?.success();
+    let other = pod("{pod}.{name}").build()?;
+    volhook.install(&other)?.success();
+    runtime.run_detached(&other, "c6")?.success();
+    runtime.delete_force("c6")?.success();
     assert_eq!(leases(&volhook)?, []);
     Ok(())
 }

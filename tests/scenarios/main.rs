@@ -14,6 +14,7 @@ mod live;
 mod manage;
 mod manage_pods;
 mod odd_images;
+mod pairs;
 mod plugins;
 mod pod_root;
 mod pods;

@@ -2,7 +2,7 @@
 //! ones answer is put together with care.
 
 #[path = "../fixtures/plugins/component.rs"]
-mod component;
+pub(crate) mod component;
 
 use crate::assert_contains;
 use crate::last_refusal;

@@ -145,7 +145,14 @@ fn grant(attempt: &str, volume: &Volume, access: Access, sharing: Sharing) -> Le
         target: None,
     }];
     let (container, since) = (ContainerId::new("c1").unwrap(), Timestamp::UNIX_EPOCH);
-    LeaseRecord::Granted(Grant { attempt: attempt.into(), container, holder: None, leases, since })
+    LeaseRecord::Granted(Grant {
+        attempt: attempt.into(),
+        container,
+        holder: None,
+        leases,
+        since,
+        since_boot_ms: None,
+    })
 }
 
 fn found_at(path: &str) -> Resolved {

@@ -73,6 +73,10 @@ pub struct Grant {
     pub leases: Vec<LeasedVolume>,
     /// When it was granted.
     pub since: Timestamp,
+    /// The same by the clock that nobody sets: milliseconds since the boot, the time in which the host slept included
+    /// (`CLOCK_BOOTTIME`, clock_gettime(2)). Older versions did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_boot_ms: Option<u64>,
 }
 
 /// Why an attempt's leases were given back.

@@ -201,8 +201,14 @@ impl ContainerId {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn recorded(text: &str) -> Result<Self, NameError> {
-        let recorded = Self(text.to_owned());
-        if recorded.command().is_some() { Ok(recorded) } else { Self::new(text) }
+        // A later version may have commands that this one does not know: what they hold is held.
+        let command = text.strip_prefix(COMMAND_PREFIX).and_then(|rest| rest.split_once(':'));
+        let is_command = command.is_some_and(|(command, pid)| {
+            (1..=64).contains(&command.len())
+                && command.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+                && pid.parse::<u32>().is_ok()
+        });
+        if is_command { Ok(Self(text.to_owned())) } else { Self::new(text) }
     }
 
     /// What stands for the process `pid` that runs `volhook volume COMMAND`.
@@ -231,6 +237,8 @@ const COMMAND_PREFIX: &str = "volhook:";
 /// The subcommands of `volhook volume` that hold volumes while they work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
+    /// What was made before volhook becomes a volume.
+    Adopt,
     /// A volume is copied into another.
     Clone,
     /// Files are copied into a volume or out of it.
@@ -247,10 +255,13 @@ pub enum Command {
     Reset,
     /// An image gets another size.
     Resize,
+    /// A volume goes to the trash.
+    Rm,
 }
 
 impl Command {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
+        Self::Adopt,
         Self::Clone,
         Self::Cp,
         Self::Fsck,
@@ -259,12 +270,14 @@ impl Command {
         Self::Rename,
         Self::Reset,
         Self::Resize,
+        Self::Rm,
     ];
 
     /// Its name on the command line.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Adopt => "adopt",
             Self::Clone => "clone",
             Self::Cp => "cp",
             Self::Fsck => "fsck",
@@ -273,6 +286,7 @@ impl Command {
             Self::Rename => "rename",
             Self::Reset => "reset",
             Self::Resize => "resize",
+            Self::Rm => "rm",
         }
     }
 }

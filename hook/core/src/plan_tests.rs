@@ -141,6 +141,7 @@ fn held(volume: &str, access: Access, sharing: Sharing) -> LeaseTable {
             target: Some(Target::new("/d").unwrap()),
         }],
         since: Timestamp::UNIX_EPOCH,
+        since_boot_ms: None,
     }));
     table
 }

@@ -164,7 +164,14 @@ mod tests {
             target: None,
         };
         let (attempt, leases) = (attempt.to_owned(), vec![lease]);
-        LeaseRecord::Granted(Grant { attempt, container, holder: None, leases, since: day(0) })
+        LeaseRecord::Granted(Grant {
+            attempt,
+            container,
+            holder: None,
+            leases,
+            since: day(0),
+            since_boot_ms: None,
+        })
     }
 
     fn by_container(attempt: &str) -> LeaseRecord {

@@ -2,7 +2,6 @@
 
 use crate::engine::Engine;
 use crate::failure::Failure;
-use jiff::Timestamp;
 use std::ops::Deref;
 use std::time::Duration;
 use std::time::Instant;
@@ -14,6 +13,7 @@ use volhook_journal::Locked;
 use volhook_journal::Removed;
 use volhook_journal::Retention;
 use volhook_leases::Work;
+use volhook_leases::clock;
 use volhook_leases::judge;
 use volhook_leases::judge::Over;
 
@@ -118,6 +118,7 @@ impl<'a> Context<'a> {
         let history = &self.config()?.history;
         let age = Duration::from_secs(u64::from(history.days) * 24 * 60 * 60);
         let retention = Retention { age, bytes: history.size };
-        self.ledger.journal()?.retain(self.deadline, Timestamp::now(), &retention).map_err(Failure::new)
+        let now = clock::no_later_than_now(&self.ledger)?;
+        self.ledger.journal()?.retain(self.deadline, now, &retention).map_err(Failure::new)
     }
 }

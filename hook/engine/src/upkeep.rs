@@ -12,6 +12,8 @@ use volhook_api::upkeep::GivenBack;
 use volhook_api::upkeep::Sweep;
 use volhook_api::upkeep::Swept;
 use volhook_core::lease::LeaseRecord;
+use volhook_journal::Encoded;
+use volhook_journal::Interest;
 use volhook_leases::Work;
 use volhook_leases::judge::Over;
 
@@ -77,11 +79,18 @@ fn leases(context: &Context<'_>, swept: &mut Swept) {
 
 /// Those of `dead` that were so under the lock as well.
 fn give_back(context: &Context<'_>, dead: Vec<Over>) -> Result<Vec<Over>, Failure> {
+    if dead.is_empty() {
+        return Ok(dead);
+    }
+    let encoded: Result<Vec<Encoded>, _> = dead.iter().map(|over| Encoded::of(&over.record)).collect();
+    let dead: Vec<(Over, Encoded)> = dead.into_iter().zip(encoded.map_err(Failure::new)?).collect();
+    let attempts: Vec<&str> = dead.iter().map(|(over, _)| over.attempt()).collect();
     let mut locked = context.lock(context.deadline)?;
-    let now = locked.table().map_err(Failure::new)?;
-    let dead: Vec<Over> = dead.into_iter().filter(|over| over.stands_in(&now)).collect();
-    let records: Vec<LeaseRecord> = dead.iter().map(|over| over.record.clone()).collect();
-    locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
+    let interest = Interest { attempts: &attempts, ..Interest::default() };
+    let now = locked.about(&interest).map_err(Failure::new)?;
+    let dead = dead.into_iter().filter(|(over, _)| over.stands_in(&now));
+    let (dead, records): (Vec<Over>, Vec<Encoded>) = dead.unzip();
+    locked.append_encoded(Timestamp::now(), records).map_err(Failure::new)?;
     Ok(dead)
 }
 

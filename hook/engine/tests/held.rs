@@ -58,6 +58,7 @@ fn grant(attempt: &str, volumes: &[&str]) -> LeaseRecord {
         holder: None,
         leases: volumes.iter().map(lease).collect(),
         since: Timestamp::now(),
+        since_boot_ms: None,
     })
 }
 

@@ -2,7 +2,6 @@
 
 use rustix::fs::FallocateFlags;
 use rustix::fs::FileType;
-use rustix::fs::FlockOperation;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::DirBuilder;
@@ -242,29 +241,15 @@ impl Disk for Folder {
 
     fn lock(&self, deadline: Instant) -> io::Result<Option<Box<dyn Lock>>> {
         let mut file = self.lock_file()?;
-        // A blocking flock cannot be given a deadline without a signal, which is not a library's to use.
-        let mut pause = Duration::ZERO;
         loop {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // It is never removed, but its folder may have been, by somebody who began the journal anew.
-                Ok(()) if rustix::fs::fstat(&file)?.st_nlink == 0 => {
-                    file = self.open_lock()?;
-                    continue;
-                }
-                Ok(()) => return Ok(Some(Box::new(HeldLock { file: Some(file), kept: self.lock.clone() }))),
-                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if !volhook_locks::wait(&file, deadline)? {
                 return Ok(None);
             }
-            if pause.is_zero() {
-                std::thread::yield_now();
-            } else {
-                std::thread::sleep(pause.min(left));
+            // It is never removed, but its folder may have been, by somebody who began the journal anew.
+            if rustix::fs::fstat(&file)?.st_nlink > 0 {
+                return Ok(Some(Box::new(HeldLock { file: Some(file), kept: self.lock.clone() })));
             }
-            pause = (pause * 2).clamp(Duration::from_micros(20), Duration::from_millis(1));
+            file = self.open_lock()?;
         }
     }
 
@@ -305,7 +290,7 @@ impl Disk for Folder {
     fn sync_names(&self) -> io::Result<()> {
         // The folder itself may be new, and so may the state root above it.
         for folder in self.path.ancestors().take(3).filter(|p| !p.as_os_str().is_empty()) {
-            File::open(folder)?.sync_all()?;
+            volhook_locks::flush(File::open(folder)?)?;
         }
         Ok(())
     }
@@ -336,7 +321,7 @@ impl Drop for HeldLock {
     fn drop(&mut self) {
         let Some(file) = self.file.take() else { return };
         // Where this fails the file is closed, which gives the lock back as well.
-        if rustix::fs::flock(&file, FlockOperation::Unlock).is_ok() {
+        if volhook_locks::give_back(&file).is_ok() {
             *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
         }
     }
@@ -425,6 +410,6 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        Ok(volhook_locks::flush_content(&self.file)?)
     }
 }

@@ -6,6 +6,7 @@
 mod change;
 mod compare;
 
+use crate::append::Needs;
 use crate::codec::FRAME;
 use crate::codec::FileKind;
 use crate::codec::Link;
@@ -214,16 +215,15 @@ impl Leases {
     pub(crate) fn reserve(
         &mut self,
         disk: &dyn Disk,
-        records: &[LeaseRecord],
+        records: &[Needs],
         bytes: u64,
     ) -> Result<(), JournalError> {
         let live = self.index().map_or(0, |index| index.head.live) + self.tail.granted();
-        let granted =
-            records.iter().filter(|record| matches!(record, LeaseRecord::Granted(_))).count() as u64;
+        let granted = records.iter().filter(|needs| **needs == Needs::Grant).count() as u64;
         if granted > 0 {
             return self.log.reserve(disk, bytes + (live + granted) * RELEASE + OTHERS);
         }
-        if records.iter().any(|record| matches!(record, LeaseRecord::Released { .. })) {
+        if records.contains(&Needs::Release) {
             return Ok(());
         }
         self.log.reserve(disk, bytes + live * RELEASE)

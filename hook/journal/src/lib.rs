@@ -9,9 +9,10 @@
 //! | `leases-<boot id>.index` | checkpoint: where in the file the live grants stand, and how far the file goes; ignored when it does not fit | none |
 //! | `lock` | nothing; carries the exclusive flock(2) | – |
 //! | `<file>.damaged-<offset>`, `…-<n>` | copy of a damaged file | synced |
-//! | `<file>.rebuilding` | a new file that will take the damaged one's place | synced before it does |
+//! | `<file>.rebuilding-<number>` | a new file that will take the damaged one's place | synced before it does |
 //!
-//! Writers hold the lock for one look and one append. A handle keeps its files open, and what it learnt from them: the next
+//! Writers hold the lock for one look and one append, and wait for nothing meanwhile: records are encoded before it, and what
+//! is to last is flushed after it and acknowledged after that (`volumes.rs` says why that is enough). A handle keeps its files open, and what it learnt from them: the next
 //! look under the lock goes on from there, if the file was not replaced or removed and goes on from the last frame known,
 //! and otherwise begins anew. That it does is said by the next frame's link to it, by the note of the log's end where
 //! there is no next frame, or else by the frame itself. Names change under the lock only, and a file that lost its name
@@ -147,23 +148,26 @@
 //! | appending to `leases-…` | the records, or a prefix of them and a torn tail | the next append cuts; a grant whose container never lived is reaped |
 //! | between an append to `leases-…` and noting its end | the end noted before, or none that its checksum fits | nobody needs to; the next append notes its own |
 //! | between a `leases-…` frame without payload and `volumes` | unused sequence numbers | nobody needs to |
+//! | beginning `volumes`, before the sync | an empty, short or zero header | the next append writes it anew, syncs it and the name, then writes |
 //! | appending to `volumes`, before the sync | nothing, all, or a torn tail | the next append cuts, syncs what there is, then writes; the volume's sidecar is the truth |
+//! | between an append to `volumes` and its sync | the records, which others may read by then; after a power cut as above | the next append syncs them before it writes its own |
 //! | cutting a tail | the tail, or not | the next append cuts |
 //! | changing the checkpoint's pages | a header that says so; pages from before and after, perhaps one that fails its checksum | the log's tail contradicts them, or they are ignored; the next writer of a checkpoint lays it out anew |
 //! | laying the checkpoint out anew | the headers and pages from before, and pages to which nothing leads | the next writer of a checkpoint |
 //! | writing a header of the checkpoint | the other header | it counts; the next writer of a checkpoint |
 //! | copying a damaged file | the damaged file and a part of the copy | whoever meets the damage next completes the copy |
-//! | writing `<file>.rebuilding` | the damaged file, its copy, and a part of the new file | the next rebuild writes it anew |
+//! | writing `<file>.rebuilding-<number>` | the damaged file, its copy, and a part of the new file | whoever puts a rebuilt file in place removes it |
 //! | between the rename of it and its sync, by a power cut | the damaged file or the new one, each complete | the next rebuild, if need be |
 //! | removing old history | this boot's file with the highest sequence number, synced; some of the old files | the next to remove |
 //! | holding the lock | the lock is free: the kernel gives it back with the last descriptor | nobody needs to |
 //! | anywhere, by a power cut | leases of another boot: none hold; `volumes` as above | the next boot begins its own file |
 //!
-//! A sync that fails leaves the disk's state unknown: the records are taken back as far as possible, the caller is told
-//! that they are not acknowledged, and the handle writes no more.
+//! A sync that fails leaves the disk's state unknown: the records are taken back, if nobody has written behind them, the caller
+//! is told that they are not acknowledged, and the handle writes no more.
 
 #![forbid(unsafe_code)]
 
+mod append;
 mod check;
 mod codec;
 mod disk;
@@ -180,7 +184,9 @@ mod retain;
 mod salvage;
 mod sum;
 mod tail;
+mod volumes;
 
+pub use append::Encoded;
 pub use check::CheckpointState;
 pub use check::Content;
 pub use check::Copy;
@@ -204,16 +210,12 @@ pub use repair::SalvagedVolumes;
 pub use retain::Removed;
 pub use retain::Retention;
 
-use codec::FileKind;
-use codec::HEADER;
 use codec::Link;
 use disk::Folder;
 use jiff::Timestamp;
 use leases::Leases;
 use log::Log;
-use log::Next;
-use log::VOLUMES;
-use serde::Serialize;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -222,9 +224,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
-use volhook_core::lease::VolumeRecord;
+use volhook_locks::Held;
 
 /// The journal of one state root, seen from one boot.
 pub struct Journal {
@@ -285,20 +286,29 @@ impl Journal {
     }
 
     /// The lock alone.
-    fn guard(&self, deadline: Instant) -> Result<Box<dyn Lock>, JournalError> {
+    fn guard(&self, deadline: Instant) -> Result<Guard, JournalError> {
+        let held = volhook_locks::hold(volhook_locks::Lock::Journal);
         let file = || self.disk.path().join(disk::LOCK);
         if self.poisoned.load(Ordering::Relaxed) {
             return Err(JournalError::Poisoned { folder: self.disk.path().to_owned() });
         }
         let guard = self.disk.lock(deadline).map_err(|source| JournalError::Lock { file: file(), source })?;
-        guard.ok_or_else(|| JournalError::LockTimeout { file: file() })
+        let lock = guard.ok_or_else(|| JournalError::LockTimeout { file: file() })?;
+        Ok(Guard { _lock: lock, _held: held })
     }
 
-    fn locked(&self, guard: Box<dyn Lock>) -> Result<Locked<'_>, JournalError> {
-        let leases = match self.resumed() {
-            Some(leases) => Some(leases),
-            None => Leases::load(&*self.disk, &self.leases_name, true)
-                .map_err(|error| log::keep_copy(&*self.disk, error))?,
+    fn locked(&self, guard: Guard) -> Result<Locked<'_>, JournalError> {
+        let loaded = match self.resumed() {
+            Some(leases) => Ok(Some(leases)),
+            None => Leases::load(&*self.disk, &self.leases_name, true),
+        };
+        let leases = match loaded {
+            Ok(leases) => leases,
+            Err(error) => {
+                let damaged = log::damaged_file(&*self.disk, &error);
+                drop(guard);
+                return Err(log::keep_copy(&*self.disk, error, damaged.as_deref()));
+            }
         };
         if let Some(leases) = &leases {
             self.refuse_newer(&leases.log)?;
@@ -410,7 +420,13 @@ pub struct Locked<'a> {
     leases: Option<Leases>,
     /// Whether something went wrong, after which nobody goes on from what is known here.
     failed: bool,
-    _guard: Box<dyn Lock>,
+    _guard: Guard,
+}
+
+/// The lock, which is given back when this is dropped.
+struct Guard {
+    _lock: Box<dyn Lock>,
+    _held: Held,
 }
 
 impl Drop for Locked<'_> {
@@ -442,94 +458,34 @@ impl Locked<'_> {
     fn look(&self, interest: Option<&Interest<'_>>) -> Result<LeaseTable, JournalError> {
         let disk = self.journal.disk();
         let table = self.leases.as_ref().map(|leases| leases.table(disk, interest)).transpose();
-        table.map(Option::unwrap_or_default).map_err(|error| log::keep_copy(disk, error))
+        Ok(table?.unwrap_or_default())
     }
 
-    /// Appends records to this boot's file. Nothing is synced: a lease does not
-    /// outlive its boot. A process killed in here leaves all of them or the first few.
-    ///
-    /// # Errors
-    /// [`JournalError::Full`], which records that give leases back do not meet as long as space is set aside for them;
-    /// [`JournalError::RecordTooLarge`], [`JournalError::Write`], and failures to begin a boot's file. None of the
-    /// records is then in the journal.
-    pub fn append(&mut self, now: Timestamp, records: &[LeaseRecord]) -> Result<(), JournalError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let payloads = encode(FileKind::Leases, records)?;
-        self.carefully(|locked| {
-            let first = locked.next_sequence()?;
-            let disk = locked.journal.disk();
-            let every = locked.journal.checkpoint_every;
-            let leases = locked.leases()?;
-            let bytes =
-                payloads.iter().map(|payload| leases::frame_size(payload)).sum::<u64>() + HEADER as u64;
-            leases.reserve(disk, records, bytes)?;
-            let at = leases.log.append(disk, &payloads, first, now.as_microsecond(), false)?;
-            leases.appended(disk, at, &payloads);
-            leases.write_checkpoint(disk, every);
-            Ok(())
-        })
-    }
-
-    fn carefully(
+    fn carefully<T>(
         &mut self,
-        act: impl FnOnce(&mut Self) -> Result<(), JournalError>,
-    ) -> Result<(), JournalError> {
+        act: impl FnOnce(&mut Self) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
         let done = act(self);
         self.failed |= done.is_err();
         done
     }
 
-    /// Appends records to the file of what outlives a boot, and returns when they survive a power cut.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append); besides, [`JournalError::Damaged`] and [`JournalError::NewerFormat`] about that
-    /// file, and [`JournalError::Sync`], after which the handle takes no more locks or records.
-    pub fn append_volumes(&mut self, now: Timestamp, records: &[VolumeRecord]) -> Result<(), JournalError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let payloads = encode(FileKind::Volumes, records)?;
-        self.carefully(|locked| locked.write_volumes(now, &payloads))
-    }
-
-    fn write_volumes(&mut self, now: Timestamp, payloads: &[Vec<u8>]) -> Result<(), JournalError> {
-        let disk = self.journal.disk();
-        let mut log = self.volumes().map_err(|error| log::keep_copy(disk, error))?;
-        let first = self.next_sequence()?.max(log.link.sequence + 1);
-        let last = first + payloads.len() as u64 - 1;
-        let time = now.as_microsecond();
-        let leases = self.leases()?;
-        let at = leases.log.append(disk, &[Vec::new()], last, time, false)?;
-        leases.appended(disk, at, &[Vec::new()]);
-        let done = log.append(disk, payloads, first, time, true);
-        if matches!(done, Err(JournalError::Sync { .. })) {
-            self.journal.poisoned.store(true, Ordering::Relaxed);
-        }
-        done?;
-        *self.journal.synced() = Some((log.file.identity(), log.link));
-        Ok(())
-    }
-
-    /// Makes the highest sequence number given so far survive a power cut in this boot's file, so that others can go.
-    fn keep_sequence(&mut self, now: Timestamp) -> Result<(), JournalError> {
-        self.carefully(|locked| locked.sync_sequence(now))
-    }
-
-    fn sync_sequence(&mut self, now: Timestamp) -> Result<(), JournalError> {
-        let disk = self.journal.disk();
-        let last = log::last_sequence(disk)?;
-        let leases = self.leases()?;
-        if leases.log.link.sequence < last || leases.log.header.is_none() {
-            let payloads = [Vec::new()];
-            let last = last.max(1);
-            let at = leases.log.append(disk, &payloads, last, now.as_microsecond(), false)?;
-            leases.appended(disk, at, &payloads);
-        }
-        let unsynced = |source| JournalError::Sync { file: disk.path().join(&leases.log.name), source };
-        leases.log.file.sync().map_err(unsynced)?;
-        disk.sync_names().map_err(unsynced)
+    /// Has this boot's file hold the highest sequence number given so far, and opens it for flushing that.
+    fn note_sequence(&mut self, now: Timestamp) -> Result<Box<dyn DiskFile>, JournalError> {
+        self.carefully(|locked| {
+            let disk = locked.journal.disk();
+            let last = log::last_sequence(disk)?;
+            let leases = locked.leases()?;
+            if leases.log.link.sequence < last || leases.log.header.is_none() {
+                let payloads = [Vec::new()];
+                let at = leases.log.append(disk, &payloads, last.max(1), now.as_microsecond())?;
+                leases.appended(disk, at, &payloads);
+            }
+            let file = || disk.path().join(&leases.log.name);
+            let opened = disk.open(&leases.log.name, false);
+            let opened = opened.map_err(|source| JournalError::Open { file: file(), source })?;
+            opened.ok_or_else(|| JournalError::Open { file: file(), source: ErrorKind::NotFound.into() })
+        })
     }
 
     /// This boot's file, created if need be.
@@ -551,32 +507,4 @@ impl Locked<'_> {
             _ => Ok(log::last_sequence(self.journal.disk())? + 1),
         }
     }
-
-    /// The file of volumes, its chain followed to the end.
-    fn volumes(&self) -> Result<Log, JournalError> {
-        let disk = self.journal.disk();
-        let mut log = Log::open_or_create(disk, VOLUMES, FileKind::Volumes)?;
-        self.journal.refuse_newer(&log)?;
-        let known = self.journal.synced().filter(|(identity, _)| *identity == log.file.identity());
-        let link = known.map_or(log.link, |(_, link)| link);
-        log.replay(disk, link, |_, _, _| Ok(Next::Go))?;
-        log.synced = known.is_some_and(|(_, synced)| synced == log.link);
-        Ok(log)
-    }
-}
-
-/// Room for most records, so that they are encoded without moving what there is.
-const USUAL_PAYLOAD: usize = 2 << 10;
-
-fn encode<T: Serialize>(kind: FileKind, records: &[T]) -> Result<Vec<Vec<u8>>, JournalError> {
-    let limit = kind.max_payload();
-    records
-        .iter()
-        .map(|record| {
-            let mut payload = Vec::with_capacity(USUAL_PAYLOAD);
-            serde_json::to_writer(&mut payload, record).map_err(|source| JournalError::Encode { source })?;
-            let size = payload.len();
-            if size <= limit { Ok(payload) } else { Err(JournalError::RecordTooLarge { size, limit }) }
-        })
-        .collect()
 }

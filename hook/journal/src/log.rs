@@ -70,8 +70,6 @@ pub(crate) struct Log {
     pub(crate) writable: bool,
     /// How much disk space it has at least, as long as the lock is held under which this was learnt.
     pub(crate) space: Option<u64>,
-    /// Whether everything in the file is known to survive a power cut.
-    pub(crate) synced: bool,
 }
 
 impl Log {
@@ -127,7 +125,7 @@ impl Log {
     pub(crate) fn empty(file: Box<dyn DiskFile>, name: &str, kind: FileKind) -> Self {
         let link = Link::first(FileHeader { version: FORMAT, chain: 0 });
         let (name, header) = (name.to_owned(), None);
-        Self { kind, name, file, header, link, torn: false, writable: true, space: None, synced: false }
+        Self { kind, name, file, header, link, torn: false, writable: true, space: None }
     }
 
     fn at_its_beginning(self) -> Self {
@@ -265,31 +263,21 @@ impl Log {
         Some(bytes)
     }
 
-    /// Appends one frame per payload, the first with the sequence number `first`, and returns its offset. With `sync`
-    /// it returns when they survive a power cut; without it nothing is ever flushed.
+    /// Appends one frame per payload, the first with the sequence number `first`, and returns its offset. Nothing is flushed
+    /// here.
     pub(crate) fn append(
         &mut self,
         disk: &dyn Disk,
         payloads: &[Vec<u8>],
         first: u64,
         time_us: i64,
-        sync: bool,
     ) -> Result<u64, JournalError> {
-        let path = disk.path().join(&self.name);
-        let unsynced = |source| JournalError::Sync { file: path.clone(), source };
         if self.header.is_none() {
-            self.write_header(&path, time_us)?;
+            self.begin(disk, time_us)?;
         }
         let at = self.link.end;
-        self.cut_torn(&path)?;
-        // A writer may have died before its sync. New frames go behind synced ones only, so that no power cut
-        // leaves whole frames, or pieces of a tail that was cut, behind torn ones.
-        if sync && !self.synced {
-            self.file.sync().map_err(unsynced)?;
-            if self.link.sequence == 0 {
-                disk.sync_names().map_err(unsynced)?;
-            }
-        }
+        self.cut_torn(disk)?;
+        let path = disk.path().join(&self.name);
         let mut bytes = Vec::new();
         let mut link = self.link;
         for ((payload, sequence), part) in payloads.iter().zip(first..).zip(0..) {
@@ -305,32 +293,27 @@ impl Log {
                 JournalError::Write { file: path.clone(), offset: at, source }
             }
         });
-        let done = match written {
-            Ok(()) if sync => self.file.sync().map_err(unsynced),
-            other => other,
-        };
-        if done.is_err() {
+        if let Err(error) = written {
             // What is not acknowledged is not left for others to read; if even this fails, the tail is torn.
             self.torn = self.cut(at).is_err();
             self.space = None;
-            self.synced = false;
-            return done.map(|()| at);
+            return Err(error);
         }
         self.link = link;
-        self.synced = sync;
         Ok(at)
     }
 
-    /// Cuts off an unfinished append.
-    fn cut_torn(&mut self, path: &Path) -> Result<(), JournalError> {
-        if self.torn {
-            self.space = None;
-            let at = self.link.end;
-            let unwritten = |source| JournalError::Write { file: path.to_owned(), offset: at, source };
-            self.cut(at).map_err(unwritten)?;
-            self.torn = false;
+    /// Cuts off an unfinished append, and says whether there was one.
+    pub(crate) fn cut_torn(&mut self, disk: &dyn Disk) -> Result<bool, JournalError> {
+        if !self.torn {
+            return Ok(false);
         }
-        Ok(())
+        self.space = None;
+        let at = self.link.end;
+        let file = || disk.path().join(&self.name);
+        self.cut(at).map_err(|source| JournalError::Write { file: file(), offset: at, source })?;
+        self.torn = false;
+        Ok(true)
     }
 
     /// Cuts the file, and sets the space behind it aside again, which goes with what is cut.
@@ -348,7 +331,7 @@ impl Log {
         let path = disk.path().join(&self.name);
         let at = self.link.end;
         let unwritten = |source| JournalError::Write { file: path.clone(), offset: at, source };
-        self.cut_torn(&path)?;
+        self.cut_torn(disk)?;
         if self.header.is_none() && self.file.size().map_err(unwritten)? > 0 {
             self.file.set_len(0).map_err(unwritten)?;
         }
@@ -373,11 +356,8 @@ impl Log {
 
     /// Writes the header of an empty file.
     pub(crate) fn begin(&mut self, disk: &dyn Disk, time_us: i64) -> Result<(), JournalError> {
-        self.write_header(&disk.path().join(&self.name), time_us)
-    }
-
-    fn write_header(&mut self, path: &Path, time_us: i64) -> Result<(), JournalError> {
-        let unwritten = |source| JournalError::Write { file: path.to_owned(), offset: 0, source };
+        let file = || disk.path().join(&self.name);
+        let unwritten = |source| JournalError::Write { file: file(), offset: 0, source };
         let bytes = codec::encode_header(self.kind, &self.name, time_us);
         // Cutting an empty file would give back what is set aside for it.
         if self.file.size().map_err(unwritten)? > 0 {
@@ -444,32 +424,56 @@ fn damaged(disk: &dyn Disk, name: &str, offset: u64, reason: &'static str) -> Jo
     JournalError::Damaged { file: disk.path().join(name), offset, reason, copy: None }
 }
 
-/// Adds to a damage error a copy of the file, made once per place, so that repair never destroys evidence. Only
-/// for holders of the lock. A copy that cannot be made is left out: the damage is the news.
-pub(crate) fn keep_copy(disk: &dyn Disk, error: JournalError) -> JournalError {
-    let JournalError::Damaged { file, offset, reason, copy: None } = error else {
-        return error;
-    };
-    let copy = copy_of(disk, &file, offset).ok();
-    JournalError::Damaged { file, offset, reason, copy }
+/// The damaged file that an error is about, open, for whoever copies it when the lock is given back: its name may be another
+/// file's then.
+pub(crate) fn damaged_file(disk: &dyn Disk, error: &JournalError) -> Option<Box<dyn DiskFile>> {
+    let JournalError::Damaged { file, copy: None, .. } = error else { return None };
+    disk.open(file.file_name()?.to_str()?, false).ok()?
 }
 
-/// Makes a copy of the damaged `file`, unless there is one already, and returns its path.
-pub(crate) fn copy_of(disk: &dyn Disk, file: &Path, offset: u64) -> std::io::Result<PathBuf> {
+/// Adds to a damage error a copy of `damaged`, made once per place, so that repair never destroys evidence. A copy that cannot
+/// be made is left out: the damage is the news.
+pub(crate) fn keep_copy(
+    disk: &dyn Disk,
+    error: JournalError,
+    damaged: Option<&dyn DiskFile>,
+) -> JournalError {
+    match (error, damaged) {
+        (JournalError::Damaged { file, offset, reason, copy: None }, Some(damaged)) => {
+            let copy = copy_of(disk, &file, damaged, offset).ok();
+            JournalError::Damaged { file, offset, reason, copy }
+        }
+        (error, _) => error,
+    }
+}
+
+/// Makes a copy of `source`, which is, or was, the damaged `file`, unless there is one already, and returns its path. Others may
+/// be making the same: the bytes are the same.
+pub(crate) fn copy_of(
+    disk: &dyn Disk,
+    file: &Path,
+    source: &dyn DiskFile,
+    offset: u64,
+) -> std::io::Result<PathBuf> {
     let name = file.file_name().and_then(|n| n.to_str()).ok_or(std::io::ErrorKind::InvalidInput)?;
-    let source = disk.open(name, false)?.ok_or(std::io::ErrorKind::NotFound)?;
     let length = source.size()?;
     // A file that was rebuilt may be damaged at the same place once more: that is another copy.
     let names = std::iter::once(format!("{name}{COPY}{offset}"))
         .chain((1..1000).map(|again| format!("{name}{COPY}{offset}-{again}")));
     for copy_name in names {
         let copy = match disk.open(&copy_name, true)? {
-            Some(copy) if !begins_like(&*copy, &*source, offset)? => continue,
+            Some(copy) if !begins_like(&*copy, source, offset)? => continue,
             Some(copy) if copy.size()? == length => return Ok(disk.path().join(copy_name)),
             Some(copy) => copy,
-            None => disk.create(&copy_name)?,
+            None => match disk.create(&copy_name) {
+                // Somebody else has just begun it.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    disk.open(&copy_name, true)?.ok_or(error)?
+                }
+                created => created?,
+            },
         };
-        copy_bytes(&*source, &*copy, length)?;
+        copy_bytes(source, &*copy, length)?;
         disk.sync_names()?;
         return Ok(disk.path().join(copy_name));
     }

@@ -9,8 +9,9 @@ use crate::log::VOLUMES;
 pub struct Mark(Option<((u64, u64), u64)>);
 
 impl Journal {
-    /// How far the file of what outlives a boot goes. Volumes are removed under the journal's lock and recorded there, so
-    /// whoever looks before it finds a volume, and again under the lock, knows whether the volume may be another one.
+    /// How far the file of what outlives a boot goes. Volumes are removed and renamed by who alone
+    /// holds them, and that is recorded there before the lease ends; so whoever finds a volume, and looks again under the lock
+    /// under which he takes it, knows whether it may be another one.
     ///
     /// # Errors
     /// The file cannot be opened or looked at.

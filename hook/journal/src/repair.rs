@@ -1,6 +1,7 @@
 //! What can still be read of a damaged file, and a new file in its place.
 
 use crate::Journal;
+use crate::append::encode;
 use crate::codec;
 use crate::codec::FORMAT;
 use crate::codec::FileKind;
@@ -8,8 +9,8 @@ use crate::codec::FrameHeader;
 use crate::codec::HEADER;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
-use crate::encode;
 use crate::error::JournalError;
+use crate::index::draw;
 use crate::index::noted_end;
 use crate::log;
 use crate::log::Log;
@@ -24,6 +25,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
+
+/// How often a file is built anew because others have appended to the damaged one meanwhile.
+const TURNS: u32 = 8;
 
 /// What can still be read of this boot's damaged file; made by [`Journal::salvage`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -190,27 +194,30 @@ impl Journal {
         damage: &Salvaged,
         grants: &[Grant],
     ) -> Result<Option<Rebuilt>, JournalError> {
-        let _guard = self.guard(deadline)?;
         let (disk, name) = (self.disk(), self.leases_name());
-        let Some(wreck) = wreck(disk, name, FileKind::Leases)? else {
-            return Ok(None);
-        };
         let path = disk.path().join(name);
-        if !wreck.continues(&damage.print) {
-            let (offset, reason) = (wreck.offset, wreck.reason);
-            return Err(JournalError::Damaged { file: path, offset, reason, copy: None });
+        for _ in 0..TURNS {
+            let Some(wreck) = wreck(disk, name, FileKind::Leases)? else {
+                return Ok(None);
+            };
+            if !wreck.continues(&damage.print) {
+                return Err(changed(path, &wreck));
+            }
+            let grants = with_later_records(grants, &wreck, &damage.print);
+            let (rebuilt, record) = self.set_aside(name, &wreck, grants.len())?;
+            let records: Vec<_> =
+                std::iter::once(record).chain(grants.into_iter().map(LeaseRecord::Granted)).collect();
+            let payloads = encode(FileKind::Leases, &records)?;
+            let readable = wreck.frames(FileKind::Leases).map(|(_, header, _)| header.sequence);
+            let first = log::last_sequence(disk)?.max(readable.max().unwrap_or(0)) + 1;
+            let (beside, mut log) = beside(disk, name, FileKind::Leases)?;
+            log.append(disk, &payloads, first, distinct(now, &wreck))?;
+            if self.put_in_place(deadline, &wreck, &beside, &log)? {
+                return Ok(Some(rebuilt));
+            }
         }
-        let grants = with_later_records(grants, &wreck, &damage.print);
-        let (rebuilt, record) = self.set_aside(name, &wreck, grants.len())?;
-        let records: Vec<_> =
-            std::iter::once(record).chain(grants.into_iter().map(LeaseRecord::Granted)).collect();
-        let payloads = encode(FileKind::Leases, &records)?;
-        let readable = wreck.frames(FileKind::Leases).map(|(_, header, _)| header.sequence);
-        let first = log::last_sequence(disk)?.max(readable.max().unwrap_or(0)) + 1;
-        let mut log = beside(disk, name, FileKind::Leases)?;
-        log.append(disk, &payloads, first, distinct(now, &wreck), true)?;
-        self.put_in_place(name)?;
-        Ok(Some(rebuilt))
+        let wreck = wreck(disk, name, FileKind::Leases)?;
+        wreck.map_or(Ok(None), |wreck| Err(changed(path, &wreck)))
     }
 
     /// Puts a new file with the readable records in the place of a damaged file of volumes, of which a synced copy is
@@ -223,30 +230,32 @@ impl Journal {
         deadline: Instant,
         now: Timestamp,
     ) -> Result<Option<Rebuilt>, JournalError> {
-        let guard = self.guard(deadline)?;
         let disk = self.disk();
-        let Some(wreck) = wreck(disk, VOLUMES, FileKind::Volumes)? else {
-            return Ok(None);
-        };
-        let mut frames: Vec<_> =
-            wreck.frames(FileKind::Volumes).map(|(_, header, payload)| (header, payload)).collect();
-        frames.sort_by_key(|(header, _)| header.sequence);
-        // Of several with one number any will do: the sidecars are the truth.
-        frames.dedup_by_key(|(header, _)| header.sequence);
-        let (rebuilt, record) = self.set_aside(VOLUMES, &wreck, frames.len())?;
-        let mut log = beside(disk, VOLUMES, FileKind::Volumes)?;
-        log.begin(disk, distinct(now, &wreck))?;
-        for (header, payload) in frames {
-            log.append(disk, &[payload.to_vec()], header.sequence, header.time_us, false)?;
+        for _ in 0..TURNS {
+            let Some(wreck) = wreck(disk, VOLUMES, FileKind::Volumes)? else {
+                return Ok(None);
+            };
+            let mut frames: Vec<_> =
+                wreck.frames(FileKind::Volumes).map(|(_, header, payload)| (header, payload)).collect();
+            frames.sort_by_key(|(header, _)| header.sequence);
+            // Of several with one number any will do: the sidecars are the truth.
+            frames.dedup_by_key(|(header, _)| header.sequence);
+            let (rebuilt, record) = self.set_aside(VOLUMES, &wreck, frames.len())?;
+            let (beside, mut log) = beside(disk, VOLUMES, FileKind::Volumes)?;
+            log.begin(disk, distinct(now, &wreck))?;
+            for (header, payload) in frames {
+                log.append(disk, &[payload.to_vec()], header.sequence, header.time_us)?;
+            }
+            if self.put_in_place(deadline, &wreck, &beside, &log)? {
+                // The story misses this line only if the other file cannot be written either.
+                if let Ok(mut locked) = self.lock(deadline) {
+                    let _ = locked.append(now, &[record]);
+                }
+                return Ok(Some(rebuilt));
+            }
         }
-        let unsynced = |source| JournalError::Sync { file: disk.path().join(VOLUMES), source };
-        log.file.sync().map_err(unsynced)?;
-        self.put_in_place(VOLUMES)?;
-        // The story misses this line only if the other file cannot be written either.
-        if let Ok(mut locked) = self.locked(guard) {
-            let _ = locked.append(now, &[record]);
-        }
-        Ok(Some(rebuilt))
+        let wreck = wreck(disk, VOLUMES, FileKind::Volumes)?;
+        wreck.map_or(Ok(None), |wreck| Err(changed(disk.path().join(VOLUMES), &wreck)))
     }
 
     /// Keeps a copy of a damaged file, and says so.
@@ -257,21 +266,49 @@ impl Journal {
         kept: usize,
     ) -> Result<(Rebuilt, LeaseRecord), JournalError> {
         let (file, lost_at) = (self.disk().path().join(name), wreck.offset);
-        let copy = log::copy_of(self.disk(), &file, lost_at)
+        let copy = log::copy_of(self.disk(), &file, &*wreck.file, lost_at)
             .map_err(|source| JournalError::Copy { file: file.clone(), source })?;
         let kept = u32::try_from(kept).unwrap_or(u32::MAX);
         let copy_name = copy.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
         Ok((Rebuilt { copy, kept, lost_at }, LeaseRecord::Rebuilt { kept, lost_at, copy: copy_name }))
     }
 
-    /// The step that counts: before it the damaged file is there, behind it the new one.
-    fn put_in_place(&self, name: &str) -> Result<(), JournalError> {
-        let file = || self.disk().path().join(name);
-        self.disk()
-            .rename(&beside_name(name), name)
-            .map_err(|source| JournalError::Replace { file: file(), source })?;
-        self.disk().sync_names().map_err(|source| JournalError::Sync { file: file(), source })
+    /// The step that counts: before it the damaged file is there, behind it the new one, which was built and flushed without
+    /// the lock. `false` when the damaged file is not any more what that was made from.
+    fn put_in_place(
+        &self,
+        deadline: Instant,
+        wreck: &Wreck,
+        beside: &str,
+        log: &Log,
+    ) -> Result<bool, JournalError> {
+        let (disk, name) = (self.disk(), &log.name);
+        let file = || disk.path().join(name);
+        log.file.sync().map_err(|source| JournalError::Sync { file: disk.path().join(beside), source })?;
+        let guard = self.guard(deadline)?;
+        let stands = disk.stat_of(name, &*wreck.file);
+        let stands = stands.map_err(|source| JournalError::Read { file: file(), source })?;
+        if stands.is_none_or(|stands| stands.size != wreck.bytes.len() as u64) {
+            drop(guard);
+            let _ = disk.remove(beside);
+            return Ok(false);
+        }
+        disk.rename(beside, name).map_err(|source| JournalError::Replace { file: file(), source })?;
+        // Whoever is building another one comes too late.
+        for left in disk.names().unwrap_or_default() {
+            if is_beside(&left, name) {
+                let _ = disk.remove(&left);
+            }
+        }
+        drop(guard);
+        disk.sync_names().map_err(|source| JournalError::Sync { file: file(), source })?;
+        Ok(true)
     }
+}
+
+/// The damaged file is another one than was looked at.
+fn changed(file: PathBuf, wreck: &Wreck) -> JournalError {
+    JournalError::Damaged { file, offset: wreck.offset, reason: wreck.reason, copy: None }
 }
 
 /// The file called `name`, if it is damaged.
@@ -321,21 +358,23 @@ fn with_later_records(grants: &[Grant], wreck: &Wreck, print: &Print) -> Vec<Gra
     stories.grants()
 }
 
+/// How the name of a file begins that is being built for the one called `name`.
 fn beside_name(name: &str) -> String {
     format!("{name}.rebuilding")
 }
 
-/// A new empty file beside the one called `name`, whose header will say `name`.
-fn beside(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Log, JournalError> {
-    let beside = beside_name(name);
-    let path = disk.path().join(&beside);
-    let failed = |source| JournalError::Open { file: path.clone(), source };
-    // Somebody may have been killed here before.
-    let file = match disk.open(&beside, true).map_err(failed)? {
-        Some(file) => file,
-        None => disk.create(&beside).map_err(failed)?,
-    };
-    Ok(Log::empty(file, name, kind))
+/// Whether the file called `other` is one that somebody builds, or has begun to build, for the one called `name`.
+pub(crate) fn is_beside(other: &str, name: &str) -> bool {
+    other.starts_with(&beside_name(name))
+}
+
+/// A new empty file beside the one called `name`, whose header will say `name`, and what it is called so far: several may be
+/// building one at the same time.
+fn beside(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<(String, Log), JournalError> {
+    let beside = format!("{}-{:016x}", beside_name(name), draw());
+    let file = disk.create(&beside);
+    let file = file.map_err(|source| JournalError::Open { file: disk.path().join(&beside), source })?;
+    Ok((beside, Log::empty(file, name, kind)))
 }
 
 /// A time for the new file's header that makes its checksum another one than the damaged file's, so that a checkpoint

@@ -132,6 +132,7 @@ impl Attempts {
             holder: held.holder,
             leases: held.plan.leases,
             since: Timestamp::try_from(written).unwrap_or(Timestamp::UNIX_EPOCH),
+            since_boot_ms: None,
         }))
     }
 

@@ -86,6 +86,15 @@ pub enum Error {
         /// The volume.
         volume: VolumeId,
     },
+    /// A test wants a step to fail.
+    #[error("the test wants step {step:?} to fail")]
+    Stopped {
+        /// The step.
+        step: &'static str,
+        /// The failure.
+        #[source]
+        source: io::Error,
+    },
     /// What a spec names as its attempt is none.
     #[error("{attempt:?} is not an attempt of volhook's")]
     NotAnAttempt {

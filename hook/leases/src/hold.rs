@@ -1,6 +1,7 @@
 //! What a command holds of the volumes that it works on, as a container would: a volume that somebody holds is not taken
 //! from them.
 
+use crate::clock;
 use crate::error::Error;
 use crate::ground::Ground;
 use crate::judge::Over;
@@ -27,10 +28,12 @@ use volhook_core::names::Target;
 use volhook_core::names::VolumeId;
 use volhook_core::plan;
 use volhook_core::volume::Volume;
+use volhook_journal::Encoded;
 use volhook_mounts::device::device_is_free;
 use volhook_mounts::process;
 use volhook_mounts::process::Process;
 use volhook_mounts::source::image_is_free;
+use volhook_volumes::failpoint;
 
 /// Fails if somebody holds the volume, naming who.
 ///
@@ -57,6 +60,7 @@ pub fn await_free(ground: &Ground, volume: &Volume) {
         Backing::Device(device) => device_is_free(Path::new(device.path.as_str())),
         Backing::Directory(_) | Backing::HostPath(_) | Backing::Tmpfs(_) => Ok(true),
     };
+    volhook_locks::waits("the kernel");
     let patience = Instant::now() + patience::LETTING_GO;
     while matches!(is_free(), Ok(false)) && Instant::now() < patience {
         thread::sleep(Duration::from_millis(1));
@@ -111,10 +115,21 @@ impl<'a> Hold<'a> {
         needs: &[Need<'_>],
         work: &Work<'a>,
     ) -> Result<Self, Error> {
-        Self::attempt(ledger, command, needs, work)?.map_err(|(table, id)| match refuse_held(&table, &id) {
-            Err(error) => error,
-            Ok(()) => Error::InItsOwnWay { volume: id },
-        })
+        Self::attempt(ledger, command, needs, true, work)?.map_err(|(table, id)| in_the_way(&table, id))
+    }
+
+    /// Takes the lease on a volume that is only going to be made: nobody has it before its maker is done.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn ahead(
+        ledger: &'a Ledger,
+        command: Command,
+        planned: &Volume,
+        work: &Work<'a>,
+    ) -> Result<Self, Error> {
+        let needs = [Need::alone(planned)];
+        Self::attempt(ledger, command, &needs, false, work)?.map_err(|(table, id)| in_the_way(&table, id))
     }
 
     /// Takes a lease on `need`, unless somebody holds it in a way that does not go together with that: then says who.
@@ -127,18 +142,19 @@ impl<'a> Hold<'a> {
         need: &Need<'_>,
         work: &Work<'a>,
     ) -> Result<Result<Self, ContainerId>, Error> {
-        let taken = Self::attempt(ledger, command, std::slice::from_ref(need), work)?;
+        let taken = Self::attempt(ledger, command, std::slice::from_ref(need), true, work)?;
         Ok(taken.map_err(|(table, id)| {
             let holder = table.holders(&id).map(|(grant, _)| grant.container.clone()).next();
             holder.unwrap_or_else(|| ContainerId::of_command(command, std::process::id()))
         }))
     }
 
-    /// The hold, or who holds what of it.
+    /// The hold, or who holds what of it. With `there` the volumes have to be there.
     fn attempt(
         ledger: &'a Ledger,
         command: Command,
         needs: &[Need<'_>],
+        there: bool,
         work: &Work<'a>,
     ) -> Result<Result<Self, (LeaseTable, VolumeId)>, Error> {
         let volumes: Vec<VolumeId> = needs.iter().map(|need| need.volume.id.clone()).collect();
@@ -151,7 +167,9 @@ impl<'a> Hold<'a> {
             holder: Some(process::holder(ledger.host()?, &process).map_err(Error::Process)?),
             leases,
             since: Timestamp::now(),
+            since_boot_ms: clock::since_boot_ms(),
         };
+        let record = Encoded::of(&LeaseRecord::Granted(grant.clone()))?;
         let (mut locked, table) = ledger
             .lock_volumes(&volumes, work)
             .map_err(|source| Error::Hold { volumes: volumes.clone(), source: Box::new(source) })?;
@@ -160,15 +178,18 @@ impl<'a> Hold<'a> {
                 return Ok(Err((table, lease.volume.clone())));
             }
         }
-        // Volumes are removed under this lock.
-        for need in needs {
+        // They are removed and renamed under a lease that nobody else has.
+        for need in needs.iter().filter(|_| there) {
             let found = ledger.store().find(&need.volume.id)?;
             if found.is_none_or(|found| found.uuid != need.volume.uuid) {
                 return Err(Error::NoSuchVolume { volume: need.volume.id.clone() });
             }
         }
-        locked.append(grant.since, &[LeaseRecord::Granted(grant.clone())])?;
-        Ok(Ok(Self { ledger, work: *work, grant }))
+        locked.append_encoded(grant.since, vec![record])?;
+        drop(locked);
+        let hold = Self { ledger, work: *work, grant };
+        failpoint::reached("held").map_err(|errno| Error::Stopped { step: "held", source: errno.into() })?;
+        Ok(Ok(hold))
     }
 
     /// Whether nobody else can hold any of its volumes.
@@ -196,6 +217,14 @@ impl Drop for Hold<'_> {
             // Whoever needs the volume next finds this process dead.
             self.work.watcher.told(&Remark::NotGivenBack { cause: error.line() });
         }
+    }
+}
+
+/// Why a volume could not be taken.
+fn in_the_way(table: &LeaseTable, id: VolumeId) -> Error {
+    match refuse_held(table, &id) {
+        Err(error) => error,
+        Ok(()) => Error::InItsOwnWay { volume: id },
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which leases are provably dead: the facts of the kernel applied to the lease table.
 
+use crate::clock;
 use crate::error::Error;
 use crate::ground::Ground;
 use crate::work::Work;
@@ -7,6 +8,7 @@ use jiff::SignedDuration;
 use jiff::Timestamp;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::time::Duration;
 use volhook_api::Remark;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Population;
@@ -58,16 +60,7 @@ pub enum Verdict {
 /// When the host or the volumes cannot be looked at. Then it counts as held.
 pub fn judge(ground: &Ground, grant: &Grant) -> Result<Verdict, Error> {
     let Some(holder) = &grant.holder else {
-        let waited = Timestamp::now().duration_since(grant.since);
-        let limit = PENDING_LIMIT.as_secs();
-        return Ok(if waited > PENDING_LIMIT {
-            let evidence = format!("no createRuntime hook within {limit} s");
-            Verdict::Dead { reason: ReleaseReason::Expired, evidence }
-        } else {
-            let evidence =
-                format!("its spec was planned {} s ago, of {limit} s that are waited", waited.as_secs());
-            Verdict::Held { evidence }
-        });
+        return Ok(pending(waited(grant, Timestamp::now(), clock::since_boot())));
     };
     let host = ground.host()?;
     let evidence = match process::life(host, holder) {
@@ -87,6 +80,31 @@ pub fn judge(ground: &Ground, grant: &Grant) -> Result<Verdict, Error> {
         }
     }
     Ok(Verdict::Dead { reason: ReleaseReason::Reaped, evidence })
+}
+
+/// For how long a grant of this boot has been there.
+fn waited(grant: &Grant, now: Timestamp, since_boot: Duration) -> SignedDuration {
+    match grant.since_boot_ms {
+        Some(then) => {
+            let waited = since_boot.saturating_sub(Duration::from_millis(then));
+            SignedDuration::try_from(waited).unwrap_or(SignedDuration::MAX)
+        }
+        // An older version knew only the clock that people set.
+        None => now.duration_since(grant.since),
+    }
+}
+
+/// What is said of a grant that has waited for its container for so long.
+fn pending(waited: SignedDuration) -> Verdict {
+    let limit = PENDING_LIMIT.as_secs();
+    if waited > PENDING_LIMIT {
+        let evidence = format!("no createRuntime hook within {limit} s");
+        Verdict::Dead { reason: ReleaseReason::Expired, evidence }
+    } else {
+        let evidence =
+            format!("its spec was planned {} s ago, of {limit} s that are waited", waited.as_secs());
+        Verdict::Held { evidence }
+    }
 }
 
 /// What the kernel still knows of a dead holder's use of a volume.
@@ -182,6 +200,12 @@ impl Over {
         &self.grant.attempt
     }
 
+    /// Whether it was a command's, not a container's.
+    #[must_use]
+    pub fn is_of_command(&self) -> bool {
+        self.grant.container.command().is_some()
+    }
+
     /// Whether `table` still has the grant as it was judged. One that was tied to a process meanwhile is not
     /// over at all.
     #[must_use]
@@ -227,4 +251,53 @@ pub fn after<'a>(table: &LeaseTable, records: impl Iterator<Item = &'a LeaseReco
         table.apply(record);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Verdict;
+    use super::pending;
+    use super::waited;
+    use jiff::SignedDuration;
+    use jiff::Timestamp;
+    use std::time::Duration;
+    use volhook_core::lease::Grant;
+    use volhook_core::names::ContainerId;
+
+    fn grant(since_boot_ms: Option<u64>) -> Grant {
+        Grant {
+            attempt: "a".to_owned(),
+            container: ContainerId::new("c1").unwrap(),
+            holder: None,
+            leases: Vec::new(),
+            since: Timestamp::from_second(1_000_000).unwrap(),
+            since_boot_ms,
+        }
+    }
+
+    /// Whoever sets the clock neither ends what is waited for nor makes it wait for ever.
+    #[test]
+    fn a_pending_grant_expires_by_the_time_since_the_boot() {
+        let granted = grant(Some(50_000));
+        for now in [-100_000_000, 1_000_000, 100_000_000] {
+            let now = Timestamp::from_second(now).unwrap();
+            let after = |seconds| pending(waited(&granted, now, Duration::from_secs(seconds)));
+            assert!(matches!(after(50 + 10), Verdict::Held { .. }), "{now}");
+            assert!(matches!(after(50 + 301), Verdict::Dead { .. }), "{now}");
+            // In another time namespace it may be less.
+            assert!(matches!(after(10), Verdict::Held { .. }), "{now}");
+        }
+    }
+
+    #[test]
+    fn one_of_an_older_version_expires_by_the_wall_clock() {
+        let old = grant(None);
+        let after = |seconds| {
+            let now = old.since + SignedDuration::from_secs(seconds);
+            pending(waited(&old, now, Duration::from_secs(1)))
+        };
+        assert!(matches!(after(299), Verdict::Held { .. }));
+        assert!(matches!(after(301), Verdict::Dead { .. }));
+        assert!(matches!(after(-100_000), Verdict::Held { .. }));
+    }
 }

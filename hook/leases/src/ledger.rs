@@ -18,11 +18,11 @@ use tracing::debug_span;
 use tracing::warn;
 use volhook_api::Remark;
 use volhook_core::lease::Grant;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::ReleaseReason;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::VolumeId;
+use volhook_journal::Encoded;
 use volhook_journal::Interest;
 use volhook_journal::Journal;
 use volhook_journal::JournalError;
@@ -92,7 +92,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::lock`].
     pub fn append_volumes(&self, records: &[VolumeRecord], work: &Work<'_>) -> Result<(), Error> {
-        self.mended(work, |journal| journal.lock(work.until)?.append_volumes(Timestamp::now(), records))
+        self.mended(work, |journal| journal.append_volumes(work.until, Timestamp::now(), records))
     }
 
     /// The journal under its lock, with the leases on `volumes` that are not provably dead; those that are have been
@@ -111,17 +111,43 @@ impl Ledger {
             let (dead, dying) = judge::dead(self, self.about(&interest, work)?.grants(), work);
             if dying && Instant::now() < patience {
                 debug!("waits for a holder that is dying");
+                volhook_locks::waits("a holder that is dying");
                 thread::sleep(patience::PAUSE);
                 continue;
             }
+            let dead = dead.into_iter().map(|over| Ok((Encoded::of(&over.record)?, over)));
+            let dead: Vec<(Encoded, Over)> = dead.collect::<Result<_, JournalError>>()?;
             let mut locked = self.lock(work)?;
             let table = locked.about(&interest)?;
-            let dead: Vec<Over> = dead.into_iter().filter(|over| over.stands_in(&table)).collect();
-            let released: Vec<LeaseRecord> = dead.iter().map(|over| over.record.clone()).collect();
-            if !released.is_empty() {
-                locked.append(Timestamp::now(), &released)?;
+            let dead = dead.into_iter().filter(|(_, over)| over.stands_in(&table));
+            let (released, dead): (Vec<Encoded>, Vec<Over>) = dead.unzip();
+            locked.append_encoded(Timestamp::now(), released)?;
+            return Ok((locked, judge::after(&table, dead.iter().map(|over| &over.record))));
+        }
+    }
+
+    /// Waits until `is_news` says that what stands in the way does not any more, by the grants that `interest` covers, or until
+    /// `until`. Nobody is asked but the journal and the kernel.
+    ///
+    /// # Errors
+    /// As [`Ledger::lock`].
+    pub fn await_news(
+        &self,
+        interest: &Interest<'_>,
+        until: Instant,
+        work: &Work<'_>,
+        is_news: impl Fn(&LeaseTable) -> bool,
+    ) -> Result<(), Error> {
+        volhook_locks::waits("another holder");
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
             }
-            return Ok((locked, judge::after(&table, released.iter())));
+            thread::sleep(left.min(patience::PAUSE));
+            if is_news(&self.about(interest, work)?) {
+                return Ok(());
+            }
         }
     }
 
@@ -144,11 +170,12 @@ impl Ledger {
             reason = %evidence
         )
         .entered();
-        let mut locked = self.lock(&work.at_least(Instant::now() + patience::UNDOING))?;
         let over = Over::new(grant, reason, evidence);
+        let record = Encoded::of(&over.record)?;
+        let mut locked = self.lock(&work.at_least(Instant::now() + patience::UNDOING))?;
         let now = locked.about(&Interest { attempts: &[over.attempt()], ..Interest::default() })?;
         if over.stands_in(&now) {
-            locked.append(Timestamp::now(), &[over.record])?;
+            locked.append_encoded(Timestamp::now(), vec![record])?;
         }
         Ok(())
     }

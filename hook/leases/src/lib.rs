@@ -7,6 +7,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod attempts;
+pub mod clock;
 mod error;
 mod ground;
 mod hold;

@@ -305,6 +305,7 @@ fn an_overlay_is_for_its_pod_and_for_one_container() {
             holder: None,
             leases,
             since: Timestamp::UNIX_EPOCH,
+            since_boot_ms: None,
         }));
         table
     };
@@ -416,6 +417,7 @@ fn a_pod_that_somebody_has_does_not_begin_anew() {
         holder: None,
         leases,
         since: Timestamp::UNIX_EPOCH,
+        since_boot_ms: None,
     }));
     assert!(matches!(case.plan().unwrap_err(), PlanError::Busy { .. }));
 }

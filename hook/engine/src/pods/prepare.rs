@@ -54,7 +54,7 @@ pub fn prepare(engine: &Engine, asked: &Prepare, work: &Work<'_>) -> Result<(), 
     let watch = &copying.watch();
     let claimed = claim::claim(context, &subject, &rootfs, &image)?;
     loop {
-        let volumes = acquire::leased_volumes(&subject, &claimed);
+        let volumes = acquire::leased_volumes(context, &subject, &claimed);
         let table = context.grants_about(&Interest { volumes: &volumes, ..Interest::default() })?;
         let (dead, _) = context.dead(table.grants());
         let living = judge::after(&table, dead.iter().map(|over| &over.record));

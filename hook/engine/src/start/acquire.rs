@@ -17,7 +17,6 @@ use crate::start::subject::Proposal;
 use crate::start::subject::Subject;
 use crate::start::undo;
 use jiff::Timestamp;
-use std::thread;
 use std::time::Instant;
 use tracing::debug;
 use tracing::debug_span;
@@ -33,7 +32,9 @@ use volhook_core::names::VolumeId;
 use volhook_core::plan;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlanError;
+use volhook_journal::Encoded;
 use volhook_journal::Interest;
+use volhook_leases::clock;
 use volhook_leases::judge;
 use volhook_leases::judge::Over;
 use volhook_leases::patience;
@@ -80,7 +81,7 @@ fn taken<'a>(
 ) -> Result<Option<(Proposal, Renewals<'a>)>, Failure> {
     let context = making.context;
     let mut renewals = Renewals::new(making);
-    let volumes = leased_volumes(subject, claimed);
+    let volumes = leased_volumes(context, subject, claimed);
     let interest = Interest { volumes: &volumes, container: Some(&subject.container), attempts: &[] };
     let teardown = context.work().teardown();
     let patience = Patience { teardown, renewal: teardown.min(Instant::now() + patience::DYING) };
@@ -100,17 +101,24 @@ fn taken<'a>(
         drop(looking);
         let living = judge::after(&table, over.iter().map(|over| &over.record));
         let proposal = match propose::propose(context, subject, claimed, making.image, &living) {
-            Err(failure) if is_worth_waiting(&failure, dying, claimed, &patience) => {
+            Err(failure) => {
+                let Some(until) = worth_waiting(context, &failure, dying, claimed, &patience) else {
+                    return Err(failure);
+                };
                 debug!(container = %subject.container, reason = %failure.cause, "waits");
-                thread::sleep(patience::PAUSE);
+                // Drivers are asked again when there is something else to decide about.
+                let seen = (attempts(&over), dying);
+                let is_news = |now: &LeaseTable| {
+                    *now != table || {
+                        let (mut over, dying) = self::over(context, subject, &volumes, now);
+                        over.extend(renewals.holds());
+                        (attempts(&over), dying) != seen
+                    }
+                };
+                context.ledger.await_news(&interest, until, &context.work(), is_news)?;
                 continue;
             }
-            Err(failure) if is_being_filled(&failure) && Instant::now() < context.deadline => {
-                debug!(container = %subject.container, reason = %failure.cause, "waits");
-                thread::sleep(patience::PAUSE);
-                continue;
-            }
-            other => other?,
+            Ok(proposal) => proposal,
         };
         if making.make(&proposal, context.deadline)? || renewals.build(&proposal.plan)? {
             continue;
@@ -171,13 +179,31 @@ pub(crate) fn note_stepped_back(
     locked.append(Timestamp::now(), &notes).map_err(Failure::new)
 }
 
-/// Whether who holds a claimed volume may let go of it soon: he is dying, or it is a pod that another of its containers is
-/// making anew from this image.
-fn is_worth_waiting(failure: &Failure, dying: bool, claimed: &Claimed, patience: &Patience) -> bool {
-    let is_busy = matches!(failure.cause.downcast_ref::<PlanError>(), Some(PlanError::Busy { .. }));
+/// Until when who holds a claimed volume is worth waiting for: he is dying, it is a pod that another of its containers is
+/// making anew from this image, or a command that is soon done. `None` when that is not so, or not any more.
+fn worth_waiting(
+    context: &Context<'_>,
+    failure: &Failure,
+    dying: bool,
+    claimed: &Claimed,
+    patience: &Patience,
+) -> Option<Instant> {
+    let Some(PlanError::Busy { container, .. }) = failure.cause.downcast_ref::<PlanError>() else {
+        return None;
+    };
     let meets_another = claimed.pod.state.is_some_and(|state| state.image == ImageState::Changed);
-    let now = Instant::now();
-    is_busy && (dying && now < patience.teardown || meets_another && now < patience.renewal)
+    let limits = [
+        (dying, patience.teardown),
+        (meets_another, patience.renewal),
+        (fill::is_soon_done(container), context.deadline),
+    ];
+    let longest = limits.into_iter().filter(|(applies, _)| *applies).map(|(_, until)| until).max();
+    longest.filter(|until| Instant::now() < *until)
+}
+
+/// Whose grants are over.
+fn attempts(over: &[Over]) -> Vec<String> {
+    over.iter().map(|over| over.attempt().to_owned()).collect()
 }
 
 /// Until when others are waited for.
@@ -186,25 +212,28 @@ struct Patience {
     renewal: Instant,
 }
 
-/// Whether what is in the way is somebody who fills the volume, who is done soon.
-fn is_being_filled(failure: &Failure) -> bool {
-    match failure.cause.downcast_ref::<PlanError>() {
-        Some(PlanError::Busy { container, .. }) => fill::is_filling(container),
-        _ => false,
-    }
-}
-
 /// Whether `grant` is an earlier attempt of this very container that never got as far as a process.
 fn supersedes(subject: &Subject, grant: &Grant) -> bool {
     grant.holder.is_none() && grant.container == subject.container
 }
 
-/// The volumes on which a container with these claims takes leases.
-pub(crate) fn leased_volumes(subject: &Subject, claimed: &Claimed) -> Vec<VolumeId> {
-    let named = claimed.claims.iter().map(|claim| claim.storage.as_ref().unwrap_or(&claim.volume));
-    let mut volumes: Vec<VolumeId> =
-        named.map(|name| VolumeId { tenant: subject.tenant.clone(), name: name.clone() }).collect();
-    volumes.dedup();
+/// The volumes on which a container with these claims takes leases: whoever holds one of them is judged. For a part of a pod
+/// that is the volume in which it lies, also where the part is claimed by its name.
+pub(crate) fn leased_volumes(context: &Context<'_>, subject: &Subject, claimed: &Claimed) -> Vec<VolumeId> {
+    let mut volumes: Vec<VolumeId> = Vec::new();
+    for claim in &claimed.claims {
+        let name = claim.storage.as_ref().unwrap_or(&claim.volume);
+        let id = VolumeId { tenant: subject.tenant.clone(), name: name.clone() };
+        let lies_in = match &claim.storage {
+            Some(_) => claimed.pod.storage.clone(),
+            // What cannot be looked up is told where it is needed.
+            None => context.store.find_part(&id).ok().flatten().map(|(storage, _)| storage.id),
+        };
+        let leased = lies_in.unwrap_or(id);
+        if !volumes.contains(&leased) {
+            volumes.push(leased);
+        }
+    }
     volumes
 }
 
@@ -220,6 +249,10 @@ fn take(
     whatever_holders: bool,
 ) -> Result<bool, Failure> {
     let _taking = debug_span!("journal").entered();
+    let now = Timestamp::now();
+    let taken = Encoded::all(&records(subject, holder, &proposal.plan, now)).map_err(Failure::new)?;
+    let ends: Result<Vec<Encoded>, _> = over.iter().map(|over| Encoded::of(&over.record)).collect();
+    let ends = ends.map_err(Failure::new)?;
     let mut locked = context.lock(context.deadline)?;
     let attempts: Vec<&str> = over.iter().map(Over::attempt).collect();
     let volumes: Vec<VolumeId> = proposal.volumes.keys().cloned().collect();
@@ -229,21 +262,22 @@ fn take(
     if over.iter().any(|over| table.grant(over.attempt()).is_some() && !over.stands_in(&table)) {
         return Ok(false);
     }
-    let over: Vec<&Over> = over.iter().filter(|over| over.stands_in(&table)).collect();
+    let standing = over.iter().zip(ends).filter(|(over, _)| over.stands_in(&table));
+    let (over, ends): (Vec<&Over>, Vec<Encoded>) = standing.unzip();
     let living = judge::after(&table, over.iter().map(|over| &over.record));
     if subject::holders(&living, proposal.volumes.keys()) != proposal.seen && !whatever_holders {
         return Ok(false);
     }
     refuse_conflicts(context, proposal, &living)?;
-    // Volumes are removed under this lock.
-    if context.ledger.journal()?.volumes_mark().map_err(Failure::new)? != proposal.mark
-        && !still_there(context, proposal)?
-    {
+    // Volumes are removed and renamed under a lease that nobody else has, and that is recorded before the lease ends; unless
+    // whoever does it dies in between.
+    let changed = context.ledger.journal()?.volumes_mark().map_err(Failure::new)? != proposal.mark;
+    let died = over.iter().any(|over| over.is_of_command());
+    if (changed || died) && !still_there(context, proposal)? {
         return Ok(false);
     }
     failpoint::reached("locked")?;
-    let now = Timestamp::now();
-    locked.append(now, &records(subject, holder, &proposal.plan, &over, now)).map_err(Failure::new)?;
+    locked.append_encoded(now, ends.into_iter().chain(taken).collect()).map_err(Failure::new)?;
     failpoint::reached("granted-locked")?;
     drop(locked);
     for over in over {
@@ -254,13 +288,7 @@ fn take(
 }
 
 /// What the journal is told when a plan's leases are taken.
-fn records(
-    subject: &Subject,
-    holder: Option<&Holder>,
-    plan: &Plan,
-    over: &[&Over],
-    now: Timestamp,
-) -> Vec<LeaseRecord> {
+fn records(subject: &Subject, holder: Option<&Holder>, plan: &Plan, now: Timestamp) -> Vec<LeaseRecord> {
     let note = |note: &plan::Note| LeaseRecord::Note {
         container: subject.container.clone(),
         volume: Some(note.volume.clone()),
@@ -272,9 +300,9 @@ fn records(
         holder: holder.cloned(),
         leases: plan.first_leases(),
         since: now,
+        since_boot_ms: clock::since_boot_ms(),
     });
-    let released = over.iter().map(|over| over.record.clone());
-    released.chain(plan.notes.iter().map(note)).chain([plan.record(), grant]).collect()
+    plan.notes.iter().map(note).chain([plan.record(), grant]).collect()
 }
 
 /// Whether the plan's volumes are those that were found when it was made.

@@ -13,12 +13,11 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::os::fd::AsFd as _;
-use std::thread;
-use std::time::Duration;
 use std::time::Instant;
 use volhook_api::PodRef;
 use volhook_core::decision::Access;
 use volhook_core::decision::Population;
+use volhook_core::lease::LeaseTable;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Command;
 use volhook_core::names::ContainerId;
@@ -28,6 +27,7 @@ use volhook_core::plan::PlannedCopyUp;
 use volhook_core::plan::PlannedPart;
 use volhook_core::volume::Part;
 use volhook_core::volume::Volume;
+use volhook_journal::Interest;
 use volhook_leases::Hold;
 use volhook_leases::Need;
 use volhook_volumes::Changing;
@@ -37,9 +37,6 @@ use volhook_volumes::Filled;
 use volhook_volumes::StoreError;
 use volhook_volumes::Wanted;
 use volhook_volumes::Watch;
-
-/// How often somebody else is looked after who fills the same volume.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// Does what `plan` says of filling, as far as nobody else does it just now: the next plan shows what is left.
 pub(crate) fn fill(
@@ -206,18 +203,28 @@ fn hold<'a>(
     need: &Need<'_>,
     watch: &Watch<'_>,
 ) -> Result<Option<Hold<'a>>, Failure> {
+    let volumes = [need.volume.id.clone()];
+    let interest = Interest { volumes: &volumes, ..Interest::default() };
     loop {
         match Hold::take_unless_held(&context.ledger, Command::Populate, need, &context.work())? {
             Ok(hold) => return Ok(Some(hold)),
-            Err(holder) if is_filling(&holder) && Instant::now() < watch.deadline => thread::sleep(PAUSE),
+            Err(holder) if is_soon_done(&holder) && Instant::now() < watch.deadline => {
+                let is_news = |table: &LeaseTable| {
+                    let theirs = || table.grants().filter(|grant| grant.container == holder);
+                    let (dead, dying) = context.dead(theirs());
+                    theirs().next().is_none() || !dead.is_empty() || dying
+                };
+                context.ledger.await_news(&interest, watch.deadline, &context.work(), is_news)?;
+            }
             Err(_) => return Ok(None),
         }
     }
 }
 
-/// Whether a holder is there to fill the volume, so that it is worth waiting for.
-pub(crate) fn is_filling(holder: &ContainerId) -> bool {
-    matches!(holder.command(), Some((Command::Populate | Command::Reset, _)))
+/// Whether a holder is there to make, fill or remove the volume, so that it is worth waiting for.
+pub(crate) fn is_soon_done(holder: &ContainerId) -> bool {
+    let soon = [Command::Adopt, Command::Populate, Command::Reset, Command::Rm];
+    holder.command().is_some_and(|(command, _)| soon.contains(&command))
 }
 
 /// Puts members of a pod's storage back to the image: what they hold is deleted.

@@ -47,7 +47,7 @@ pub(crate) fn facts(
 ) -> Result<PodFacts, Failure> {
     let Some(volume) = context.store.pod_storage(tenant, pod).map_err(Failure::new)? else {
         let no_overlay = no_overlay(context, image)?;
-        return Ok(PodFacts { image: image.identity(None)?, state: None, no_overlay });
+        return Ok(PodFacts { image: image.identity(None)?, storage: None, state: None, no_overlay });
     };
     let storage = of(&volume)?;
     let recorded = storage.image.as_ref();
@@ -55,7 +55,7 @@ pub(crate) fn facts(
     let beside = recorded.map_or(ImageState::Unknown, |recorded| recorded.beside(&now));
     let installed = beside == ImageState::Changed && has_own_packages(context, &volume, storage)?;
     let state = PodState { population: storage.population, image: beside, installed };
-    Ok(PodFacts { image: now, state: Some(state), no_overlay: None })
+    Ok(PodFacts { image: now, storage: Some(volume.id), state: Some(state), no_overlay: None })
 }
 
 /// After a container of a pod was refused: records the image that it came with, if that is another than the pod's, so that

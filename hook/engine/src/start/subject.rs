@@ -95,7 +95,9 @@ pub(crate) fn holders<'a>(
 pub(crate) struct PodFacts {
     /// The container's image.
     pub image: ImageIdentity,
-    /// The pod's storage, if there is one.
+    /// What is called so that has the pod's volumes, if there is such a storage: its policy may want another name by now.
+    pub storage: Option<VolumeId>,
+    /// The state of that storage.
     pub state: Option<PodState>,
     /// Why no overlay can lie over the image, if there is no storage yet.
     pub no_overlay: Option<String>,

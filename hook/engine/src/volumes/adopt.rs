@@ -6,7 +6,6 @@ use crate::context::Context;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::text;
-use jiff::Timestamp;
 use std::path::Component;
 use volhook_api::Kind;
 use volhook_api::VolumeRef;
@@ -15,8 +14,11 @@ use volhook_core::decision::Backing;
 use volhook_core::decision::Sharing;
 use volhook_core::decision::last_of_each;
 use volhook_core::lease::VolumeRecord;
+use volhook_core::names::Command;
+use volhook_core::names::VolumeId;
 use volhook_core::size;
 use volhook_core::volume::Volume;
+use volhook_leases::Hold;
 use volhook_leases::Work;
 use volhook_volumes::Adoptable;
 use volhook_volumes::Created;
@@ -58,25 +60,29 @@ pub fn adopt(engine: &Engine, adoption: &Adopt, work: &Work<'_>) -> Result<Volum
     let wanted = Wanted { id, driver, options, labels, member: None, before: &[] };
     let volume = ask::new_volume(context, &wanted)?;
     let volume = if stays { volume } else { as_found(volume, found.backing())? };
-    // Under the lock, so that no container starts on the volume before its content is there.
-    let mut locked = context.lock(context.deadline)?;
+    if context.store.find(id).map_err(Failure::new)?.is_some() {
+        return Err(taken(id));
+    }
+    // Under a lease, so that no container starts on the volume before its content is there.
+    let _hold = Hold::ahead(&context.ledger, Command::Adopt, &volume, &context.work())?;
     let adopted = match (adoption.in_place, is_image) {
         (false, _) => context.store.adopt(&found, &volume),
         (true, true) => context.store.adopt_in_place(&found, &volume),
         (true, false) => context.store.create(&volume, context.deadline),
     };
     match adopted.map_err(adoption_failed)? {
-        Created::Existing(_) => {
-            let failure = Failure::new(format!("there is a volume {id:?} already"));
-            let failure = failure.hint("choose another name").about(id.clone());
-            Err(Failure { kind: Kind::Exists, ..failure })
-        }
+        Created::Existing(_) => Err(taken(id)),
         Created::New(Volume { id, uuid, driver, .. }) => {
             let created = VolumeRecord::Created { volume: id.clone(), uuid, driver, container: None };
-            locked.append_volumes(Timestamp::now(), &[created]).map_err(Failure::new)?;
+            context.append_volumes(&[created])?;
             Ok(id.into())
         }
     }
+}
+
+fn taken(id: &VolumeId) -> Failure {
+    let failure = Failure::new(format!("there is a volume {id:?} already"));
+    Failure { kind: Kind::Exists, ..failure.hint("choose another name").about(id.clone()) }
 }
 
 fn adoption_failed(error: StoreError) -> Failure {

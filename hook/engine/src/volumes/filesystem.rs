@@ -12,7 +12,6 @@ use volhook_api::volume::Resized;
 use volhook_core::decision::Backing;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::names::Command;
-use volhook_journal::Interest;
 use volhook_leases::Hold;
 use volhook_leases::Need;
 use volhook_leases::Work;
@@ -60,30 +59,29 @@ pub fn resize(engine: &Engine, asked: &Resize, work: &Work<'_>) -> Result<Resize
     let volume = named::existing(context, asked.volume.id())?;
     let size = asked.size;
     let size = size.checked_next_multiple_of(BLOCK).unwrap_or(size);
-    let mut changing = context.store.change("resize", &volume).map_err(Failure::new)?;
-    let what = match &changing.volume().backing {
+    let what = match &volume.backing {
         Backing::Image(_) => "an image",
         Backing::Directory(_) | Backing::HostPath(_) => "a directory",
         Backing::Tmpfs(_) => "memory",
         Backing::Device(_) => "a device",
     };
+    let hold = match Hold::take(&context.ledger, Command::Resize, &[Need::alone(&volume)], &context.work()) {
+        Ok(hold) => Ok(hold),
+        // Who has it mounted is in the way of shrinking only; any other failure, and another command, is one of its own.
+        Err(error) if has_it_mounted(&error) => Err(Failure::from(error)),
+        Err(error) => return Err(error.into()),
+    };
+    let mut changing = context.store.change("resize", &volume).map_err(Failure::new)?;
     let Backing::Image(image) = &changing.volume().backing else {
         return Err(Failure::new(format!("volume {:?} is {what} and has no size of its own", volume.id))
             .hint("`volhook volume create -o size=SIZE` makes volumes with a limit"));
     };
     let before = image.size;
-    // Somebody who holds it is in the way of shrinking only; any other failure is one of its own.
-    let held = context
-        .grants_about(&Interest { volumes: std::slice::from_ref(&volume.id), ..Interest::default() })?;
-    let hold = match Hold::take(&context.ledger, Command::Resize, &[Need::alone(&volume)], &context.work())
-        .map_err(Failure::from)
-    {
-        Ok(hold) => Some(hold),
-        Err(failure) if held.holders(&volume.id).next().is_none() => return Err(failure),
+    let hold = match hold {
         Err(failure) if size < before => {
             return Err(failure.hint("only growing is possible while it is held"));
         }
-        Err(_) => None,
+        hold => hold.ok(),
     };
     match size.cmp(&before) {
         Ordering::Less => {
@@ -107,4 +105,14 @@ pub fn resize(engine: &Engine, asked: &Resize, work: &Work<'_>) -> Result<Resize
         context.append_volumes(&[resized])?;
     }
     Ok(Resized { name: asked.volume.clone(), size })
+}
+
+/// Whether a volume could not be taken because somebody has it mounted: a container, the host, or who copies into it.
+fn has_it_mounted(error: &volhook_leases::Error) -> bool {
+    match error {
+        volhook_leases::Error::Held { by, .. } => {
+            by.command().is_none_or(|(command, _)| matches!(command, Command::Cp | Command::Mount))
+        }
+        _ => false,
+    }
 }

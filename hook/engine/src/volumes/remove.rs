@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::engine::Engine;
+use crate::failpoint;
 use crate::failure::Failure;
 use crate::named;
 use crate::volumes::filter::Matcher;
@@ -17,8 +18,11 @@ use volhook_api::volume::Removed;
 use volhook_api::volume::Selection;
 use volhook_core::decision::Backing;
 use volhook_core::lease::VolumeRecord;
+use volhook_core::names::Command;
 use volhook_core::names::Tenant;
 use volhook_core::volume::Volume;
+use volhook_leases::Hold;
+use volhook_leases::Need;
 use volhook_leases::Work;
 use volhook_mounts::source;
 
@@ -120,7 +124,7 @@ fn of_nobody(context: &Context<'_>, tenant: &Tenant, filter: &Filter) -> Result<
     Ok(listing.volumes.into_iter().filter(meant).collect())
 }
 
-/// Moves one volume to the trash, unless somebody holds it. Under the journal's lock, so that nobody takes a lease meanwhile.
+/// Moves one volume to the trash, unless somebody holds it. Under a lease, so that nobody else has one meanwhile.
 ///
 /// # Errors
 /// [`Kind::Held`](volhook_api::Kind), and when it cannot be moved.
@@ -128,20 +132,20 @@ pub fn discard(context: &Context<'_>, volume: &Volume) -> Result<(), Failure> {
     discard_if(context, volume, || Ok(()))
 }
 
-/// The same if `judge` has nothing against it, which is asked under the lock.
+/// The same if `judge` has nothing against it, which is asked when nobody else can have the volume any more.
 fn discard_if(
     context: &Context<'_>,
     volume: &Volume,
     judge: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let id = &volume.id;
-    let (mut locked, table) = context
-        .ledger
-        .lock_volumes(std::slice::from_ref(id), &context.work())
-        .map_err(Failure::from)
-        .map_err(|failure| failure.during(format!("cannot remove volume {id:?}")))?;
-    volhook_leases::refuse_held(&table, id)?;
+    let hold = Hold::take(&context.ledger, Command::Rm, &[Need::alone(volume)], &context.work());
+    let _hold = hold.map_err(|error| match error {
+        error @ volhook_leases::Error::Held { .. } => Failure::from(error),
+        error => Failure::from(error).during(format!("cannot remove volume {id:?}")),
+    })?;
     judge()?;
+    let discarding = context.store.discarding(volume).map_err(Failure::new)?;
     // Whatever the leases say: what the kernel has mounted stays.
     let _locked = match volume.backing {
         Backing::Image(_) => match source::lock_image(&context.store.image_path(volume)) {
@@ -157,7 +161,8 @@ fn discard_if(
         _ => None,
     };
     let now = Timestamp::now();
-    context.store.discard(volume, now).map_err(Failure::new)?;
-    let removed = VolumeRecord::Removed { volume: id.clone(), uuid: volume.uuid.clone() };
-    locked.append_volumes(now, &[removed]).map_err(Failure::new)
+    discarding.into_trash(now).map_err(Failure::new)?;
+    failpoint::reached("discarded")?;
+    // Before the lease ends: from then on whoever found the volume earlier looks again.
+    context.append_volumes(&[VolumeRecord::Removed { volume: id.clone(), uuid: volume.uuid.clone() }])
 }

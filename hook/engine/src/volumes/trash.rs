@@ -15,6 +15,7 @@ use volhook_api::volume::Trashed;
 use volhook_core::lease::VolumeRecord;
 use volhook_core::volume::Volume;
 use volhook_leases::Work;
+use volhook_leases::clock;
 use volhook_volumes::Discarded;
 use volhook_volumes::StoreError;
 
@@ -67,12 +68,8 @@ pub fn restore(engine: &Engine, asked: &Restore, work: &Work<'_>) -> Result<Volu
         let failure = failure.hint("`volhook trash ls` shows which there are");
         return Err(Failure { kind: Kind::NoSuchVolume, ..failure });
     };
-    let mut locked = context
-        .lock(context.deadline)
-        .map_err(|failure| failure.during(format!("cannot restore volume {:?}", discarded.volume.id)))?;
     let volume = context.store.restore(discarded).map_err(|error| not_restored(discarded, error))?;
-    let restored = VolumeRecord::Restored { volume: volume.id.clone(), uuid: volume.uuid };
-    locked.append_volumes(Timestamp::now(), &[restored]).map_err(Failure::new)?;
+    context.append_volumes(&[VolumeRecord::Restored { volume: volume.id.clone(), uuid: volume.uuid }])?;
     Ok(volume.id.into())
 }
 
@@ -123,8 +120,9 @@ pub fn empty(engine: &Engine, before: Timestamp, work: &Work<'_>) -> Result<Empt
 /// # Errors
 /// As [`empty`].
 pub fn expire(engine: &Engine, work: &Work<'_>) -> Result<Emptied, Failure> {
-    let grace = grace(&Context::new(engine, *work))?;
-    empty(engine, Timestamp::now().checked_sub(grace).unwrap_or(Timestamp::MIN), work)
+    let context = &Context::new(engine, *work);
+    let (grace, now) = (grace(context)?, clock::no_later_than_now(&context.ledger)?);
+    empty(engine, now.checked_sub(grace).unwrap_or(Timestamp::MIN), work)
 }
 
 /// How long a removed volume is kept.

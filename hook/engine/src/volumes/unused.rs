@@ -45,8 +45,7 @@ impl<'a> History<'a> {
         (Timestamp::now().duration_since(last.since) >= self.age).then_some(last)
     }
 
-    /// Fails if a container had the volume after somebody was told that none did. To be asked under the journal's lock, by
-    /// somebody who knows that nobody holds the volume.
+    /// Fails if a container had the volume after somebody was told that none did. To be asked by who alone holds the volume.
     pub(crate) fn still_unused(&mut self, volume: &Volume) -> Result<(), Failure> {
         add(&mut self.uses, self.news.poll().map_err(Failure::new)?);
         match self.unused(volume, &LeaseTable::default()) {
@@ -156,7 +155,14 @@ mod tests {
         };
         let container = ContainerId::new("c1").unwrap();
         let (attempt, leases) = (attempt.to_owned(), vec![lease]);
-        LeaseRecord::Granted(Grant { attempt, container, holder: None, leases, since: ago(45) })
+        LeaseRecord::Granted(Grant {
+            attempt,
+            container,
+            holder: None,
+            leases,
+            since: ago(45),
+            since_boot_ms: None,
+        })
     }
 
     fn released(attempt: &str) -> LeaseRecord {

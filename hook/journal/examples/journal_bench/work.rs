@@ -213,5 +213,6 @@ fn grant(container: &str) -> Grant {
         }),
         leases: MEMBERS.iter().map(|member| lease(member)).collect(),
         since: Timestamp::now(),
+        since_boot_ms: None,
     }
 }

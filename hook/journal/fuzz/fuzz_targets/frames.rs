@@ -121,8 +121,9 @@ fn use_all_of(disk: &Memory) {
         let Ok(mut locked) = handle.lock(soon()) else { return };
         let _ = (locked.table(), locked.about(&interest));
         let _ = locked.append(at(1), &[granted("new")]);
-        let _ = locked.append_volumes(at(2), &[volume_record(0)]);
         let _ = (locked.table(), locked.about(&interest));
+        drop(locked);
+        let _ = handle.append_volumes(soon(), at(2), &[volume_record(0)]);
     };
     append();
     look();
@@ -162,17 +163,18 @@ impl Original {
         let mut original = Self::default();
         let mut written = 32;
         for said in story {
-            let mut locked = journal.lock(soon()).expect("nothing is wrong with it yet");
             let record = match said {
                 Said::Lease(record) => {
                     let record = record.build();
+                    let mut locked = journal.lock(soon()).expect("nothing is wrong with it yet");
                     locked.append(at(0), std::slice::from_ref(&record)).expect("a memory has room");
                     original.leases.push(record);
                     Some(original.leases.len() - 1)
                 }
                 Said::Volume(which) => {
                     let record = volume_record(*which);
-                    locked.append_volumes(at(0), std::slice::from_ref(&record)).expect("a memory has room");
+                    let records = std::slice::from_ref(&record);
+                    journal.append_volumes(soon(), at(0), records).expect("a memory has room");
                     original.volumes.push(record);
                     None
                 }

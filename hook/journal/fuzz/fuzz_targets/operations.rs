@@ -11,8 +11,6 @@ use volhook_journal::EventRecord;
 use volhook_journal::FileState;
 use volhook_journal::Interest;
 use volhook_journal::Journal;
-use volhook_journal::JournalError;
-use volhook_journal::Locked;
 use volhook_journal_fuzz::disk::Memory;
 use volhook_journal_fuzz::model::Held;
 use volhook_journal_fuzz::model::Model;
@@ -172,7 +170,7 @@ impl World {
     fn hold(&mut self, journal: &Journal, actions: &[Action]) -> Option<Vec<EventRecord>> {
         let Ok(mut locked) = journal.lock(soon()) else { return Some(Vec::new()) };
         for action in actions.iter().take(12) {
-            let records: Vec<EventRecord> = match action {
+            let records: Vec<LeaseRecord> = match action {
                 Action::Table => {
                     assert_eq!(held(&locked.table().expect("sound")), self.model.held());
                     continue;
@@ -182,13 +180,26 @@ impl World {
                     continue;
                 }
                 Action::Append(records) => {
-                    records.iter().take(8).map(|record| EventRecord::Lease(record.build())).collect()
+                    records.iter().take(8).map(|record| record.build()).collect()
                 }
                 Action::AppendVolumes(which) => {
-                    which.iter().take(8).map(|which| EventRecord::Volume(volume_record(*which))).collect()
+                    let records: Vec<VolumeRecord> =
+                        which.iter().take(8).map(|which| volume_record(*which)).collect();
+                    drop(locked);
+                    let done = journal.append_volumes(soon(), at(2), &records);
+                    let records = records.into_iter().map(EventRecord::Volume).collect();
+                    if done.is_err() {
+                        return Some(records);
+                    }
+                    self.say(records);
+                    let Ok(again) = journal.lock(soon()) else { return Some(Vec::new()) };
+                    locked = again;
+                    continue;
                 }
             };
-            if append(&mut locked, &records).is_err() {
+            let done = locked.append(at(1), &records);
+            let records = records.into_iter().map(EventRecord::Lease).collect();
+            if done.is_err() {
                 return Some(records);
             }
             self.say(records);
@@ -238,21 +249,4 @@ impl World {
         assert!(!wrong || self.hit, "{report:#?}");
         assert_eq!(held(&journal.read().expect("sound")), self.model.held());
     }
-}
-
-fn append(locked: &mut Locked<'_>, records: &[EventRecord]) -> Result<(), JournalError> {
-    let leases: Vec<LeaseRecord> = records
-        .iter()
-        .filter_map(
-            |record| if let EventRecord::Lease(record) = record { Some(record.clone()) } else { None },
-        )
-        .collect();
-    let volumes: Vec<VolumeRecord> = records
-        .iter()
-        .filter_map(
-            |record| if let EventRecord::Volume(record) = record { Some(record.clone()) } else { None },
-        )
-        .collect();
-    locked.append(at(1), &leases)?;
-    locked.append_volumes(at(2), &volumes)
 }

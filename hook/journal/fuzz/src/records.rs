@@ -65,6 +65,7 @@ impl Record {
                 holder: pid.map(holder),
                 leases: volumes_of(*volumes).map(lease).collect(),
                 since: at(i64::from(*volumes)),
+                since_boot_ms: None,
             }),
             Self::Bind(which, id, pid) => LeaseRecord::Bound {
                 attempt: attempt(*which),

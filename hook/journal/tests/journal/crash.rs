@@ -45,10 +45,12 @@ struct Model {
 fn run(disk: &Simulated, boot: &str, operations: &[Operation], mut model: Model) -> Model {
     let journal = Journal::on(Box::new(disk.clone()), boot).unwrap().checkpoint_every(model.every);
     for operation in operations {
-        let done = journal.lock(soon()).and_then(|mut locked| match operation {
-            Operation::Leases(records) => locked.append(at(1), records),
-            Operation::Volumes(records) => locked.append_volumes(at(2), records),
-        });
+        let done = match operation {
+            Operation::Leases(records) => {
+                journal.lock(soon()).and_then(|mut locked| locked.append(at(1), records))
+            }
+            Operation::Volumes(records) => journal.append_volumes(soon(), at(2), records),
+        };
         if done.is_ok() && model.every == 0 {
             // A crash may have left it unusable, but never wrong.
             assert_ne!(journal.check().unwrap().checkpoint, CheckpointState::Disagrees);
@@ -261,7 +263,7 @@ fn leases_are_never_synced_and_volumes_always() {
     }
     assert!(disk.names_now().iter().any(|name| name.ends_with(".index")), "a checkpoint was written");
     for round in 1..=5 {
-        journal.lock(soon()).unwrap().append_volumes(at(round), &[created("v")]).unwrap();
+        journal.append_volumes(soon(), at(round), &[created("v")]).unwrap();
         assert!(disk.syncs("volumes") >= round.unsigned_abs());
     }
     assert_eq!(disk.syncs(&format!("leases-{BOOT}")), 0);
@@ -271,21 +273,59 @@ fn leases_are_never_synced_and_volumes_always() {
 fn a_failed_sync_poisons_the_handle_and_takes_the_record_back() {
     let disk = Simulated::default();
     let journal = Journal::on(Box::new(disk.clone()), BOOT).unwrap();
-    journal.lock(soon()).unwrap().append_volumes(at(0), &[created("v1")]).unwrap();
+    journal.append_volumes(soon(), at(0), &[created("v1")]).unwrap();
     disk.fail_syncs(true);
-    let mut locked = journal.lock(soon()).unwrap();
-    let failed = locked.append_volumes(at(1), &[created("v2")]);
+    let failed = journal.append_volumes(soon(), at(1), &[created("v2")]);
     assert!(matches!(failed, Err(JournalError::Sync { .. })), "{failed:?}");
-    let more = locked.append(at(1), &[granted("a", &["v1"])]);
+    let more = journal.append_volumes(soon(), at(1), &[created("v2")]);
     assert!(matches!(more, Err(JournalError::Poisoned { .. })), "{more:?}");
-    drop(locked);
     assert!(matches!(journal.lock(soon()), Err(JournalError::Poisoned { .. })));
     disk.fail_syncs(false);
 
     let again = Journal::on(Box::new(disk), BOOT).unwrap();
-    again.lock(soon()).unwrap().append_volumes(at(2), &[created("v3")]).unwrap();
+    again.append_volumes(soon(), at(2), &[created("v3")]).unwrap();
     let story: Vec<_> = again.events().unwrap().into_iter().map(|event| event.record).collect();
     assert_eq!(story, [EventRecord::Volume(created("v1")), EventRecord::Volume(created("v3"))]);
+}
+
+/// Killed between an append and its flush, a record is seen by others. Nothing that any of them acknowledges is on the disk
+/// without it.
+#[test]
+fn what_is_acknowledged_behind_an_unflushed_record_is_on_the_disk_with_it() {
+    let disk = Simulated::default();
+    let open = |disk: &Simulated| Journal::on(Box::new(disk.clone()), BOOT).unwrap();
+    open(&disk).append_volumes(soon(), at(0), &[created("v1")]).unwrap();
+    let begun = disk.after_kill();
+    open(&begun).append_volumes(soon(), at(1), &[created("v2")]).unwrap();
+    // The last step of an append is its flush.
+    let killed = disk.after_kill();
+    killed.stop_at(begun.steps() - 1, 0);
+    let unflushed = open(&killed).append_volumes(soon(), at(1), &[created("v2")]);
+    assert!(unflushed.is_err(), "it was not acknowledged");
+    let killed = killed.after_kill();
+    let story = |disk: &Simulated| -> Vec<EventRecord> {
+        open(disk).events().unwrap().into_iter().map(|event| event.record).collect()
+    };
+    let volumes =
+        |names: &[&str]| names.iter().map(|name| EventRecord::Volume(created(name))).collect::<Vec<_>>();
+    assert_eq!(story(&killed), volumes(&["v1", "v2"]), "others see it");
+    assert_eq!(story(&killed.after_power_cut(Left::Nothing)), volumes(&["v1"]));
+
+    let next = killed.after_kill();
+    open(&next).append_volumes(soon(), at(2), &[created("v3")]).unwrap();
+    assert_eq!(story(&next.after_power_cut(Left::Nothing)), volumes(&["v1", "v2", "v3"]));
+    // No frame ever stands behind one that was not flushed, so whatever is left is a prefix.
+    let trial = killed.after_kill();
+    open(&trial).append_volumes(soon(), at(2), &[created("v3")]).unwrap();
+    for step in 0..trial.steps() {
+        let stopped = killed.after_kill();
+        stopped.stop_at(step, usize::MAX);
+        let _ = open(&stopped).append_volumes(soon(), at(2), &[created("v3")]);
+        for left in LEFT {
+            let found = story(&stopped.after_power_cut(left));
+            assert!(volumes(&["v1", "v2", "v3"]).starts_with(&found), "{step} {left:?}: {found:?}");
+        }
+    }
 }
 
 #[test]

@@ -26,10 +26,11 @@ pub(crate) fn leases() -> String {
 pub(crate) fn sample() -> (Simulated, Vec<Event>) {
     let disk = Simulated::default();
     let journal = open(&disk);
+    journal.append_volumes(soon(), at(0), &[created("v1")]).unwrap();
+    let grants = [granted("a", &["one"]), granted("b", &["two"])];
+    journal.lock(soon()).unwrap().append(at(1), &grants).unwrap();
+    journal.append_volumes(soon(), at(2), &[created("v2"), created("v3")]).unwrap();
     let mut locked = journal.lock(soon()).unwrap();
-    locked.append_volumes(at(0), &[created("v1")]).unwrap();
-    locked.append(at(1), &[granted("a", &["one"]), granted("b", &["two"])]).unwrap();
-    locked.append_volumes(at(2), &[created("v2"), created("v3")]).unwrap();
     locked.append(at(3), &[released("a")]).unwrap();
     locked.append(at(4), &[granted("c", &["three", "four", "five"])]).unwrap();
     drop(locked);
@@ -64,10 +65,8 @@ fn every_truncation_is_a_prefix_and_written_on_where_no_lease_is_lost() {
                 let salvaged = journal.salvage().unwrap().expect("what lock calls damage can be rebuilt");
                 journal.rebuild(soon(), at(8), &salvaged, &salvaged.grants).unwrap().expect("needed");
             }
-            let mut locked = journal.lock(soon()).unwrap();
-            locked.append(at(9), &[granted("z", &["nine"])]).unwrap();
-            locked.append_volumes(at(9), &[created("v9")]).unwrap();
-            drop(locked);
+            journal.lock(soon()).unwrap().append(at(9), &[granted("z", &["nine"])]).unwrap();
+            journal.append_volumes(soon(), at(9), &[created("v9")]).unwrap();
             let after = open(&disk).events().unwrap();
             assert!(seen.iter().all(|event| after.contains(event)), "{name} cut at {length}");
             assert!(lost || after.len() == seen.len() + 2, "{name} cut at {length}");
@@ -99,12 +98,12 @@ fn a_tail_of_zeros_is_cut() {
             let journal = open(&disk);
             assert_eq!(journal.events().unwrap(), events, "{name} and {zeros} zeros");
             journal.lock(soon()).unwrap().append(at(9), &[granted("z", &["nine"])]).unwrap();
-            journal.lock(soon()).unwrap().append_volumes(at(9), &[created("v9")]).unwrap();
+            journal.append_volumes(soon(), at(9), &[created("v9")]).unwrap();
             assert_eq!(open(&disk).events().unwrap().len(), events.len() + 2);
         }
         let disk = with(&name, vec![0; whole.len()]);
         assert!(open(&disk).events().unwrap().len() < events.len());
-        let written = open(&disk).lock(soon()).and_then(|mut l| l.append_volumes(at(9), &[created("v9")]));
+        let written = open(&disk).append_volumes(soon(), at(9), &[created("v9")]);
         match written {
             Err(JournalError::Damaged { offset: 0, .. }) => assert_eq!(name, leases()),
             other => assert!(other.is_ok() && name == "volumes", "{other:?}"),
@@ -138,7 +137,7 @@ fn check_flip(name: &str, place: usize, mask: u8) {
     let journal = open(&disk);
     let error = if name == "volumes" {
         let read = journal.events();
-        let written = journal.lock(soon()).unwrap().append_volumes(at(9), &[created("v9")]);
+        let written = journal.append_volumes(soon(), at(9), &[created("v9")]);
         assert!(read.is_err(), "{name} byte {place} ^ {mask:#x}: read without complaint");
         written.expect_err("damage is not written over")
     } else {
@@ -279,7 +278,7 @@ fn a_newer_format_is_read_and_never_written() {
         disk.put(&name, bytes.clone());
         let journal = open(&disk);
         assert_eq!(journal.events().unwrap(), events);
-        let written = journal.lock(soon()).and_then(|mut l| l.append_volumes(at(9), &[created("v9")]));
+        let written = journal.append_volumes(soon(), at(9), &[created("v9")]);
         match written {
             Err(JournalError::NewerFormat { file, version: 2, newest: 1 }) => assert!(file.ends_with(&name)),
             other => panic!("{other:?}"),
@@ -300,7 +299,7 @@ fn a_sequence_number_without_a_next_one_is_damage() {
         bytes[last + 36..last + 40].copy_from_slice(&sum.to_le_bytes());
         disk.put(&name, bytes);
         let journal = open(&disk);
-        let written = journal.lock(soon()).and_then(|mut l| l.append_volumes(at(9), &[created("v9")]));
+        let written = journal.append_volumes(soon(), at(9), &[created("v9")]);
         assert!(matches!(written, Err(JournalError::Damaged { .. })), "{name}: {written:?}");
     }
 }

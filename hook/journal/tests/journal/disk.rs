@@ -265,6 +265,7 @@ impl Disk for Simulated {
     }
 
     fn sync_names(&self) -> io::Result<()> {
+        volhook_locks::waits("a sync");
         let mut inner = self.0.lock().unwrap();
         inner.step(0).map_err(|_| crashed())?;
         inner.renamed.clear();
@@ -372,6 +373,7 @@ impl DiskFile for OpenFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        volhook_locks::waits("a sync");
         self.with(|inner| {
             inner.step(0).map_err(|_| crashed())?;
             *inner.syncs.entry(self.name.clone()).or_default() += 1;

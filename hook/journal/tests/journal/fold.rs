@@ -90,14 +90,12 @@ fn events_of_both_files_and_of_all_boots_are_one_story_whatever_the_clock_says()
     let first = Journal::on(Box::new(disk.clone()), BOOT).unwrap();
     let mut follow = first.follow(0);
     assert_eq!(follow.poll().unwrap(), []);
-    let mut locked = first.lock(soon()).unwrap();
-    locked.append_volumes(at(50), &[created("v1"), created("v2")]).unwrap();
-    locked.append(at(40), &[granted("a", &["v1"])]).unwrap();
-    drop(locked);
+    first.append_volumes(soon(), at(50), &[created("v1"), created("v2")]).unwrap();
+    first.lock(soon()).unwrap().append(at(40), &[granted("a", &["v1"])]).unwrap();
     let seen = follow.poll().unwrap();
     assert_eq!(seen.len(), 3);
     assert_eq!(follow.poll().unwrap(), []);
-    first.lock(soon()).unwrap().append_volumes(at(30), &[created("v3")]).unwrap();
+    first.append_volumes(soon(), at(30), &[created("v3")]).unwrap();
     first.lock(soon()).unwrap().append(at(20), &[released("a")]).unwrap();
     let more = follow.poll().unwrap();
     let second = Journal::on(Box::new(disk), crate::records::NEXT_BOOT).unwrap();

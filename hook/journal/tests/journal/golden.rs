@@ -35,8 +35,8 @@ fn unhex(text: &str) -> Vec<u8> {
 fn format_1_is_written_byte_by_byte_as_it_was() {
     let disk = Simulated::default();
     let journal = Journal::on(Box::new(disk.clone()), BOOT).unwrap();
+    journal.append_volumes(soon(), at(0), &[created("mydb")]).unwrap();
     let mut locked = journal.lock(soon()).unwrap();
-    locked.append_volumes(at(0), &[created("mydb")]).unwrap();
     locked.append(at(1), &[granted("attempt-1", &["mydb"])]).unwrap();
     locked.append(at(2), &[released("attempt-1")]).unwrap();
     let leases = hex(&disk.live(&format!("leases-{BOOT}")).unwrap());

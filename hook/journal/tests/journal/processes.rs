@@ -51,7 +51,7 @@ fn work(rounds: u32) {
         journal.lock(soon()).unwrap().append(at(0), &[granted(&attempt, &["one", "two"])]).unwrap();
         writeln!(out, "granted {attempt}").unwrap();
         if round % 8 == 0 {
-            journal.lock(soon()).unwrap().append_volumes(at(0), &[created(&attempt)]).unwrap();
+            journal.append_volumes(soon(), at(0), &[created(&attempt)]).unwrap();
             writeln!(out, "created {attempt}").unwrap();
         }
         if round % 4 != 3 {
@@ -156,13 +156,19 @@ fn a_held_lock_is_an_error_at_the_deadline_and_names_the_file() {
     let held = Journal::open(folder.path(), BOOT).unwrap();
     let waiting = Journal::open(folder.path(), BOOT).unwrap();
     let locked = held.lock(soon()).unwrap();
-    let begin = Instant::now();
-    let error = waiting.lock(begin + Duration::from_millis(50)).err().expect("it is held");
-    assert!(begin.elapsed() >= Duration::from_millis(50) && begin.elapsed() < Duration::from_secs(5));
-    assert!(matches!(&error, JournalError::LockTimeout { .. }));
-    assert!(error.to_string().contains(&folder.path().join("lock").display().to_string()));
-    // The same handle is no way around the lock either.
-    assert!(matches!(held.lock(Instant::now()), Err(JournalError::LockTimeout { .. })));
+    // In a thread of its own, as nobody waits for a lock that he has.
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            let begin = Instant::now();
+            let error = waiting.lock(begin + Duration::from_millis(50)).err().expect("it is held");
+            assert!(begin.elapsed() >= Duration::from_millis(50) && begin.elapsed() < Duration::from_secs(5));
+            assert!(matches!(&error, JournalError::LockTimeout { .. }));
+            assert!(error.to_string().contains(&folder.path().join("lock").display().to_string()));
+            // The same handle is no way around the lock either.
+            assert!(matches!(held.lock(Instant::now()), Err(JournalError::LockTimeout { .. })));
+        });
+        others.join().unwrap();
+    });
     drop(locked);
     waiting.lock(soon()).unwrap();
 }

@@ -68,6 +68,7 @@ pub(crate) fn granted(attempt: &str, volumes: &[&str]) -> LeaseRecord {
         holder: Some(holder(4242)),
         leases: volumes.iter().map(|name| lease(name)).collect(),
         since: at(0),
+        since_boot_ms: None,
     })
 }
 
@@ -103,6 +104,7 @@ pub(crate) fn any_lease_record() -> impl Strategy<Value = LeaseRecord> {
                 holder: (pid % 2 == 0).then(|| holder(pid)),
                 leases,
                 since: at(i64::from(pid)),
+                since_boot_ms: None,
             }),
             2 => LeaseRecord::Bound { attempt, container, holder: holder(pid) },
             3 => LeaseRecord::Released { attempt, container, reason: ReleaseReason::Reaped, evidence: text },

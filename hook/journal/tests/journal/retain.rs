@@ -20,13 +20,17 @@ fn boot(disk: &Simulated, number: u32) -> Journal {
 
 /// Five boots, the n-th at second 100·n, with a copy of damage in the second.
 fn boots() -> Simulated {
+    boots_at([100, 200, 300, 400, 500])
+}
+
+fn boots_at(seconds: [i64; 5]) -> Simulated {
+    let times = seconds.map(at);
     let disk = Simulated::default();
     for number in 1..=5 {
         let journal = boot(&disk, number);
-        let mut locked = journal.lock(soon()).unwrap();
-        let time = at(i64::from(number) * 100);
-        locked.append(time, &[granted(&format!("a{number}"), &["one"])]).unwrap();
-        locked.append_volumes(time, &[created(&format!("v{number}"))]).unwrap();
+        let time = times[number as usize - 1];
+        journal.lock(soon()).unwrap().append(time, &[granted(&format!("a{number}"), &["one"])]).unwrap();
+        journal.append_volumes(soon(), time, &[created(&format!("v{number}"))]).unwrap();
     }
     disk.put("leases-boot-2.damaged-32", disk.live("leases-boot-2").unwrap());
     disk
@@ -69,6 +73,28 @@ fn a_file_in_which_nothing_can_be_read_counts_as_the_oldest() {
     disk.put("leases-zeros", vec![0; 5000]);
     let limit = Retention { age: Duration::from_secs(3600), ..ALL };
     assert_eq!(retain(&disk, limit), ["leases-zeros"]);
+}
+
+/// What the clock said decides nothing where it cannot be right.
+#[test]
+fn a_clock_that_was_set_removes_no_history_too_early() {
+    let limit = Retention { age: Duration::from_secs(250), ..ALL };
+    let right = ["leases-boot-1", "leases-boot-2", "leases-boot-2.damaged-32"];
+    // Back for a boot, or far ahead: it was written between its neighbours.
+    for wrong in [1, 9_000_000] {
+        let disk = boots_at([100, 200, wrong, 400, 500]);
+        assert_eq!(retain(&disk, limit), right, "{wrong}");
+    }
+    // Back for good: what was written before is of the future, and stays.
+    assert_eq!(retain(&boots_at([1000, 2000, 3000, 400, 500]), limit), Vec::<String>::new());
+    // The last boot but this one may have ended just now.
+    assert_eq!(retain(&boots_at([300, 310, 320, 5, 500]), limit), Vec::<String>::new());
+    // The oldest is what was written first.
+    let disk = boots_at([400, 300, 200, 100, 500]);
+    let size = |name: &str| disk.live(name).unwrap().len() as u64;
+    let one = size("leases-boot-4") + size("leases-boot-4.index");
+    let gone = retain(&disk, Retention { bytes: one, ..ALL });
+    assert_eq!(gone, ["leases-boot-1", "leases-boot-2", "leases-boot-2.damaged-32", "leases-boot-3"]);
 }
 
 /// Whatever is removed, whenever the machine stops, nothing ever gets a number that something had before.

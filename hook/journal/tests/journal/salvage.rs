@@ -125,7 +125,7 @@ fn old_frames_that_come_up_after_the_salvage_change_nothing() {
 fn no_record_of_volumes_is_passed_over_because_a_later_one_stands_before_it() {
     let disk = Simulated::default();
     for name in ["v1", "v2", "v3"] {
-        open(&disk).lock(soon()).unwrap().append_volumes(at(0), &[created(name)]).unwrap();
+        open(&disk).append_volumes(soon(), at(0), &[created(name)]).unwrap();
     }
     let bytes = disk.live("volumes").unwrap();
     let starts: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"VHF1")).collect();

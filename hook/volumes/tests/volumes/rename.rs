@@ -66,7 +66,8 @@ fn what_is_no_volume_is_not_replaced() {
     assert_eq!(fs::read_to_string(root(&folder).join("volumes/default/new")).unwrap(), "foreign");
     // A change waits for another, but not for ever.
     let changing = store.change("rename", &volume).unwrap();
-    let refused = store.change("resize", &volume).unwrap_err();
+    let other = || store.change("resize", &volume).map(drop).unwrap_err();
+    let refused = std::thread::scope(|scope| scope.spawn(other).join().unwrap());
     assert_eq!(refused.to_string(), "cannot resize volume \"old\": another command is changing it");
     drop(changing);
     store.change("resize", &volume).unwrap();

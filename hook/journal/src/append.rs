@@ -1,0 +1,104 @@
+//! Records on their way into this boot's file: encoded ahead of the lock, appended under it.
+
+use crate::Locked;
+use crate::codec::FileKind;
+use crate::codec::HEADER;
+use crate::error::JournalError;
+use crate::leases;
+use jiff::Timestamp;
+use serde::Serialize;
+use volhook_core::lease::LeaseRecord;
+
+/// Room for most records, so that they are encoded without moving what there is.
+const USUAL_PAYLOAD: usize = 2 << 10;
+
+/// A record in the form in which it is appended. Making it takes most of the time that appending it takes, so it is made
+/// before the lock is taken.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    payload: Vec<u8>,
+    needs: Needs,
+}
+
+/// Which room on the disk a record may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// It makes a live grant, for whose end there has to be room.
+    Grant,
+    /// It gives one back, for which there is room.
+    Release,
+    /// Anything else.
+    Other,
+}
+
+impl Encoded {
+    /// Encodes a record.
+    ///
+    /// # Errors
+    /// [`JournalError::Encode`], [`JournalError::RecordTooLarge`].
+    pub fn of(record: &LeaseRecord) -> Result<Self, JournalError> {
+        let needs = match record {
+            LeaseRecord::Granted(_) => Needs::Grant,
+            LeaseRecord::Released { .. } => Needs::Release,
+            _ => Needs::Other,
+        };
+        Ok(Self { payload: encode_one(FileKind::Leases, record)?, needs })
+    }
+
+    /// Encodes several.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn all(records: &[LeaseRecord]) -> Result<Vec<Self>, JournalError> {
+        records.iter().map(Self::of).collect()
+    }
+}
+
+impl Locked<'_> {
+    /// Appends records to this boot's file; see [`append_encoded`](Self::append_encoded).
+    ///
+    /// # Errors
+    /// As there, and those of [`Encoded::of`].
+    pub fn append(&mut self, now: Timestamp, records: &[LeaseRecord]) -> Result<(), JournalError> {
+        self.append_encoded(now, Encoded::all(records)?)
+    }
+
+    /// Appends records to this boot's file. Nothing is synced: a lease does not outlive its boot. A process killed in here
+    /// leaves all of them or the first few.
+    ///
+    /// # Errors
+    /// [`JournalError::Full`], which records that give leases back do not meet as long as space is set aside for them;
+    /// [`JournalError::Write`], and failures to begin a boot's file. None of the records is then in the journal.
+    pub fn append_encoded(&mut self, now: Timestamp, records: Vec<Encoded>) -> Result<(), JournalError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let needs: Vec<Needs> = records.iter().map(|record| record.needs).collect();
+        let payloads: Vec<Vec<u8>> = records.into_iter().map(|record| record.payload).collect();
+        self.carefully(|locked| {
+            let first = locked.next_sequence()?;
+            let disk = locked.journal.disk();
+            let every = locked.journal.checkpoint_every;
+            let leases = locked.leases()?;
+            let bytes =
+                payloads.iter().map(|payload| leases::frame_size(payload)).sum::<u64>() + HEADER as u64;
+            leases.reserve(disk, &needs, bytes)?;
+            let at = leases.log.append(disk, &payloads, first, now.as_microsecond())?;
+            leases.appended(disk, at, &payloads);
+            leases.write_checkpoint(disk, every);
+            Ok(())
+        })
+    }
+}
+
+pub(crate) fn encode<T: Serialize>(kind: FileKind, records: &[T]) -> Result<Vec<Vec<u8>>, JournalError> {
+    records.iter().map(|record| encode_one(kind, record)).collect()
+}
+
+fn encode_one<T: Serialize>(kind: FileKind, record: &T) -> Result<Vec<u8>, JournalError> {
+    let limit = kind.max_payload();
+    let mut payload = Vec::with_capacity(USUAL_PAYLOAD);
+    serde_json::to_writer(&mut payload, record).map_err(|source| JournalError::Encode { source })?;
+    let size = payload.len();
+    if size <= limit { Ok(payload) } else { Err(JournalError::RecordTooLarge { size, limit }) }
+}
