@@ -82,12 +82,14 @@ impl Store {
                 let changing = self.change("clone", original)?;
                 let original = changing.volume();
                 let image = changing.image()?;
-                let _locked =
-                    source::lock_image(&self.image_path(original)).map_err(changing.image_failed())?;
                 let from = self.open_image(original)?;
                 self.create_with(&clone_of(original, cloning), |stage| {
+                    let locked = source::lock_image(&self.image_path(original));
+                    let locked = locked.map_err(changing.image_failed())?;
                     let content;
-                    (content, copied) = stage.copy_image(original, &from, image.filesystem, watch)?;
+                    (content, copied) = stage.copy_image(original, &from, watch)?;
+                    drop(locked);
+                    stage.renew(image.filesystem, watch.deadline)?;
                     Ok(Some((content, IMAGE)))
                 })?
             }
@@ -137,12 +139,10 @@ impl Stage {
         &self,
         original: &Volume,
         from: &OwnedFd,
-        filesystem: Filesystem,
         watch: &Watch<'_>,
     ) -> Result<(OwnedFd, Copied), StoreError> {
         let to = self.new_file(IMAGE)?;
         let copied = copy::copy_contents(from, &to, IMAGE, watch).map_err(not_copied(original))?;
-        self.renew(filesystem, watch.deadline)?;
         Ok((to, copied))
     }
 
