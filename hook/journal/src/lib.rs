@@ -9,10 +9,11 @@
 //! | `leases-<boot id>.index` | checkpoint: where in the file the live grants stand, and how far the file goes; ignored when it does not fit | none |
 //! | `lock` | nothing; carries the exclusive flock(2) | – |
 //! | `<file>.damaged-<offset>`, `…-<n>` | copy of a damaged file | synced |
-//! | `<file>.rebuilding-<number>` | a new file that will take the damaged one's place | synced before it does |
+//! | `<file>.rebuilding` | a new file that will take the damaged one's place | synced before it does |
 //!
-//! Writers hold the lock for one look and one append, and wait for nothing meanwhile: records are encoded before it, and what
-//! is to last is flushed after it and acknowledged after that (`volumes.rs` says why that is enough). A handle keeps its files open, and what it learnt from them: the next
+//! Writers hold the lock for one look and one append, and wait for nothing meanwhile: what is to last is encoded before it,
+//! flushed after it and acknowledged after that (`volumes.rs` says why that is enough). Only rebuilding a damaged file takes its
+//! time under the lock (`guard_to_rebuild`). A handle keeps its files open, and what it learnt from them: the next
 //! look under the lock goes on from there, if the file was not replaced or removed and goes on from the last frame known,
 //! and otherwise begins anew. That it does is said by the next frame's link to it, by the note of the log's end where
 //! there is no next frame, or else by the frame itself. Names change under the lock only, and a file that lost its name
@@ -156,14 +157,15 @@
 //! | laying the checkpoint out anew | the headers and pages from before, and pages to which nothing leads | the next writer of a checkpoint |
 //! | writing a header of the checkpoint | the other header | it counts; the next writer of a checkpoint |
 //! | copying a damaged file | the damaged file and a part of the copy | whoever meets the damage next completes the copy |
-//! | writing `<file>.rebuilding-<number>` | the damaged file, its copy, and a part of the new file | whoever puts a rebuilt file in place removes it |
+//! | writing `<file>.rebuilding` | the damaged file, its copy, and a part of the new file | the next rebuild writes it anew |
 //! | between the rename of it and its sync, by a power cut | the damaged file or the new one, each complete | the next rebuild, if need be |
 //! | removing old history | this boot's file with the highest sequence number, synced; some of the old files | the next to remove |
 //! | holding the lock | the lock is free: the kernel gives it back with the last descriptor | nobody needs to |
 //! | anywhere, by a power cut | leases of another boot: none hold; `volumes` as above | the next boot begins its own file |
 //!
-//! A sync that fails leaves the disk's state unknown: the records are taken back, if nobody has written behind them, the caller
-//! is told that they are not acknowledged, and the handle writes no more.
+//! A sync that fails leaves the disk's state unknown: the records are taken back, if the lock can be had for that in time and
+//! nobody has written behind them; the caller is told that they are not acknowledged, and the handle writes no more. Whoever
+//! writes next writes again what stands before his own records, as the system takes it for written: his sync is one of both.
 
 #![forbid(unsafe_code)]
 
@@ -294,7 +296,14 @@ impl Journal {
         }
         let guard = self.disk.lock(deadline).map_err(|source| JournalError::Lock { file: file(), source })?;
         let lock = guard.ok_or_else(|| JournalError::LockTimeout { file: file() })?;
-        Ok(Guard { _lock: lock, _held: held })
+        Ok(Guard { _lock: lock, _held: Some(held) })
+    }
+
+    /// The lock, for building a new file in the place of a damaged one. That flushes and takes its time, and is the one thing that
+    /// does so under this lock: others may be able to append to the damaged file meanwhile, as often as they like, and a file
+    /// that is built without the lock would never have all of it. So debug builds do not count this lock.
+    fn guard_to_rebuild(&self, deadline: Instant) -> Result<Guard, JournalError> {
+        Ok(Guard { _held: None, ..self.guard(deadline)? })
     }
 
     fn locked(&self, guard: Guard) -> Result<Locked<'_>, JournalError> {
@@ -426,7 +435,7 @@ pub struct Locked<'a> {
 /// The lock, which is given back when this is dropped.
 struct Guard {
     _lock: Box<dyn Lock>,
-    _held: Held,
+    _held: Option<Held>,
 }
 
 impl Drop for Locked<'_> {
@@ -470,17 +479,16 @@ impl Locked<'_> {
         done
     }
 
-    /// Has this boot's file hold the highest sequence number given so far, and opens it for flushing that.
+    /// Has this boot's file hold a sequence number behind all that were given so far, and opens it for flushing that.
     fn note_sequence(&mut self, now: Timestamp) -> Result<Box<dyn DiskFile>, JournalError> {
         self.carefully(|locked| {
             let disk = locked.journal.disk();
             let last = log::last_sequence(disk)?;
             let leases = locked.leases()?;
-            if leases.log.link.sequence < last || leases.log.header.is_none() {
-                let payloads = [Vec::new()];
-                let at = leases.log.append(disk, &payloads, last.max(1), now.as_microsecond())?;
-                leases.appended(disk, at, &payloads);
-            }
+            // Also where it stands there already: another's flush of that may have failed, which nobody is told again.
+            let (payloads, next) = ([Vec::new()], last.max(leases.log.link.sequence) + 1);
+            let at = leases.log.append(disk, &payloads, next, now.as_microsecond())?;
+            leases.appended(disk, at, &payloads);
             let file = || disk.path().join(&leases.log.name);
             let opened = disk.open(&leases.log.name, false);
             let opened = opened.map_err(|source| JournalError::Open { file: file(), source })?;

@@ -303,6 +303,18 @@ impl Log {
         Ok(at)
     }
 
+    /// Writes again what stands in the file from `from` on. A flush that failed is told to those who had the file open then,
+    /// and leaves nothing to flush: with this, what the next one says is true of these bytes as well.
+    pub(crate) fn write_again(&self, disk: &dyn Disk, from: u64) -> Result<(), JournalError> {
+        let path = disk.path().join(&self.name);
+        let length = usize::try_from(self.link.end.saturating_sub(from)).unwrap_or_default();
+        let mut bytes = vec![0; length];
+        let read = self.file.read_at(&mut bytes, from);
+        let read = read.map_err(|source| JournalError::Read { file: path.clone(), source })?;
+        let written = self.file.write_at(&bytes[..read], from);
+        written.map_err(|source| JournalError::Write { file: path, offset: from, source })
+    }
+
     /// Cuts off an unfinished append, and says whether there was one.
     pub(crate) fn cut_torn(&mut self, disk: &dyn Disk) -> Result<bool, JournalError> {
         if !self.torn {
@@ -463,7 +475,12 @@ pub(crate) fn copy_of(
     for copy_name in names {
         let copy = match disk.open(&copy_name, true)? {
             Some(copy) if !begins_like(&*copy, source, offset)? => continue,
-            Some(copy) if copy.size()? == length => return Ok(disk.path().join(copy_name)),
+            // Whoever made it may not have flushed it yet.
+            Some(copy) if copy.size()? == length => {
+                copy.sync()?;
+                disk.sync_names()?;
+                return Ok(disk.path().join(copy_name));
+            }
             Some(copy) => copy,
             None => match disk.create(&copy_name) {
                 // Somebody else has just begun it.

@@ -10,7 +10,6 @@ use crate::codec::HEADER;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
-use crate::index::draw;
 use crate::index::noted_end;
 use crate::log;
 use crate::log::Log;
@@ -25,9 +24,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
-
-/// How often a file is built anew because others have appended to the damaged one meanwhile.
-const TURNS: u32 = 8;
 
 /// What can still be read of this boot's damaged file; made by [`Journal::salvage`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -194,30 +190,28 @@ impl Journal {
         damage: &Salvaged,
         grants: &[Grant],
     ) -> Result<Option<Rebuilt>, JournalError> {
+        let _guard = self.guard_to_rebuild(deadline)?;
         let (disk, name) = (self.disk(), self.leases_name());
-        let path = disk.path().join(name);
-        for _ in 0..TURNS {
-            let Some(wreck) = wreck(disk, name, FileKind::Leases)? else {
-                return Ok(None);
-            };
-            if !wreck.continues(&damage.print) {
-                return Err(changed(path, &wreck));
-            }
-            let grants = with_later_records(grants, &wreck, &damage.print);
-            let (rebuilt, record) = self.set_aside(name, &wreck, grants.len())?;
-            let records: Vec<_> =
-                std::iter::once(record).chain(grants.into_iter().map(LeaseRecord::Granted)).collect();
-            let payloads = encode(FileKind::Leases, &records)?;
-            let readable = wreck.frames(FileKind::Leases).map(|(_, header, _)| header.sequence);
-            let first = log::last_sequence(disk)?.max(readable.max().unwrap_or(0)) + 1;
-            let (beside, mut log) = beside(disk, name, FileKind::Leases)?;
-            log.append(disk, &payloads, first, distinct(now, &wreck))?;
-            if self.put_in_place(deadline, &wreck, &beside, &log)? {
-                return Ok(Some(rebuilt));
-            }
+        let Some(wreck) = wreck(disk, name, FileKind::Leases)? else {
+            return Ok(None);
+        };
+        if !wreck.continues(&damage.print) {
+            let (file, offset, reason) = (disk.path().join(name), wreck.offset, wreck.reason);
+            return Err(JournalError::Damaged { file, offset, reason, copy: None });
         }
-        let wreck = wreck(disk, name, FileKind::Leases)?;
-        wreck.map_or(Ok(None), |wreck| Err(changed(path, &wreck)))
+        let grants = with_later_records(grants, &wreck, &damage.print);
+        let (rebuilt, record) = self.set_aside(name, &wreck, grants.len())?;
+        let records: Vec<_> =
+            std::iter::once(record).chain(grants.into_iter().map(LeaseRecord::Granted)).collect();
+        let payloads = encode(FileKind::Leases, &records)?;
+        let readable = wreck.frames(FileKind::Leases).map(|(_, header, _)| header.sequence);
+        let first = log::last_sequence(disk)?.max(readable.max().unwrap_or(0)) + 1;
+        let time = distinct(now.as_microsecond(), &wreck);
+        self.put_in_place(name, FileKind::Leases, |log| {
+            log.append(disk, &payloads, first, time)?;
+            Ok(())
+        })?;
+        Ok(Some(rebuilt))
     }
 
     /// Puts a new file with the readable records in the place of a damaged file of volumes, of which a synced copy is
@@ -230,32 +224,33 @@ impl Journal {
         deadline: Instant,
         now: Timestamp,
     ) -> Result<Option<Rebuilt>, JournalError> {
+        let guard = self.guard_to_rebuild(deadline)?;
         let disk = self.disk();
-        for _ in 0..TURNS {
-            let Some(wreck) = wreck(disk, VOLUMES, FileKind::Volumes)? else {
-                return Ok(None);
-            };
-            let mut frames: Vec<_> =
-                wreck.frames(FileKind::Volumes).map(|(_, header, payload)| (header, payload)).collect();
-            frames.sort_by_key(|(header, _)| header.sequence);
-            // Of several with one number any will do: the sidecars are the truth.
-            frames.dedup_by_key(|(header, _)| header.sequence);
-            let (rebuilt, record) = self.set_aside(VOLUMES, &wreck, frames.len())?;
-            let (beside, mut log) = beside(disk, VOLUMES, FileKind::Volumes)?;
-            log.begin(disk, distinct(now, &wreck))?;
+        let Some(wreck) = wreck(disk, VOLUMES, FileKind::Volumes)? else {
+            return Ok(None);
+        };
+        let mut frames: Vec<_> =
+            wreck.frames(FileKind::Volumes).map(|(_, header, payload)| (header, payload)).collect();
+        frames.sort_by_key(|(header, _)| header.sequence);
+        // Of several with one number any will do: the sidecars are the truth.
+        frames.dedup_by_key(|(header, _)| header.sequence);
+        let (rebuilt, record) = self.set_aside(VOLUMES, &wreck, frames.len())?;
+        // Whatever the clock says: it is begun after what stands in it, so that nobody takes that for appends to it, whose
+        // first ones flushed its name.
+        let newest = frames.iter().map(|(header, _)| header.time_us.saturating_add(1)).max();
+        let begun = distinct(newest.unwrap_or(i64::MIN).max(now.as_microsecond()), &wreck);
+        self.put_in_place(VOLUMES, FileKind::Volumes, |log| {
+            log.begin(disk, begun)?;
             for (header, payload) in frames {
                 log.append(disk, &[payload.to_vec()], header.sequence, header.time_us)?;
             }
-            if self.put_in_place(deadline, &wreck, &beside, &log)? {
-                // The story misses this line only if the other file cannot be written either.
-                if let Ok(mut locked) = self.lock(deadline) {
-                    let _ = locked.append(now, &[record]);
-                }
-                return Ok(Some(rebuilt));
-            }
+            Ok(())
+        })?;
+        // The story misses this line only if the other file cannot be written either.
+        if let Ok(mut locked) = self.locked(guard) {
+            let _ = locked.append(now, &[record]);
         }
-        let wreck = wreck(disk, VOLUMES, FileKind::Volumes)?;
-        wreck.map_or(Ok(None), |wreck| Err(changed(disk.path().join(VOLUMES), &wreck)))
+        Ok(Some(rebuilt))
     }
 
     /// Keeps a copy of a damaged file, and says so.
@@ -273,42 +268,31 @@ impl Journal {
         Ok((Rebuilt { copy, kept, lost_at }, LeaseRecord::Rebuilt { kept, lost_at, copy: copy_name }))
     }
 
-    /// The step that counts: before it the damaged file is there, behind it the new one, which was built and flushed without
-    /// the lock. `false` when the damaged file is not any more what that was made from.
+    /// Has `build` write a new file, and puts it in the place of the one called `name`. The step that counts is the change of
+    /// names: before it the damaged file is there, behind it the new one. Nothing is left of a file that could not take its
+    /// place.
     fn put_in_place(
         &self,
-        deadline: Instant,
-        wreck: &Wreck,
-        beside: &str,
-        log: &Log,
-    ) -> Result<bool, JournalError> {
-        let (disk, name) = (self.disk(), &log.name);
+        name: &str,
+        kind: FileKind,
+        build: impl FnOnce(&mut Log) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        let (disk, beside_name) = (self.disk(), beside_name(name));
         let file = || disk.path().join(name);
-        log.file.sync().map_err(|source| JournalError::Sync { file: disk.path().join(beside), source })?;
-        let guard = self.guard(deadline)?;
-        let stands = disk.stat_of(name, &*wreck.file);
-        let stands = stands.map_err(|source| JournalError::Read { file: file(), source })?;
-        if stands.is_none_or(|stands| stands.size != wreck.bytes.len() as u64) {
-            drop(guard);
-            let _ = disk.remove(beside);
-            return Ok(false);
-        }
-        disk.rename(beside, name).map_err(|source| JournalError::Replace { file: file(), source })?;
-        // Whoever is building another one comes too late.
-        for left in disk.names().unwrap_or_default() {
-            if is_beside(&left, name) {
-                let _ = disk.remove(&left);
-            }
-        }
-        drop(guard);
-        disk.sync_names().map_err(|source| JournalError::Sync { file: file(), source })?;
-        Ok(true)
+        let unsynced = |source| JournalError::Sync { file: file(), source };
+        let put = || {
+            let mut log = beside(disk, name, kind)?;
+            build(&mut log)?;
+            log.file.sync().map_err(unsynced)?;
+            disk.rename(&beside_name, name)
+                .map_err(|source| JournalError::Replace { file: file(), source })?;
+            disk.sync_names().map_err(unsynced)
+        };
+        put().inspect_err(|error| {
+            let _ = disk.remove(&beside_name);
+            self.poison_after(error);
+        })
     }
-}
-
-/// The damaged file is another one than was looked at.
-fn changed(file: PathBuf, wreck: &Wreck) -> JournalError {
-    JournalError::Damaged { file, offset: wreck.offset, reason: wreck.reason, copy: None }
 }
 
 /// The file called `name`, if it is damaged.
@@ -358,29 +342,26 @@ fn with_later_records(grants: &[Grant], wreck: &Wreck, print: &Print) -> Vec<Gra
     stories.grants()
 }
 
-/// How the name of a file begins that is being built for the one called `name`.
 fn beside_name(name: &str) -> String {
     format!("{name}.rebuilding")
 }
 
-/// Whether the file called `other` is one that somebody builds, or has begun to build, for the one called `name`.
-pub(crate) fn is_beside(other: &str, name: &str) -> bool {
-    other.starts_with(&beside_name(name))
+/// A new empty file beside the one called `name`, whose header will say `name`.
+fn beside(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Log, JournalError> {
+    let beside = beside_name(name);
+    let path = disk.path().join(&beside);
+    let failed = |source| JournalError::Open { file: path.clone(), source };
+    // Somebody may have been killed here before.
+    let file = match disk.open(&beside, true).map_err(failed)? {
+        Some(file) => file,
+        None => disk.create(&beside).map_err(failed)?,
+    };
+    Ok(Log::empty(file, name, kind))
 }
 
-/// A new empty file beside the one called `name`, whose header will say `name`, and what it is called so far: several may be
-/// building one at the same time.
-fn beside(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<(String, Log), JournalError> {
-    let beside = format!("{}-{:016x}", beside_name(name), draw());
-    let file = disk.create(&beside);
-    let file = file.map_err(|source| JournalError::Open { file: disk.path().join(&beside), source })?;
-    Ok((beside, Log::empty(file, name, kind)))
-}
-
-/// A time for the new file's header that makes its checksum another one than the damaged file's, so that a checkpoint
-/// of that one is not taken for this one's.
-fn distinct(now: Timestamp, wreck: &Wreck) -> i64 {
-    let time = now.as_microsecond();
+/// A time for the new file's header, `time` or the next, that makes its checksum another one than the damaged file's, so that a
+/// checkpoint of that one is not taken for this one's.
+fn distinct(time: i64, wreck: &Wreck) -> i64 {
     let old = wreck.bytes.get(16..24).and_then(|bytes| bytes.first_chunk()).map(|b| i64::from_le_bytes(*b));
-    if old == Some(time) { time + 1 } else { time }
+    if old == Some(time) { time.saturating_add(1) } else { time }
 }

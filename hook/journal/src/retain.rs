@@ -6,12 +6,10 @@ use crate::codec::salvage;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
-use crate::index::index_name;
 use crate::log;
 use crate::log::VOLUMES;
 use crate::log::copied_kind;
 use crate::log::kind_of;
-use crate::repair::is_beside;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::time::Duration;
@@ -67,8 +65,8 @@ impl Journal {
         drop(locked);
         let disk = self.disk();
         let unsynced = |source| JournalError::Sync { file: disk.path().join(self.leases_name()), source };
-        kept.sync().map_err(unsynced)?;
-        disk.sync_names().map_err(unsynced)?;
+        let flushed = kept.sync().and_then(|()| disk.sync_names()).map_err(unsynced);
+        flushed.inspect_err(|error| self.poison_after(error))?;
         // What is removed is looked at anew: somebody may be copying what he found damaged.
         let locked = self.lock(deadline)?;
         let mut removed = Vec::new();
@@ -166,8 +164,8 @@ fn set_right(old: &mut [Old], now_us: i64) {
 fn look_at(disk: &dyn Disk, name: &str, names: &[String]) -> Old {
     let others: Vec<_> = match kind_of(name) {
         Some(_) => {
-            let index = index_name(name);
-            names.iter().filter(|other| **other == index || is_beside(other, name)).cloned().collect()
+            let parts = [".index", ".rebuilding"].map(|part| format!("{name}{part}"));
+            parts.into_iter().filter(|part| names.contains(part)).collect()
         }
         None => Vec::new(),
     };

@@ -4,7 +4,8 @@
 //! behind torn ones. Whether what stands in the file was flushed nobody can see, as its writer may have died before. So
 //! whoever is going to write flushes first, without the lock, and comes again if the file changed until the lock was his.
 //! What others find in the file and act upon may not be flushed yet. Whatever they acknowledge in turn stands behind it
-//! in the same file, and their own flush is one of both.
+//! in the same file, and their own flush is one of both: also where the other's flush failed, as they write again what is
+//! not known to be on the disk.
 
 use crate::Journal;
 use crate::Locked;
@@ -14,6 +15,7 @@ use crate::codec::FileKind;
 use crate::codec::HEADER;
 use crate::codec::HeaderRead;
 use crate::codec::Link;
+use crate::disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
 use crate::log;
@@ -33,6 +35,10 @@ const TURNS: u32 = 1000;
 /// How many bytes of a file's beginning are looked at for a second append.
 const BEGINNING: usize = 8 << 10;
 
+/// How many bytes before its own records a handle writes again that has not flushed them itself. New frames go behind flushed
+/// ones, so that only the last few appends can have met a flush that failed.
+const AGAIN: u64 = 64 << 10;
+
 /// A file and how far it goes.
 type Place = ((u64, u64), u64);
 
@@ -40,8 +46,10 @@ type Place = ((u64, u64), u64);
 enum Turn {
     /// It is written, from this offset on.
     Written(Log, u64),
-    /// Something has to be flushed first.
+    /// Something that this one wrote has to be flushed first.
     Again,
+    /// Something that others wrote has to be flushed first.
+    Overtaken,
 }
 
 impl Journal {
@@ -68,7 +76,10 @@ impl Journal {
             drop(locked);
             match written.map_err(|error| log::keep_copy(self.disk(), error, damaged.as_deref()))? {
                 Turn::Written(log, at) => return self.acknowledge(deadline, &log, at),
-                Turn::Again => {}
+                Turn::Overtaken if Instant::now() >= deadline => {
+                    return Err(JournalError::LockTimeout { file: self.disk().path().join(disk::LOCK) });
+                }
+                Turn::Again | Turn::Overtaken => {}
             }
         }
         unreachable!("the last turn returns")
@@ -90,7 +101,8 @@ impl Journal {
         // A header that its writer did not finish is written over: the less of it is on the disk, the better.
         if beginning.has_header() {
             file.sync().map_err(unsynced)?;
-            // What was acknowledged once has its name on the disk as well; behind it stands another append.
+            // What was acknowledged once has its name on the disk as well; behind it stands another append. A rebuilt file
+            // begins with what was acknowledged in another.
             if !beginning.holds_two_appends() {
                 self.disk().sync_names().map_err(unsynced)?;
             }
@@ -120,7 +132,7 @@ impl Journal {
     }
 
     /// After a failed sync the disk's state is unknown.
-    fn poison_after(&self, error: &JournalError) {
+    pub(crate) fn poison_after(&self, error: &JournalError) {
         if matches!(error, JournalError::Sync { .. }) {
             self.poisoned.store(true, Ordering::Relaxed);
         }
@@ -144,11 +156,16 @@ impl Locked<'_> {
             return Ok(Turn::Again);
         }
         if log.cut_torn(disk)? {
+            // Nothing of what was cut off may come up behind new frames.
+            *self.journal.synced() = None;
             return Ok(Turn::Again);
         }
         if flushed != Some((log.file.identity(), log.link.end)) && !whatever_others_do {
-            return Ok(Turn::Again);
+            return Ok(Turn::Overtaken);
         }
+        let own = self.journal.synced().filter(|(identity, _)| *identity == log.file.identity());
+        let unsure = own.map_or(log.link.end.saturating_sub(AGAIN), |(_, link)| link.end);
+        log.write_again(disk, unsure)?;
         self.carefully(|locked| {
             let first = locked.next_sequence()?.max(log.link.sequence + 1);
             let last = first + payloads.len() as u64 - 1;
@@ -191,10 +208,14 @@ impl Beginning {
         matches!(codec::decode_header(&self.0, FileKind::Volumes, VOLUMES), HeaderRead::Valid(_))
     }
 
-    /// Whether somebody has appended behind what somebody else appended before, as far as can be seen here.
+    /// Whether somebody has appended behind what somebody else appended before, as far as can be seen here; of what was there
+    /// when the file was begun nothing counts.
     fn holds_two_appends(&self) -> bool {
+        let Some(begun) = self.0.get(16..24).and_then(|bytes| bytes.first_chunk()) else { return false };
+        let begun = i64::from_le_bytes(*begun);
         let frames = self.0.get(HEADER..).unwrap_or_default();
-        let firsts = codec::salvage(frames, FileKind::Volumes).filter(|(_, header, _)| header.part == 0);
+        let firsts = codec::salvage(frames, FileKind::Volumes)
+            .filter(|(_, header, _)| header.part == 0 && header.time_us >= begun);
         firsts.take(2).count() == 2
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! The journal's lock is the last. Every start on the host takes it, so whoever has it waits for nothing: not for the disk
 //! ([`flush`]), another lock, a plugin, a program, a process or a person. What wants to last is written under it, flushed
-//! after it, and acknowledged after that.
+//! after it, and acknowledged after that. One thing is excepted, and not told here: the journal is rebuilt under its lock where
+//! it is damaged.
 //!
 //! A lease is no lock: it is taken first, under the journal's lock for an instant, and held while the locks come and go.
 //!

@@ -13,6 +13,7 @@ use crate::records::granted;
 use crate::records::released;
 use crate::records::soon;
 use crate::records::volume;
+use std::time::Instant;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::VolumeRecord;
@@ -286,6 +287,50 @@ fn a_failed_sync_poisons_the_handle_and_takes_the_record_back() {
     again.append_volumes(soon(), at(2), &[created("v3")]).unwrap();
     let story: Vec<_> = again.events().unwrap().into_iter().map(|event| event.record).collect();
     assert_eq!(story, [EventRecord::Volume(created("v1")), EventRecord::Volume(created("v3"))]);
+}
+
+/// That a flush failed is told once. Whoever comes before the record is taken back flushes it with his own.
+#[test]
+fn a_failed_sync_is_not_the_success_of_whoever_writes_behind_it() {
+    let disk = Simulated::default();
+    let open = |disk: &Simulated| Journal::on(Box::new(disk.clone()), BOOT).unwrap();
+    let first = open(&disk);
+    first.append_volumes(soon(), at(0), &[created("v1")]).unwrap();
+    let other = disk.clone();
+    disk.fail_next_sync(move || open(&other).append_volumes(soon(), at(1), &[created("v3")]).unwrap());
+    let failed = first.append_volumes(soon(), at(1), &[created("v2")]);
+    assert!(matches!(failed, Err(JournalError::Sync { .. })), "{failed:?}");
+    let events = open(&disk.after_power_cut(Left::Nothing)).events().expect("nothing is damaged");
+    let story: Vec<_> = events.into_iter().map(|event| event.record).collect();
+    assert_eq!(story, ["v1", "v2", "v3"].map(|name| EventRecord::Volume(created(name))));
+}
+
+/// What a handle knows to be on the disk it does not believe any more once it has cut something off.
+#[test]
+fn a_tail_that_was_cut_off_is_flushed_before_new_frames() {
+    let disk = Simulated::default();
+    let journal = Journal::on(Box::new(disk.clone()), BOOT).unwrap();
+    journal.append_volumes(soon(), at(0), &[created("v1")]).unwrap();
+    let whole = disk.live("volumes").unwrap();
+    let torn = [&whole[..], &[0; 40]].concat();
+    disk.put("volumes", torn);
+    let syncs = disk.syncs("volumes");
+    journal.append_volumes(soon(), at(1), &[created("v2")]).unwrap();
+    assert_eq!(disk.syncs("volumes") - syncs, 3, "the tail, its absence, and the record");
+}
+
+/// Whoever is overtaken by others has no more time than he was given.
+#[test]
+fn an_append_that_others_overtake_keeps_its_deadline() {
+    let disk = Simulated::default();
+    let open = |disk: &Simulated| Journal::on(Box::new(disk.clone()), BOOT).unwrap();
+    open(&disk).append_volumes(soon(), at(0), &[created("v1")]).unwrap();
+    let late = Instant::now();
+    open(&disk).append_volumes(late, at(1), &[created("v2")]).expect("nobody is in the way");
+    let other = disk.clone();
+    disk.at_next_sync(move || open(&other).append_volumes(soon(), at(1), &[created("v3")]).unwrap());
+    let overtaken = open(&disk).append_volumes(late, at(1), &[created("v4")]);
+    assert!(matches!(overtaken, Err(JournalError::LockTimeout { .. })), "{overtaken:?}");
 }
 
 /// Killed between an append and its flush, a record is seen by others. Nothing that any of them acknowledges is on the disk

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -20,6 +21,8 @@ struct Content {
     identity: u64,
     /// Space that it has, at least its length.
     space: usize,
+    /// What a failed sync left: the bytes that no later sync takes to the disk unless they are written again.
+    lost: Range<usize>,
 }
 
 #[derive(Default)]
@@ -37,6 +40,8 @@ struct Inner {
     room: Option<usize>,
     /// Whether syncs fail, without anything reaching the disk.
     failing_sync: bool,
+    /// What comes in between behind the next sync, and whether that fails, which is told once.
+    at_sync: Option<(Box<dyn FnOnce() + Send>, bool)>,
     reserves: u64,
     /// How often each file was synced.
     syncs: BTreeMap<String, u64>,
@@ -80,6 +85,16 @@ impl Simulated {
 
     pub(crate) fn fail_syncs(&self, fail: bool) {
         self.0.lock().unwrap().failing_sync = fail;
+    }
+
+    /// Fails the next sync, and only that; `then` comes in between before whoever synced goes on.
+    pub(crate) fn fail_next_sync(&self, then: impl FnOnce() + Send + 'static) {
+        self.0.lock().unwrap().at_sync = Some((Box::new(then), true));
+    }
+
+    /// Has `then` come in between behind the next sync.
+    pub(crate) fn at_next_sync(&self, then: impl FnOnce() + Send + 'static) {
+        self.0.lock().unwrap().at_sync = Some((Box::new(then), false));
     }
 
     pub(crate) fn leave_room(&self, bytes: Option<usize>) {
@@ -154,6 +169,7 @@ impl Simulated {
                     durable,
                     named: true,
                     identity: file.identity,
+                    lost: 0..0,
                 },
             );
         }
@@ -336,6 +352,10 @@ impl DiskFile for OpenFile {
             if count > 0 {
                 live[offset as usize..end].copy_from_slice(&bytes[..count]);
             }
+            let lost = &mut inner.file(self.identity).lost;
+            if (offset as usize..end).contains(&lost.start) {
+                lost.start = end.min(lost.end);
+            }
             through
                 .map_err(|end| if end == usize::MAX { io::ErrorKind::StorageFull.into() } else { crashed() })
         })
@@ -346,6 +366,7 @@ impl DiskFile for OpenFile {
             inner.step(0).map_err(|_| crashed())?;
             let file = inner.file(self.identity);
             file.live.resize(length as usize, 0);
+            file.lost = file.lost.start.min(length as usize)..file.lost.end.min(length as usize);
             file.space = length as usize;
             Ok(())
         })
@@ -374,15 +395,27 @@ impl DiskFile for OpenFile {
 
     fn sync(&self) -> io::Result<()> {
         volhook_locks::waits("a sync");
-        self.with(|inner| {
+        let then = self.with(|inner| {
             inner.step(0).map_err(|_| crashed())?;
             *inner.syncs.entry(self.name.clone()).or_default() += 1;
             if inner.failing_sync {
                 return Err(io::Error::other("simulated I/O error"));
             }
+            let then = inner.at_sync.take();
             let file = inner.file(self.identity);
-            file.durable = file.live.clone();
-            Ok(())
-        })
+            if then.as_ref().is_some_and(|(_, fails)| *fails) {
+                let common = file.durable.iter().zip(&file.live).take_while(|(a, b)| a == b).count();
+                file.lost = common..file.live.len();
+                return Ok(then);
+            }
+            let (before, lost) = (std::mem::replace(&mut file.durable, file.live.clone()), file.lost.clone());
+            for at in lost {
+                file.durable[at] = before.get(at).copied().unwrap_or(0);
+            }
+            Ok(then)
+        })?;
+        let Some((then, fails)) = then else { return Ok(()) };
+        then();
+        if fails { Err(io::Error::other("simulated I/O error")) } else { Ok(()) }
     }
 }

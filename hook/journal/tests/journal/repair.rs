@@ -237,6 +237,52 @@ fn a_damaged_file_of_volumes_is_begun_anew_with_what_is_readable() {
     });
 }
 
+/// Wherever a rebuild was killed: what others then append is on the disk when it is acknowledged, under the name that counts.
+#[test]
+fn what_is_appended_to_a_rebuilt_file_of_volumes_survives_a_power_cut() {
+    let disk = damaged(VOLUMES, 80).0.after_power_cut(Left::All);
+    let trial = disk.after_kill();
+    open(&trial).rebuild_volumes(soon(), at(-5)).unwrap().unwrap();
+    let mut appended = 0;
+    for step in 0..=trial.steps() {
+        let stopped = disk.after_kill();
+        stopped.stop_at(step, 0);
+        // Whatever the clock says.
+        let _ = open(&stopped).rebuild_volumes(soon(), at(-5));
+        let killed = stopped.after_kill();
+        if open(&killed).append_volumes(soon(), at(-5), &[created("v9")]).is_err() {
+            continue;
+        }
+        appended += 1;
+        let told = open(&killed.after_power_cut(Left::Nothing)).events().expect("nothing is damaged");
+        let is_there = told.iter().any(|event| event.record == EventRecord::Volume(created("v9")));
+        assert!(is_there, "stopped at step {step}: {told:#?}");
+    }
+    assert!(appended > 1, "in one of them the name is not on the disk yet");
+}
+
+/// A disk that is full for longer fills no further.
+#[test]
+fn a_rebuild_that_fails_leaves_nothing_behind() {
+    for name in [leases(), VOLUMES.to_owned()] {
+        let (disk, _) = damaged(&name, 80);
+        let names = disk.names_now().len();
+        disk.leave_free(Some(disk.live(&name).unwrap().len()));
+        for _ in 0..2 {
+            let journal = open(&disk);
+            let failed = if name == VOLUMES {
+                journal.rebuild_volumes(soon(), at(9)).unwrap_err()
+            } else {
+                let salvaged = journal.salvage().unwrap().unwrap();
+                journal.rebuild(soon(), at(9), &salvaged, &salvaged.grants).unwrap_err()
+            };
+            assert!(matches!(failed, JournalError::Full { .. } | JournalError::Write { .. }), "{failed:?}");
+            assert_eq!(disk.names_now().len(), names + 1, "its copy is there: {:?}", disk.names_now());
+        }
+        disk.leave_free(None);
+    }
+}
+
 /// The damaged file or the complete new one, whatever step is not completed.
 #[test]
 fn a_crash_while_rebuilding_leaves_the_damaged_file_or_the_new_one() {
