@@ -234,11 +234,10 @@ impl ContainerId {
 
 const COMMAND_PREFIX: &str = "volhook:";
 
-/// The subcommands of `volhook volume` that hold volumes while they work.
+/// The subcommands of `volhook volume` that hold volumes while they work, by the names that the first format of the journal
+/// has. There are no others: a version that knows only these could not read the record of one, and would not know what is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// What was made before volhook becomes a volume.
-    Adopt,
     /// A volume is copied into another.
     Clone,
     /// Files are copied into a volume or out of it.
@@ -247,21 +246,18 @@ pub enum Command {
     Fsck,
     /// An image is mounted on the host; the lease lasts as long as the mount.
     Mount,
-    /// A volume is filled from an image.
+    /// A volume is filled: from an image, or with what was there before volhook (`adopt`).
     Populate,
     /// A volume gets another name.
     Rename,
-    /// A pod's volumes are put back to the image.
+    /// What a volume holds goes: a pod's volumes are put back to the image, or a volume goes to the trash (`rm`).
     Reset,
     /// An image gets another size.
     Resize,
-    /// A volume goes to the trash.
-    Rm,
 }
 
 impl Command {
-    const ALL: [Self; 10] = [
-        Self::Adopt,
+    const ALL: [Self; 8] = [
         Self::Clone,
         Self::Cp,
         Self::Fsck,
@@ -270,14 +266,12 @@ impl Command {
         Self::Rename,
         Self::Reset,
         Self::Resize,
-        Self::Rm,
     ];
 
     /// Its name on the command line.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Adopt => "adopt",
             Self::Clone => "clone",
             Self::Cp => "cp",
             Self::Fsck => "fsck",
@@ -286,7 +280,6 @@ impl Command {
             Self::Rename => "rename",
             Self::Reset => "reset",
             Self::Resize => "resize",
-            Self::Rm => "rm",
         }
     }
 }
@@ -418,4 +411,32 @@ pub fn is_below_or_at(path: &str, ancestor: &str) -> bool {
     ancestor == "/"
         || path == ancestor
         || path.strip_prefix(ancestor).is_some_and(|rest| rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Command;
+    use super::ContainerId;
+
+    /// An older version reads the same journal, and knows no other commands.
+    #[test]
+    fn commands_are_recorded_by_the_names_that_every_version_knows() {
+        let first = ["clone", "cp", "fsck", "mount", "populate", "rename", "reset", "resize"];
+        assert_eq!(Command::ALL.map(Command::as_str), first);
+        for command in Command::ALL {
+            let id = ContainerId::of_command(command, 7);
+            assert_eq!(id.as_str(), format!("volhook:{}:7", command.as_str()));
+            assert_eq!(ContainerId::recorded(id.as_str()).unwrap().command(), Some((command, 7)));
+        }
+    }
+
+    /// What a later version's commands hold is held.
+    #[test]
+    fn a_command_that_is_not_known_can_be_read() {
+        let later = ContainerId::recorded("volhook:later:7").unwrap();
+        assert_eq!((later.as_str(), later.command()), ("volhook:later:7", None));
+        for text in ["volhook:later", "volhook::7", "volhook:later:x", "volhook:LATER:7", "other:later:7"] {
+            ContainerId::recorded(text).unwrap_err();
+        }
+    }
 }

@@ -8,6 +8,7 @@ use crate::leases;
 use jiff::Timestamp;
 use serde::Serialize;
 use volhook_core::lease::LeaseRecord;
+use volhook_core::names::Command;
 
 /// Room for most records, so that they are encoded without moving what there is.
 const USUAL_PAYLOAD: usize = 2 << 10;
@@ -25,6 +26,8 @@ pub struct Encoded {
 pub(crate) enum Needs {
     /// It makes a live grant, for whose end there has to be room.
     Grant,
+    /// The same of a command that is soon done and makes room: a full disk keeps nobody from removing a volume.
+    Passing,
     /// It gives one back, for which there is room.
     Release,
     /// Anything else.
@@ -38,7 +41,10 @@ impl Encoded {
     /// [`JournalError::Encode`], [`JournalError::RecordTooLarge`].
     pub fn of(record: &LeaseRecord) -> Result<Self, JournalError> {
         let needs = match record {
-            LeaseRecord::Granted(_) => Needs::Grant,
+            LeaseRecord::Granted(grant) => match grant.container.command() {
+                Some((Command::Reset, _)) => Needs::Passing,
+                _ => Needs::Grant,
+            },
             LeaseRecord::Released { .. } => Needs::Release,
             _ => Needs::Other,
         };

@@ -211,7 +211,7 @@ impl Leases {
 
     /// Makes sure that there is room for `records`, which take so many `bytes`, and behind them for what has to be
     /// written whatever happens: a grant leaves room for giving back every live one, and for some other records; other
-    /// records leave room for giving back. A record that gives back takes what there is.
+    /// records, and the grant of a command that makes room, leave room for giving back. A record that gives back takes what there is.
     pub(crate) fn reserve(
         &mut self,
         disk: &dyn Disk,
@@ -226,7 +226,8 @@ impl Leases {
         if records.contains(&Needs::Release) {
             return Ok(());
         }
-        self.log.reserve(disk, bytes + live * RELEASE)
+        let passing = records.iter().filter(|needs| **needs == Needs::Passing).count() as u64;
+        self.log.reserve(disk, bytes + (live + passing) * RELEASE)
     }
 
     /// The live grants that `interest` covers, or all of them.

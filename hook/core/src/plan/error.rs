@@ -78,8 +78,8 @@ pub enum PlanError {
 #[must_use]
 pub fn whom(container: &ContainerId) -> String {
     match container.command() {
-        Some((Command::Populate, pid)) => format!("process {pid}, which fills it from an image,"),
-        Some((Command::Reset, pid)) => format!("`volhook pod reset` (process {pid})"),
+        Some((Command::Populate, pid)) => format!("process {pid}, which fills it,"),
+        Some((Command::Reset, pid)) => format!("process {pid}, which resets or removes it,"),
         Some((command, pid)) => format!("`volhook volume {}` (process {pid})", command.as_str()),
         None => format!("container {container:?}"),
     }

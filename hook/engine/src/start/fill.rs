@@ -196,8 +196,8 @@ fn record(
     }
 }
 
-/// Holds a volume to fill it; `None` when somebody else holds it, so that there is nothing to fill any more. Whoever
-/// else fills it is waited for.
+/// Holds a volume to fill it; `None` when somebody else holds it or it is gone, so that there is nothing to fill any more.
+/// Whoever else fills it is waited for.
 fn hold<'a>(
     context: &'a Context<'a>,
     need: &Need<'_>,
@@ -206,9 +206,12 @@ fn hold<'a>(
     let volumes = [need.volume.id.clone()];
     let interest = Interest { volumes: &volumes, ..Interest::default() };
     loop {
-        match Hold::take_unless_held(&context.ledger, Command::Populate, need, &context.work())? {
-            Ok(hold) => return Ok(Some(hold)),
-            Err(holder) if is_soon_done(&holder) && Instant::now() < watch.deadline => {
+        match Hold::take_unless_held(&context.ledger, Command::Populate, need, &context.work()) {
+            // Who was waited for has removed it: what is to be there is planned anew.
+            Err(volhook_leases::Error::NoSuchVolume { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+            Ok(Ok(hold)) => return Ok(Some(hold)),
+            Ok(Err(holder)) if is_soon_done(&holder) && Instant::now() < watch.deadline => {
                 let is_news = |table: &LeaseTable| {
                     let theirs = || table.grants().filter(|grant| grant.container == holder);
                     let (dead, dying) = context.dead(theirs());
@@ -216,15 +219,14 @@ fn hold<'a>(
                 };
                 context.ledger.await_news(&interest, watch.deadline, &context.work(), is_news)?;
             }
-            Err(_) => return Ok(None),
+            Ok(Err(_)) => return Ok(None),
         }
     }
 }
 
 /// Whether a holder is there to make, fill or remove the volume, so that it is worth waiting for.
 pub(crate) fn is_soon_done(holder: &ContainerId) -> bool {
-    let soon = [Command::Adopt, Command::Populate, Command::Reset, Command::Rm];
-    holder.command().is_some_and(|(command, _)| soon.contains(&command))
+    matches!(holder.command(), Some((Command::Populate | Command::Reset, _)))
 }
 
 /// Puts members of a pod's storage back to the image: what they hold is deleted.

@@ -64,7 +64,7 @@ pub fn adopt(engine: &Engine, adoption: &Adopt, work: &Work<'_>) -> Result<Volum
         return Err(taken(id));
     }
     // Under a lease, so that no container starts on the volume before its content is there.
-    let _hold = Hold::ahead(&context.ledger, Command::Adopt, &volume, &context.work())?;
+    let _hold = Hold::ahead(&context.ledger, Command::Populate, &volume, &context.work())?;
     let adopted = match (adoption.in_place, is_image) {
         (false, _) => context.store.adopt(&found, &volume),
         (true, true) => context.store.adopt_in_place(&found, &volume),

@@ -139,7 +139,7 @@ fn discard_if(
     judge: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let id = &volume.id;
-    let hold = Hold::take(&context.ledger, Command::Rm, &[Need::alone(volume)], &context.work());
+    let hold = Hold::take(&context.ledger, Command::Reset, &[Need::alone(volume)], &context.work());
     let _hold = hold.map_err(|error| match error {
         error @ volhook_leases::Error::Held { .. } => Failure::from(error),
         error => Failure::from(error).during(format!("cannot remove volume {id:?}")),

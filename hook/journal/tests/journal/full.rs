@@ -14,7 +14,10 @@ use std::io::ErrorKind;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
+use volhook_core::names;
+use volhook_core::names::ContainerId;
 use volhook_journal::Journal;
 use volhook_journal::JournalError;
 
@@ -85,6 +88,27 @@ fn the_first_grant_on_a_full_disk_is_refused_and_leaves_nothing_in_the_way() {
     assert_eq!(open(&disk).read().unwrap().grants().count(), 0);
     disk.leave_free(None);
     append(&open(&disk), granted("a", &["one"])).unwrap();
+}
+
+/// What makes room needs none but what is set aside for it.
+#[test]
+fn on_a_full_disk_a_volume_can_still_be_removed() {
+    let disk = Simulated::default();
+    append(&open(&disk), granted("a", &["one"])).unwrap();
+    disk.leave_free(Some(0));
+    let held = loop {
+        if let Err(error) = append(&open(&disk), large("b")) {
+            break error;
+        }
+        append(&open(&disk), released("b")).unwrap();
+    };
+    assert!(matches!(held, JournalError::Full { .. }), "{held:?}");
+    for pid in 0..10 {
+        let LeaseRecord::Granted(grant) = granted("rm", &["two"]) else { unreachable!("it is one") };
+        let container = ContainerId::of_command(names::Command::Reset, pid);
+        append(&open(&disk), LeaseRecord::Granted(Grant { container, ..grant })).expect("it takes little");
+        append(&open(&disk), released("rm")).unwrap();
+    }
 }
 
 /// A process that is killed while it gives back, on a full disk, keeps nobody else from doing so.
