@@ -200,12 +200,6 @@ impl Over {
         &self.grant.attempt
     }
 
-    /// Whether it was a command's, not a container's.
-    #[must_use]
-    pub fn is_of_command(&self) -> bool {
-        self.grant.container.command().is_some()
-    }
-
     /// Whether `table` still has the grant as it was judged. One that was tied to a process meanwhile is not
     /// over at all.
     #[must_use]

@@ -28,6 +28,7 @@ use volhook_core::lease::Holder;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::ReleaseReason;
+use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
 use volhook_core::plan;
 use volhook_core::plan::Plan;
@@ -108,8 +109,14 @@ fn taken<'a>(
                 debug!(container = %subject.container, reason = %failure.cause, "waits");
                 // Drivers are asked again when there is something else to decide about.
                 let seen = (attempts(&over), dying);
+                let busy = busy(&failure).map(|(volume, _)| volume.clone());
+                let in_the_way = |table: &LeaseTable| -> Vec<Grant> {
+                    let of_busy = busy.iter().flat_map(|volume| table.holders(volume));
+                    of_busy.map(|(grant, _)| grant.clone()).collect()
+                };
+                let held = in_the_way(&table);
                 let is_news = |now: &LeaseTable| {
-                    *now != table || {
+                    in_the_way(now) != held || {
                         let (mut over, dying) = self::over(context, subject, &volumes, now);
                         over.extend(renewals.holds());
                         (attempts(&over), dying) != seen
@@ -188,9 +195,7 @@ fn worth_waiting(
     claimed: &Claimed,
     patience: &Patience,
 ) -> Option<Instant> {
-    let Some(PlanError::Busy { container, .. }) = failure.cause.downcast_ref::<PlanError>() else {
-        return None;
-    };
+    let (_, container) = busy(failure)?;
     let meets_another = claimed.pod.state.is_some_and(|state| state.image == ImageState::Changed);
     let limits = [
         (dying, patience.teardown),
@@ -199,6 +204,14 @@ fn worth_waiting(
     ];
     let longest = limits.into_iter().filter(|(applies, _)| *applies).map(|(_, until)| until).max();
     longest.filter(|until| Instant::now() < *until)
+}
+
+/// Which volume somebody has, and who, where that is what failed.
+fn busy(failure: &Failure) -> Option<(&VolumeId, &ContainerId)> {
+    match failure.cause.downcast_ref::<PlanError>() {
+        Some(PlanError::Busy { volume, container, .. }) => Some((volume, container)),
+        _ => None,
+    }
 }
 
 /// Whose grants are over.
@@ -269,11 +282,8 @@ fn take(
         return Ok(false);
     }
     refuse_conflicts(context, proposal, &living)?;
-    // Volumes are removed and renamed under a lease that nobody else has, and that is recorded before the lease ends; unless
-    // whoever does it dies in between.
-    let changed = context.ledger.journal()?.volumes_mark().map_err(Failure::new)? != proposal.mark;
-    let died = over.iter().any(|over| over.is_of_command());
-    if (changed || died) && !still_there(context, proposal)? {
+    // Volumes are removed and renamed under a lease that nobody else has, which may have come and gone since they were found.
+    if !still_there(context, proposal)? {
         return Ok(false);
     }
     failpoint::reached("locked")?;

@@ -47,9 +47,7 @@ pub(crate) fn propose(
     image: &Image<'_>,
     table: &LeaseTable,
 ) -> Result<Proposal, Failure> {
-    // Before any volume is looked up.
     let lookup = debug_span!("volumes").entered();
-    let mark = context.ledger.journal()?.volumes_mark().map_err(Failure::new)?;
     let mut volumes = known_storages(context, subject, claimed)?;
     drop(lookup);
     let mut decided = Vec::new();
@@ -118,7 +116,7 @@ pub(crate) fn propose(
     check(&plan, &volumes, &context.config()?.grants, table)?;
     volumes.extend(new.into_iter().map(by_id));
     let seen = holders(table, volumes.keys());
-    Ok(Proposal { plan, volumes, seen, answers, mark })
+    Ok(Proposal { plan, volumes, seen, answers })
 }
 
 /// A volume of a plan that is made.

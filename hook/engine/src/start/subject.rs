@@ -22,7 +22,6 @@ use volhook_core::resolved::Resolved;
 use volhook_core::spec::SpecMount;
 use volhook_core::stage::Stage;
 use volhook_core::volume::Volume;
-use volhook_journal::Mark;
 
 /// The container for which a plan is made.
 pub(crate) struct Subject {
@@ -76,8 +75,6 @@ pub(crate) struct Proposal {
     pub seen: BTreeMap<VolumeId, BTreeSet<String>>,
     /// What the drivers answered, to tell whether asking again changes anything.
     pub answers: Vec<Attachment>,
-    /// From before the volumes were looked up.
-    pub mark: Mark,
 }
 
 /// The attempts that hold each of `volumes`.
