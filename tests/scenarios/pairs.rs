@@ -111,7 +111,7 @@ fn privileged_who_waits_asks_no_plugin_again_and_again() -> Result<()> {
     let mut start = Running::begin(&volhook, &bundle, START, None)?;
     ensure!(!start.until_done(WAITING * 4)?, "it waits for the command that removes its volume");
     ensure!(asked()? <= 1, "asked {} times about the same", asked()?);
-    removing.go_on()?;
+    Running::go_on(&mut [&mut removing])?;
     ensure!(start.end()?.status.success());
     ensure!(asked()? <= 4, "asked {} times", asked()?);
     Ok(())
@@ -159,14 +159,19 @@ fn pair(volhook: &Volhook, bundle: &Bundle, first: &str, second: &str, step: &st
             // It works without that lock.
             return Ok(());
         }
-        // Nobody else on this host waits for it.
-        volhook.run(&["volume", "create", "other"])?.success();
     }
-    let mut two = Running::begin(volhook, bundle, second, None)?;
     let patience = if second == START { WAITING } else { LONG };
-    let done = two.until_done(patience)?;
+    let mut two = Running::begin(volhook, bundle, second, Some(step).filter(|step| *step == FOLDER))?;
+    let done = two.until_stopped_or_done(patience)?;
     ensure!(done || second == START, "it waits");
-    one.go_on()?;
+    if step == FOLDER {
+        // Whatever the two have, nobody else on this host waits for it.
+        let mut other = Running::begin(volhook, bundle, "volume create other", None)?;
+        ensure!(other.until_done(LONG)?, "another's command waits");
+        let other = other.end()?;
+        ensure!(other.status.success(), "{}", String::from_utf8_lossy(&other.stderr));
+    }
+    Running::go_on(&mut [&mut one, &mut two])?;
     let (one, two) = (one.end()?, two.end()?);
 
     for output in [&one, &two] {
@@ -241,11 +246,19 @@ impl Running {
 
     /// Waits until it is stopped, or has ended without coming by that place.
     fn until_stopped(&mut self) -> Result<()> {
-        let end = Instant::now() + LONG;
-        while !self.is_stopped()? && !self.until_done(Duration::from_millis(2))? {
-            ensure!(Instant::now() < end, "it neither stops nor ends");
-        }
+        ensure!(self.until_stopped_or_done(LONG)?, "it neither stops nor ends");
         Ok(())
+    }
+
+    /// Whether it is stopped or ends within this time.
+    fn until_stopped_or_done(&mut self, patience: Duration) -> Result<bool> {
+        let end = Instant::now() + patience;
+        while !self.is_stopped()? && !self.until_done(Duration::from_millis(2))? {
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn is_stopped(&mut self) -> Result<bool> {
@@ -267,18 +280,26 @@ impl Running {
         }
     }
 
-    /// Lets it go on to its end, wherever it stops once more.
-    fn go_on(&mut self) -> Result<()> {
+    /// Lets all of them go on to their ends, wherever they stop once more: one may wait for another.
+    fn go_on(all: &mut [&mut Self]) -> Result<()> {
         let end = Instant::now() + LONG;
-        while !self.until_done(Duration::ZERO)? {
-            ensure!(Instant::now() < end, "it does not end");
-            if self.is_stopped()? {
-                let pid = self.child()?.id().to_string();
-                Command::new("kill").args(["-CONT", &pid]).status()?;
+        loop {
+            let mut done = true;
+            for running in &mut *all {
+                if !running.until_done(Duration::ZERO)? {
+                    done = false;
+                    if running.is_stopped()? {
+                        let pid = running.child()?.id().to_string();
+                        Command::new("kill").args(["-CONT", &pid]).status()?;
+                    }
+                }
             }
+            if done {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "they do not end");
             thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
 
     fn end(mut self) -> Result<Output> {
