@@ -154,11 +154,9 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 fn pair(volhook: &Volhook, bundle: &Bundle, first: &str, second: &str, step: &str) -> Result<()> {
     let mut one = Running::begin(volhook, bundle, first, Some(step))?;
     one.until_stopped()?;
-    if step == FOLDER {
-        if one.until_done(Duration::ZERO)? {
-            // It works without that lock.
-            return Ok(());
-        }
+    if step == FOLDER && one.until_done(Duration::ZERO)? {
+        // It works without that lock.
+        return Ok(());
     }
     let patience = if second == START { WAITING } else { LONG };
     let mut two = Running::begin(volhook, bundle, second, Some(step).filter(|step| *step == FOLDER))?;
