@@ -26,6 +26,10 @@ use volhook_plugin_host::profile;
 /// # Errors
 /// When it cannot limit itself, read or write. That the compiler refuses the component is written to the output and no error.
 pub fn serve() -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    // First of all: whatever ends it later is then told as the compiler's end.
+    stdout.write_all(format!("{}\n", compiling::identity()).as_bytes())?;
+    stdout.flush()?;
     limit_myself()?;
     let mut component = Vec::new();
     io::stdin().lock().take(MAX_COMPONENT_BYTES as u64).read_to_end(&mut component)?;
@@ -33,9 +37,7 @@ pub fn serve() -> io::Result<()> {
         Ok(code) => (compiling::COMPILED, code),
         Err(error) => (compiling::REFUSED, error.to_string().into_bytes()),
     };
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(compiling::identity().as_bytes())?;
-    stdout.write_all(&[b'\n', kind])?;
+    stdout.write_all(&[kind])?;
     stdout.write_all(&bytes)?;
     stdout.flush()
 }

@@ -28,33 +28,75 @@ fn compiler() -> Command {
     Command::new(env!("CARGO_BIN_EXE_volhook-compile"))
 }
 
+/// Later than any test is patient.
+fn in_time() -> Instant {
+    Instant::now() + Duration::from_secs(600)
+}
+
 #[test]
 fn another_process_compiles_the_same_code() {
     let plugin = fixture("trap");
     let mut bare = compiler();
     bare.env_clear();
-    assert_eq!(compile_in(bare, &plugin).unwrap(), compile(&plugin).unwrap());
+    assert_eq!(compile_in(bare, &plugin, in_time()).unwrap(), compile(&plugin).unwrap());
 }
 
 #[test]
 fn a_compiler_that_fails_is_reported() {
-    let error = compile_in(compiler(), b"not wasm").unwrap_err();
+    let error = compile_in(compiler(), b"not wasm", in_time()).unwrap_err();
     assert!(matches!(error, CompileError::Refused { .. }), "{error:?}");
     // Larger than a pipe holds, so that writing it fails when nobody reads.
     let large = vec![0; 1 << 20];
-    let error = compile_in(Command::new("false"), &large).unwrap_err();
-    assert!(matches!(error, CompileError::Died { .. }), "{error:?}");
-    let error = compile_in(Command::new("/nonexistent/volhook"), &large).unwrap_err();
+    let error = compile_in(Command::new("false"), &large, in_time()).unwrap_err();
+    let CompileError::Other { found, .. } = error else { panic!("{error:?}") };
+    assert_eq!(found, "another program, which died (exit status: 1)");
+    let error = compile_in(Command::new("/nonexistent/volhook"), &large, in_time()).unwrap_err();
     assert!(matches!(error, CompileError::Run { .. }), "{error:?}");
 }
 
 /// A program that says this, instead of the compiler.
 fn saying(folder: &Path, text: &str) -> PathBuf {
+    doing(folder, text, "")
+}
+
+/// A program that says `text` and then does what `script` says, instead of the compiler.
+fn doing(folder: &Path, text: &str, script: &str) -> PathBuf {
     let program = folder.join("volhook-compile");
     fs::write(folder.join("text"), text).unwrap();
-    fs::write(&program, format!("#!/bin/sh\nexec cat '{}'\n", folder.join("text").display())).unwrap();
+    let text = folder.join("text");
+    fs::write(&program, format!("#!/bin/sh\ncat '{}'\n{script}\n", text.display())).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     program
+}
+
+/// What never ends, and what writes without end, ends all the same; and first it is looked at who it is.
+#[test]
+fn the_compiler_is_not_waited_for_for_ever() {
+    let folder = TempDir::new().unwrap();
+    let (right, large) = (format!("{}\n", identity()), vec![0; 1 << 20]);
+    let soon = || Instant::now() + Duration::from_millis(300);
+    for script in ["exec sleep 1000", "exec >&-; exec sleep 1000"] {
+        let error = compile_in(Command::new(doing(folder.path(), &right, script)), &large, soon());
+        assert!(matches!(error, Err(CompileError::Late { .. })), "{script}: {error:?}");
+        let error = compile_in(Command::new(doing(folder.path(), "", script)), &large, soon());
+        assert!(matches!(error, Err(CompileError::Other { .. })), "{script}: {error:?}");
+    }
+    let endless = "exec cat /dev/zero";
+    let error = compile_in(Command::new(doing(folder.path(), &right, endless)), &large, in_time());
+    assert!(matches!(error, Err(CompileError::TooMuch { .. })), "{error:?}");
+    for error in [
+        compile_in(Command::new(doing(folder.path(), "", endless)), &large, in_time()).map(drop),
+        check_compiler(Command::new(doing(folder.path(), "hello\n", endless))),
+        compile_in(Command::new(doing(folder.path(), "hello\n", "exec sleep 1000")), &large, in_time())
+            .map(drop),
+    ] {
+        assert!(matches!(error, Err(CompileError::Other { .. })), "{error:?}");
+    }
+    let error = compile_in(Command::new(doing(folder.path(), &right, "exit 3")), &large, in_time());
+    assert!(matches!(error, Err(CompileError::Died { .. })), "{error:?}");
+    let error = compile_in(Command::new(doing(folder.path(), "hello", "exit 3")), &large, in_time());
+    let Err(CompileError::Other { found, .. }) = error else { panic!("{error:?}") };
+    assert_eq!(found, "another program, which died (exit status: 3)");
 }
 
 #[test]
@@ -74,7 +116,7 @@ fn only_the_compiler_of_the_same_version_and_settings_is_believed() {
     ] {
         let program = saying(folder.path(), &said);
         for error in [
-            compile_in(Command::new(&program), &[0; 1 << 18]).unwrap_err(),
+            compile_in(Command::new(&program), &[0; 1 << 18], in_time()).unwrap_err(),
             check_compiler(Command::new(&program)).unwrap_err(),
         ] {
             let hint = error.hint();
@@ -87,7 +129,7 @@ fn only_the_compiler_of_the_same_version_and_settings_is_believed() {
     }
     // One that says who it is, and nothing else.
     let program = saying(folder.path(), &format!("{right}\n"));
-    let error = compile_in(Command::new(&program), b"x").unwrap_err();
+    let error = compile_in(Command::new(&program), b"x", in_time()).unwrap_err();
     assert!(matches!(error, CompileError::Died { .. }), "{error:?}");
 }
 
@@ -128,8 +170,9 @@ fn what_takes_long_to_compile_is_given_up() {
         limited.args(["-c", &format!("{limit}; exec \"$0\"")]).arg(compiler().get_program());
         let begin = Instant::now();
         let folder = TempDir::new().unwrap();
-        let error =
-            install(folder.path(), &bomb, &Limits::default(), |component| compile_in(limited, component));
+        let error = install(folder.path(), &bomb, &Limits::default(), |component| {
+            compile_in(limited, component, in_time())
+        });
         println!("{limit}: {:?}: {error:?}", begin.elapsed());
         assert!(matches!(error, Err(InstallError::Compile(CompileError::Died { .. }))), "{error:?}");
         assert!(begin.elapsed() < Duration::from_secs(60), "{limit}: {:?}", begin.elapsed());

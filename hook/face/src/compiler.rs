@@ -4,6 +4,7 @@ use crate::beside::Beside;
 use crate::beside::NotThere;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 use volhook_plugin_host::CompileError;
 use volhook_plugin_host::check_compiler;
 use volhook_plugin_host::compile_in;
@@ -23,7 +24,7 @@ impl From<NotThere> for CompileError {
 /// # Errors
 /// [`CompileError`].
 pub fn compile(component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    compile_in(bare(&COMPILER.path()?), component)
+    compile_in(bare(&COMPILER.path()?), component, Instant::now() + compiling::PATIENCE)
 }
 
 /// Checks that the compiler is there and fits this program; where it is.

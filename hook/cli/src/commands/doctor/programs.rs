@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::process::Stdio;
 use volhook_api::doctor::Finding;
 use volhook_face::beside::Beside;
 use volhook_face::beside::DEV;
@@ -11,6 +10,7 @@ use volhook_face::beside::NotThere;
 use volhook_face::compiler;
 use volhook_face::compiler::COMPILER;
 use volhook_plugin_host::CompileError;
+use volhook_plugin_host::compiling;
 
 const CHECK: &str = "own-programs";
 
@@ -58,16 +58,11 @@ const INSTALL: &str = "install all of volhook's programs of one version";
 /// Whether a program says that it is of this version.
 fn version(program: Beside, path: &Path) -> Result<(), Finding> {
     let needed = format!("{} {}", program.name, env!("CARGO_PKG_VERSION"));
-    let output = Command::new(path)
-        .env_clear()
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .map_err(|error| {
-            Finding::warning(CHECK, format!("{} cannot be run: {error}", path.display()), INSTALL)
-        })?;
-    let said = String::from_utf8_lossy(&output.stdout);
+    let mut command = Command::new(path);
+    command.env_clear();
+    let said = compiling::version_of(command).map_err(|error| {
+        Finding::warning(CHECK, format!("{} cannot be run: {error}", path.display()), INSTALL)
+    })?;
     if said.trim_end() == needed {
         return Ok(());
     }
