@@ -1,5 +1,6 @@
 //! What happened: events, and the story of one container.
 
+use crate::lease::Standing;
 use crate::volume_ref::VolumeRef;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -53,8 +54,8 @@ pub struct Held {
     pub volumes: Vec<VolumeRef>,
     /// Since when.
     pub since: Timestamp,
-    /// `held`, `pending`, `dying` or `dead`.
-    pub state: String,
+    /// How that stands.
+    pub state: Standing,
     /// What shows that.
     pub evidence: String,
 }

@@ -2,6 +2,8 @@
 
 use crate::failed::Failed;
 use crate::filter::Filter;
+use crate::lease::Holder;
+use crate::lease::Standing;
 use crate::pairs;
 use crate::volume_ref::VolumeRef;
 use jiff::Timestamp;
@@ -9,7 +11,10 @@ use serde::Deserialize;
 use serde::Serialize;
 use std::path::PathBuf;
 use volhook_core::decision::Pairs;
+use volhook_core::decision::Sharing;
+use volhook_core::names::ContainerId;
 use volhook_core::names::Pod;
+use volhook_core::names::Target;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeName;
 
@@ -285,7 +290,7 @@ pub struct Details {
     /// The volume of the pod in which it lies.
     pub storage: Option<VolumeName>,
     /// Who holds it.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<Holding>,
     /// Distinguishes it from an earlier one of the same name.
     pub uuid: Option<String>,
     /// Its folder in the store, or that of the volume in which it lies.
@@ -386,23 +391,24 @@ pub struct Emptied {
     pub failed: Vec<Failed>,
 }
 
-/// Who holds a volume.
+/// What somebody holds of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct Holding {
+    /// Whose end is that of the lease.
+    #[serde(flatten)]
+    pub holder: Holder,
     /// The container or command.
-    pub container: String,
-    /// `read-only` or `read-write`.
+    pub container: ContainerId,
+    /// `rw` or `ro`.
     pub access: String,
     /// With whom it shares it.
-    pub sharing: String,
+    pub sharing: Sharing,
     /// Where it has it.
-    pub target: Option<String>,
-    /// The process whose end is the lease's; none while the container is not made.
-    pub pid: Option<i32>,
+    pub target: Option<Target>,
     /// Since when.
     pub since: Timestamp,
     /// Whether the lease stands.
-    pub state: String,
+    pub state: Standing,
     /// By what that is known.
     pub evidence: String,
 }

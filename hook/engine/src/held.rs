@@ -10,6 +10,7 @@ use volhook_api::lease::Break;
 use volhook_api::lease::Breakable;
 use volhook_api::lease::Lease;
 use volhook_api::lease::Leases;
+use volhook_api::lease::Standing;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeasedVolume;
@@ -98,11 +99,11 @@ pub fn break_leases(engine: &Engine, breakable: &Breakable, work: &Work<'_>) -> 
 
 /// How a lease stood, and what showed it.
 fn standing(lease: &Lease) -> String {
-    let part = |part: &Option<String>| part.clone().unwrap_or_default();
-    format!("{}: {}", part(&lease.state), part(&lease.evidence))
+    let state = lease.state.map(|state| state.to_string()).unwrap_or_default();
+    format!("{state}: {}", lease.evidence.as_deref().unwrap_or_default())
 }
 
-fn told(grant: &Grant, lease: &LeasedVolume, standing: Option<&(&'static str, String)>) -> Lease {
+fn told(grant: &Grant, lease: &LeasedVolume, standing: Option<&(Standing, String)>) -> Lease {
     Lease {
         volume: VolumeRef::from(&lease.volume),
         tenant: lease.volume.tenant.clone(),
@@ -115,7 +116,7 @@ fn told(grant: &Grant, lease: &LeasedVolume, standing: Option<&(&'static str, St
         pid: grant.holder.as_ref().map(|holder| holder.pid),
         attempt: grant.attempt.clone(),
         since: grant.since,
-        state: standing.map(|(state, _)| (*state).to_owned()),
+        state: standing.map(|(state, _)| *state),
         evidence: standing.map(|(_, evidence)| evidence.clone()),
     }
 }

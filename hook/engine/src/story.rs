@@ -138,7 +138,7 @@ fn held(context: &Context<'_>, grant: &Grant) -> Held {
         attempt: grant.attempt.clone(),
         volumes: grant.leases.iter().map(|lease| VolumeRef::from(&lease.volume)).collect(),
         since: grant.since,
-        state: state.to_owned(),
+        state,
         evidence,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 use volhook_api::lease::Break;
 use volhook_api::lease::Leases;
+use volhook_api::lease::Standing;
 use volhook_core::decision::Access;
 use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
@@ -86,7 +87,7 @@ fn what_changed_meanwhile_keeps_everything_as_it_is() {
     let asked = Break { volume: "v".parse().unwrap(), container: ContainerId::new("c1").unwrap() };
     let seen = held::breakable(&engine, &asked, &work()).unwrap();
     assert_eq!(seen.leases.len(), 2);
-    assert!(seen.leases.iter().all(|lease| lease.state.as_deref() == Some("pending")), "{seen:?}");
+    assert!(seen.leases.iter().all(|lease| lease.state == Some(Standing::Pending)), "{seen:?}");
 
     append(&engine, released("second"));
     let before = held(&engine);

@@ -10,6 +10,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
 use volhook_api::Remark;
+use volhook_api::lease::Standing;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Population;
 use volhook_core::decision::Sharing;
@@ -167,15 +168,15 @@ fn is_laid_over(volume: &Volume) -> bool {
     volume.storage.as_ref().is_some_and(|storage| storage.population == Population::Overlay)
 }
 
-/// How a grant stands, in one word, and what shows it; for people.
+/// How a grant stands, and what shows it, for people. What cannot be judged is held.
 #[must_use]
-pub fn standing(ground: &Ground, grant: &Grant) -> (&'static str, String) {
+pub fn standing(ground: &Ground, grant: &Grant) -> (Standing, String) {
     match judge(ground, grant) {
-        Ok(Verdict::Dead { evidence, .. }) => ("dead", evidence),
-        Ok(Verdict::Dying { evidence }) => ("dying", evidence),
-        Ok(Verdict::Held { evidence }) if grant.holder.is_none() => ("pending", evidence),
-        Ok(Verdict::Held { evidence }) => ("held", evidence),
-        Err(error) => ("held", error.line()),
+        Ok(Verdict::Dead { evidence, .. }) => (Standing::Dead, evidence),
+        Ok(Verdict::Dying { evidence }) => (Standing::Dying, evidence),
+        Ok(Verdict::Held { evidence }) if grant.holder.is_none() => (Standing::Pending, evidence),
+        Ok(Verdict::Held { evidence }) => (Standing::Held, evidence),
+        Err(error) => (Standing::Held, error.line()),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::work::Work;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use volhook_api::Remark;
+use volhook_api::lease::Standing;
 use volhook_core::lease::Grant;
 use volhook_journal::JournalError;
 use volhook_journal::Rebuilt;
@@ -67,5 +68,5 @@ pub fn grants(ground: &Ground, damage: &Salvaged) -> Result<Vec<Grant>, Error> {
             (grant.holder, grant.container) = (told.holder, told.container);
         }
     }
-    Ok(grants.into_values().filter(|grant| judge::standing(ground, grant).0 != "dead").collect())
+    Ok(grants.into_values().filter(|grant| judge::standing(ground, grant).0 != Standing::Dead).collect())
 }

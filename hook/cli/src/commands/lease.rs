@@ -12,6 +12,7 @@ use crate::watch::Watch;
 use volhook_api::lease::Break;
 use volhook_api::lease::Lease;
 use volhook_api::lease::Leases;
+use volhook_api::lease::Standing;
 use volhook_core::names::ContainerId;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
@@ -42,9 +43,9 @@ fn row(lease: &Lease) -> Vec<Shown> {
         lease.since.strftime("%Y-%m-%d %H:%M:%S").to_string(),
     ];
     let mut row: Vec<Shown> = cells.into_iter().map(Shown::from).collect();
-    if let (Some(state), Some(evidence)) = (&lease.state, &lease.evidence) {
-        let tone = if state == "held" { Tone::Good } else { Tone::Doubtful };
-        row.extend([Shown::new(state, Some(tone)), evidence.clone().into()]);
+    if let (Some(state), Some(evidence)) = (lease.state, &lease.evidence) {
+        let tone = if state == Standing::Held { Tone::Good } else { Tone::Doubtful };
+        row.extend([Shown::new(state.to_string(), Some(tone)), evidence.clone().into()]);
     }
     row
 }
@@ -63,7 +64,7 @@ pub(crate) fn break_lease(
     };
     let breakable = held::breakable(engine, &asked, &watch.work())?;
     for Lease { volume, container, access, sharing, since, state, evidence, .. } in &breakable.leases {
-        let (state, evidence) = (dash(state.clone()), dash(evidence.clone()));
+        let (state, evidence) = (dash(state.map(|state| state.to_string())), dash(evidence.clone()));
         note(&format!(
             "{volume}: {access} {sharing} by container {container} since {since}; {state}: {evidence}"
         ));

@@ -9,14 +9,16 @@ use crate::start::storage::Top;
 use crate::volumes::list;
 use volhook_api::Failed;
 use volhook_api::VolumeRef;
+use volhook_api::lease::Holder;
 use volhook_api::volume::Details;
-use volhook_api::volume::Holder;
+use volhook_api::volume::Holding;
 use volhook_api::volume::Inspect;
 use volhook_api::volume::Inspected;
 use volhook_core::decision::Backing;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::LeasedVolume;
+use volhook_core::names::Command;
 use volhook_core::volume::Part;
 use volhook_core::volume::Volume;
 use volhook_leases::Work;
@@ -78,7 +80,7 @@ fn unreadable(context: &Context<'_>, name: &VolumeRef, table: &LeaseTable) -> De
         limit: None,
         pod: None,
         storage: None,
-        holders: table.holders(id).map(|(grant, lease)| holder(context, grant, lease)).collect(),
+        holders: table.holders(id).map(|(grant, lease)| holding(context, grant, lease)).collect(),
         uuid: None,
         place: None,
     }
@@ -136,7 +138,7 @@ impl Seen {
                 (device.filesystem.as_str().to_owned(), None, Some(device.path.to_string()))
             }
         };
-        let holders = table.holders(&held.id).map(|(grant, lease)| holder(context, grant, lease));
+        let holders = table.holders(&held.id).map(|(grant, lease)| holding(context, grant, lease));
         Details {
             name: VolumeRef::from(&volume.id),
             tenant: volume.id.tenant.clone(),
@@ -159,16 +161,22 @@ impl Seen {
     }
 }
 
-fn holder(context: &Context<'_>, grant: &Grant, lease: &LeasedVolume) -> Holder {
+fn holding(context: &Context<'_>, grant: &Grant, lease: &LeasedVolume) -> Holding {
     let (state, evidence) = judge::standing(&context.ledger, grant);
-    Holder {
-        container: grant.container.to_string(),
+    let on_host = grant.container.command().is_some_and(|(command, _)| command == Command::Mount);
+    let holder = match &grant.holder {
+        Some(process) if on_host => Holder::HostMount { pid: process.pid },
+        Some(process) => Holder::Process { pid: process.pid },
+        None => Holder::Planned,
+    };
+    Holding {
+        holder,
+        container: grant.container.clone(),
         access: lease.access.to_string(),
-        sharing: lease.sharing.to_string(),
-        target: lease.target.as_ref().map(ToString::to_string),
-        pid: grant.holder.as_ref().map(|holder| holder.pid),
+        sharing: lease.sharing,
+        target: lease.target.clone(),
         since: grant.since,
-        state: state.to_owned(),
+        state,
         evidence,
     }
 }
