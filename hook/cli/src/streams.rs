@@ -11,6 +11,8 @@ use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
+use std::time::Instant;
 
 /// How long a wait goes on before it is asked whether it is still wanted, in nanoseconds.
 const GLANCE: i64 = 50_000_000;
@@ -51,6 +53,24 @@ pub(crate) fn output<'a>(stop: &'a dyn Fn() -> bool) -> impl Write + 'a {
     Output { stdout: io::stdout(), stop }
 }
 
+/// Writes all of `bytes` to standard output. `enough` is told for how long nothing has been taken, and says whether that is
+/// too long.
+pub(crate) fn tell(bytes: &[u8], enough: &dyn Fn(Duration) -> bool) -> io::Result<()> {
+    tell_to(&io::stdout(), bytes, enough)
+}
+
+fn tell_to(out: &impl AsFd, mut bytes: &[u8], enough: &dyn Fn(Duration) -> bool) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let since = Instant::now();
+        let taken = Output { stdout: out, stop: &|| enough(since.elapsed()) }.write(bytes);
+        match taken {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            taken => bytes = &bytes[taken?..],
+        }
+    }
+    Ok(())
+}
+
 struct Input<'a, R> {
     stdin: R,
     stop: &'a dyn Fn() -> bool,
@@ -84,9 +104,12 @@ impl<W: AsFd> Write for Output<'_, W> {
 mod tests {
     use super::Input;
     use super::Output;
+    use super::tell_to;
     use std::cell::Cell;
+    use std::cell::RefCell;
     use std::io::Read as _;
     use std::io::Write as _;
+    use std::time::Duration;
 
     #[test]
     fn a_wait_ends_when_it_is_not_wanted() {
@@ -99,6 +122,36 @@ mod tests {
         let mut output = Output { stdout: writer, stop: &|| asked.replace(asked.get() + 1) > 20 };
         let error = output.write_all(&[0; 1 << 20]).unwrap_err();
         assert_eq!(error.to_string(), "it is not wanted any more", "the pipe is full");
+    }
+
+    #[test]
+    fn a_reader_has_time_as_long_as_it_goes_on() {
+        const READS: usize = 5;
+        const CHUNK: usize = 4096;
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let is_full = RefCell::new(Vec::new());
+        // Reads each time when nothing was taken for a while, and at last no more.
+        let enough = |waited: Duration| {
+            let mut is_full = is_full.borrow_mut();
+            if waited < Duration::from_millis(20) {
+                return false;
+            }
+            is_full.push(waited);
+            if is_full.len() <= READS {
+                reader.try_clone().unwrap().read_exact(&mut [0; CHUNK]).unwrap();
+            }
+            is_full.len() > READS
+        };
+        let error = tell_to(&writer, &[0; 1 << 20], &enough).unwrap_err();
+        assert_eq!(error.to_string(), "it is not wanted any more");
+        let waits = is_full.borrow();
+        let together: Duration = waits.iter().sum();
+        assert_eq!(waits.len(), READS + 1);
+        assert!(waits.iter().all(|wait| *wait < together), "each is counted by itself: {waits:?}");
+        drop(writer);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        assert!(rest.len() >= READS * CHUNK, "what was read made room");
     }
 
     #[test]

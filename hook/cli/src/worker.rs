@@ -8,7 +8,6 @@ use crate::watch::Watch;
 use serde::Serialize;
 use serde_json::Value;
 use std::io::Read as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -54,8 +53,11 @@ const LONGEST: u64 = 4 << 20;
 /// How often at most it is said how far it is.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// How long a reader may take for a line that is more than how far it is. One that takes longer is none.
+/// How long a reader may take nothing of a line that is more than how far it is. One that goes on for longer is none.
 const HEARING: Duration = Duration::from_secs(10);
+
+/// The same when a signal has ended the work.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// Does what the request on standard input asks.
 pub(crate) fn work(engine: &Engine, watch: &Watch) -> ExitCode {
@@ -115,9 +117,11 @@ impl Worker {
         if self.gone.load(Ordering::Relaxed) {
             return;
         }
-        let until = Instant::now() + HEARING;
-        let stop = || Instant::now() >= until;
-        if streams::output(&stop).write_all(&line).is_err() {
+        let enough = |waited| {
+            let patience = if self.signals.came().is_some() { LAST_WORD } else { HEARING };
+            waited >= patience
+        };
+        if streams::tell(&line, &enough).is_err() {
             self.gone.store(true, Ordering::Relaxed);
         }
     }
