@@ -1,4 +1,5 @@
-//! A state root on a disk that is full to the last byte: what is held can be given back, and nothing new begins.
+//! A state root or run directory on a disk that is full to the last byte: what is held can be given back, and nothing new
+//! begins.
 
 use crate::assert_contains;
 use crate::last_refusal;
@@ -24,13 +25,20 @@ use volhook_harness::Runtime;
 use volhook_harness::RuntimeKind;
 use volhook_harness::Volhook;
 
-on_both_runtimes!(privileged_a_full_ext4, privileged_a_full_tmpfs);
+on_both_runtimes!(
+    privileged_a_full_ext4,
+    privileged_a_full_tmpfs,
+    privileged_a_full_run_directory,
+    privileged_a_run_directory_without_inodes,
+);
 
 const EXT4: &str = "export PATH=\"$PATH:/usr/sbin:/sbin\"; truncate -s 16M \"$1.image\"; \
                     mkfs.ext4 -q -F \"$1.image\"; mount -o loop \"$1.image\" \"$1\"";
 const NO_SPACE: &str = "No space left on device";
 const SLEEP: &str = "exec sleep 1000";
 const TMPFS: &str = "mount -t tmpfs -o size=4m volhook-full-disk \"$1\"";
+const SMALL: &str = "mount -t tmpfs -o size=64k volhook-full-disk \"$1\"";
+const FEW_INODES: &str = "mount -t tmpfs -o nr_inodes=8 volhook-full-disk \"$1\"";
 
 /// So much is left when the first container starts: enough for it, and little that the journal can set aside in advance
 /// for containers that are still to come.
@@ -167,6 +175,8 @@ fn on_a_full_disk(kind: RuntimeKind, mount: &str) -> Result<()> {
     };
     assert_refused(&shared, "c3", refused)?;
 
+    volhook.run(&["gc"])?.success();
+    assert_eq!(leases(&volhook)?, held_by("c1"));
     runtime.delete_force("c1")?.success();
     assert_eq!(leases(&volhook)?, []);
     let events = volhook.json(&["events"])?;
@@ -195,4 +205,88 @@ fn privileged_a_full_ext4(kind: RuntimeKind) -> Result<()> {
 
 fn privileged_a_full_tmpfs(kind: RuntimeKind) -> Result<()> {
     on_a_full_disk(kind, TMPFS)
+}
+
+/// Makes empty files until there can be no more.
+fn use_up_inodes(folder: &Path) -> Result<()> {
+    for number in 0.. {
+        if let Err(error) = File::create_new(folder.join(number.to_string())) {
+            ensure!(error.kind() == ErrorKind::StorageFull, "cannot use up the inodes: {error}");
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn with_a_full_run_directory(kind: RuntimeKind, mount: &str, fill: fn(&Path) -> Result<()>) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let disk = Mounted::new(mount, volhook.run_dir())?;
+    let runtime = Runtime::new(kind)?;
+    for volume in ["dir", "other", "idle"] {
+        volhook.run(&["volume", "create", volume])?.success();
+    }
+    for volume in ["image", "other-image"] {
+        volhook.run(&["volume", "create", volume, "-d", "block", "-o", "size=16M"])?.success();
+    }
+    let claiming = |directory: &str, image: &str, installed: bool| -> Result<Bundle> {
+        let bundle = BundleBuilder::new()
+            .shell(SLEEP)
+            .annotation("dev.volhook.mount.x", &format!("source={directory},target=/dir"))
+            .annotation("dev.volhook.mount.y", &format!("source={image},target=/data"))
+            .build()?;
+        if installed {
+            volhook.install(&bundle)?.success();
+        }
+        Ok(bundle)
+    };
+    let first = claiming("dir", "image", true)?;
+    runtime.run_detached(&first, "c1")?.success();
+    let filled = disk.0.join("filled");
+    fs::create_dir(&filled)?;
+    fill(&filled)?;
+    let held = [("dir".to_owned(), "c1".to_owned()), ("image".to_owned(), "c1".to_owned())];
+    assert_eq!(leases(&volhook)?, held);
+
+    let before = HostSnapshot::take()?;
+    let wrapped = volhook.wrapped_runtime(kind)?;
+    for (runtime, id, installed) in [(&runtime, "c2", true), (&wrapped, "c3", false)] {
+        let bundle = claiming("other", "other-image", installed)?;
+        let stderr = runtime.run(&bundle, id)?.failure();
+        if kind == RuntimeKind::Runc {
+            assert_contains(&stderr, NO_SPACE);
+        }
+        assert_contains(&last_refusal(&volhook)?, NO_SPACE);
+        assert_contains(&volhook.run(&["explain", id])?.success(), NO_SPACE);
+        assert!(runtime.state(id)?.code() != Some(0), "{id} is there");
+        assert_eq!(leases(&volhook)?, held);
+        assert_eq!(fs::read_dir(volhook.run_dir().join("attempts"))?.count(), 1, "{id} left something");
+        before.assert_restored(&[volhook.folder(), bundle.path()])?;
+    }
+    assert_contains(
+        &runtime.exec("c1", &["/bin/sh", "-c", "echo x > /data/x && cat /data/x"])?.success(),
+        "x",
+    );
+
+    volhook.run(&["volume", "rm", "--force", "idle"])?.success();
+    volhook.run(&["gc"])?.success();
+    runtime.delete_force("c1")?.success();
+    assert_eq!(leases(&volhook)?, []);
+    let events = volhook.json(&["events"])?;
+    assert!(events.as_array().into_iter().flatten().all(|event| event["kind"] != "fault"), "{events:#}");
+    assert_eq!(fs::read_dir(volhook.run_dir().join("attempts"))?.count(), 0);
+
+    fs::remove_dir_all(&filled)?;
+    let again = claiming("other", "other-image", true)?;
+    runtime.run_detached(&again, "c2")?.success();
+    runtime.delete_force("c2")?.success();
+    assert_eq!(leases(&volhook)?, []);
+    Ok(())
+}
+
+fn privileged_a_full_run_directory(kind: RuntimeKind) -> Result<()> {
+    with_a_full_run_directory(kind, SMALL, |folder| fill(&folder.join("most")))
+}
+
+fn privileged_a_run_directory_without_inodes(kind: RuntimeKind) -> Result<()> {
+    with_a_full_run_directory(kind, FEW_INODES, use_up_inodes)
 }

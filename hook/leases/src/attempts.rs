@@ -76,7 +76,7 @@ impl Attempts {
         Self { folder: run_dir.join("attempts") }
     }
 
-    /// Writes the record of an attempt. Whoever reads it finds a whole one or none.
+    /// Writes the record of an attempt. Whoever reads it finds a whole one or the one before; where it fails nothing of it stays.
     ///
     /// # Errors
     /// [`Error::WriteRecord`].
@@ -95,8 +95,12 @@ impl Attempts {
             other => other,
         }
         .map_err(failed)?;
-        file.write_all(&content).map_err(failed)?;
-        fs::rename(&temporary, self.path(attempt)).map_err(failed)
+        let written = file.write_all(&content).and_then(|()| fs::rename(&temporary, self.path(attempt)));
+        written.map_err(|error| {
+            // On a full disk it has taken what there was.
+            let _ = fs::remove_file(&temporary);
+            failed(error)
+        })
     }
 
     /// Reads the record of an attempt.
