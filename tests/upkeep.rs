@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use std::fs;
+use std::thread;
 use std::time::Duration;
 use std::time::SystemTime;
 use volhook_harness::Volhook;
@@ -78,5 +79,35 @@ fn what_failed_is_told_though_nothing_can_be_printed() -> Result<()> {
         "{told}"
     );
     assert_eq!(output.status.code(), Some(1));
+    Ok(())
+}
+
+#[test]
+fn what_another_restored_meanwhile_is_not_told_as_deleted() -> Result<()> {
+    let volhook = Volhook::new()?;
+    for name in ["v", "w"] {
+        volhook.run(&["volume", "create", name])?.success();
+        volhook.run(&["volume", "rm", "--force", name])?.success();
+    }
+    let paused = volhook.folder().join("paused");
+    let empty = volhook.command(&["trash", "empty", "--force"]);
+    let empty = empty.env("VOLHOOK_FAILPOINT", format!("trash.listed:pause={}", paused.display()));
+    let emptied = thread::scope(|scope| {
+        let empty = scope.spawn(|| empty.run());
+        while !paused.exists() && !empty.is_finished() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        volhook.run(&["trash", "restore", "v"])?.success();
+        fs::remove_file(&paused)?;
+        empty.join().expect("it does not panic")
+    })?;
+    assert_eq!(emptied.success(), "deleted w\n");
+    let events = volhook.json(&["events"])?;
+    let of = |kind: &str| -> Vec<&str> {
+        let events = events.as_array().into_iter().flatten();
+        events.filter(|event| event["kind"] == kind).filter_map(|event| event["volume"].as_str()).collect()
+    };
+    assert_eq!((of("restored"), of("deleted")), (vec!["v"], vec!["w"]), "{events:#}");
+    assert_eq!(volhook.run(&["volume", "ls", "-q"])?.success(), "v\n");
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::create::STAGING;
 use crate::error::StoreError;
+use crate::failpoint;
 use crate::files;
 use crate::remove;
 use crate::remove::Obstacle;
@@ -31,14 +32,24 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Instant;
 use volhook_core::names::VolumeId;
+use volhook_core::volume::Volume;
 use volhook_mounts::mountinfo;
 use volhook_mounts::source;
+
+/// A volume that was deleted for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deleted {
+    /// Its name, as it was.
+    pub id: VolumeId,
+    /// Its uuid.
+    pub uuid: String,
+}
 
 /// What became of the volumes whose time was over.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Emptied {
-    /// The deleted ones, the longest removed first.
-    pub volumes: Vec<VolumeId>,
+    /// Those that this deleted, the longest removed first. What another restored or deleted meanwhile is not among them.
+    pub volumes: Vec<Deleted>,
     /// The bytes of the disk that were given back, also by volumes of which only a part could be deleted.
     pub bytes: u64,
     /// Those that could not be deleted, or not wholly: their folders in the trash, and why, one line. The next time
@@ -64,9 +75,14 @@ impl Store {
         let mut over = self.trash()?.volumes;
         over.retain(|discarded| discarded.since < before);
         over.sort_by_key(|discarded| discarded.since);
+        failpoint::reached("trash.listed")
+            .map_err(|errno| StoreError::List { path: self.root.join(TRASH), source: errno.into() })?;
         for discarded in over {
             match self.delete(&trash, &discarded, deadline, &mut emptied.bytes) {
-                Ok(true) => emptied.volumes.push(discarded.volume.id),
+                Ok(true) => {
+                    let Volume { id, uuid, .. } = discarded.volume;
+                    emptied.volumes.push(Deleted { id, uuid });
+                }
                 Ok(false) => {}
                 Err(obstacle) => emptied.kept.push((discarded.path, obstacle.to_string())),
             }

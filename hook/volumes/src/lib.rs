@@ -103,6 +103,7 @@ pub use copy::pack;
 pub use copy::unpack;
 pub use copy_up::Filled;
 pub use create::Created;
+pub use empty::Deleted;
 pub use empty::Emptied;
 pub use error::StoreError;
 pub use identity::identify;

@@ -16,6 +16,7 @@ use volhook_core::lease::VolumeRecord;
 use volhook_core::volume::Volume;
 use volhook_leases::Work;
 use volhook_leases::clock;
+use volhook_volumes::Deleted;
 use volhook_volumes::Discarded;
 use volhook_volumes::StoreError;
 
@@ -95,22 +96,17 @@ fn not_restored(discarded: &Discarded, error: StoreError) -> Failure {
 /// When the trash cannot be read, and when what is gone cannot be written down. A volume that stays is part of the outcome.
 pub fn empty(engine: &Engine, before: Timestamp, work: &Work<'_>) -> Result<Emptied, Failure> {
     let context = &Context::new(engine, *work);
-    let there = || context.store.trash().map(|trash| trash.volumes).map_err(Failure::new);
-    let was = there()?;
     // Somebody waits for this, not a container.
     let emptied = context.store.empty_trash(before, context.long_deadline()).map_err(Failure::new)?;
-    let left = there()?;
-    let gone = was.iter().filter(|was| left.iter().all(|left| left.volume.uuid != was.volume.uuid));
-    let gone: Vec<&Volume> = gone.map(|discarded| &discarded.volume).collect();
     let record =
-        |volume: &&Volume| VolumeRecord::Deleted { volume: volume.id.clone(), uuid: volume.uuid.clone() };
-    if !gone.is_empty() {
-        context.append_volumes(&gone.iter().map(record).collect::<Vec<_>>())?;
+        |deleted: &Deleted| VolumeRecord::Deleted { volume: deleted.id.clone(), uuid: deleted.uuid.clone() };
+    if !emptied.volumes.is_empty() {
+        context.append_volumes(&emptied.volumes.iter().map(record).collect::<Vec<_>>())?;
     }
     let kept = emptied.kept.iter();
     let kept = kept.map(|(path, why)| Failure::new(format!("{} cannot be deleted: {why}", path.display())));
     Ok(Emptied {
-        deleted: gone.iter().map(|volume| VolumeRef::from(&volume.id)).collect(),
+        deleted: emptied.volumes.iter().map(|deleted| VolumeRef::from(&deleted.id)).collect(),
         failed: kept.map(|failure| failure.as_failed()).collect(),
     })
 }

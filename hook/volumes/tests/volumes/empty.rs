@@ -6,6 +6,7 @@ use crate::fixture::at;
 use crate::fixture::directory;
 use crate::fixture::fresh;
 use crate::fixture::id;
+use crate::fixture::ids;
 use crate::fixture::image;
 use crate::fixture::root;
 use crate::fixture::soon;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
 use volhook_core::volume::Volume;
+use volhook_volumes::Deleted;
 use volhook_volumes::Discarded;
 use volhook_volumes::Emptied;
 use volhook_volumes::Store;
@@ -75,13 +77,13 @@ fn what_was_discarded_before_a_time_is_deleted_and_the_rest_stays() {
         store.discard(volume, at(since)).unwrap();
     }
     let emptied = store.empty_trash(at(30), soon()).unwrap();
-    assert_eq!(emptied.volumes, [id("v1"), id("v2")]);
+    assert_eq!(ids(&emptied), [id("v1"), id("v2")]);
     assert_eq!(emptied.kept, []);
     assert!((200_000..300_000).contains(&emptied.bytes), "{}", emptied.bytes);
     let left: Vec<_> = store.trash().unwrap().volumes.into_iter().map(|left| left.volume).collect();
     assert_eq!(left, [volumes[0].clone(), volumes[3].clone()]);
     assert_eq!(store.empty_trash(at(30), soon()).unwrap(), Emptied::default());
-    assert_eq!(store.empty_trash(at(41), soon()).unwrap().volumes, [id("v0"), id("v3")]);
+    assert_eq!(ids(&store.empty_trash(at(41), soon()).unwrap()), [id("v0"), id("v3")]);
     assert_nothing_left(&folder);
 }
 
@@ -93,7 +95,8 @@ fn privileged_an_image_is_deleted_and_what_it_took_is_told() {
     let size = store.size(&volume).unwrap();
     store.discard(&volume, at(0)).unwrap();
     let emptied = store.empty_trash(at(1), soon()).unwrap();
-    assert_eq!(emptied, Emptied { volumes: vec![id("v1")], bytes: size, kept: vec![] });
+    let deleted = Deleted { id: id("v1"), uuid: volume.uuid };
+    assert_eq!(emptied, Emptied { volumes: vec![deleted], bytes: size, kept: vec![] });
     assert_nothing_left(&folder);
 }
 
@@ -118,7 +121,7 @@ fn nothing_outside_is_deleted_through_symlinks_or_hard_links() {
     });
     symlink(&away, discarded.path.join("beside")).unwrap();
     let emptied = store.empty_trash(at(1), soon()).unwrap();
-    assert_eq!((emptied.volumes.len(), emptied.kept), (1, vec![]));
+    assert_eq!((ids(&emptied).len(), emptied.kept), (1, vec![]));
     assert!(emptied.bytes < 150_000, "{} bytes", emptied.bytes);
     assert_eq!(tree(&away), before);
     assert_eq!(std::fs::read(away.join("sub/file")).unwrap().len(), 200_000);
@@ -133,7 +136,7 @@ fn a_volume_that_is_a_symlink_to_outside_is_not_emptied() {
     let away = folder.path().join("away");
     std::fs::rename(&data, &away).unwrap();
     symlink(&away, &data).unwrap();
-    assert_eq!(store.empty_trash(at(1), soon()).unwrap().volumes, [id("v1")]);
+    assert_eq!(ids(&store.empty_trash(at(1), soon()).unwrap()), [id("v1")]);
     assert_eq!(tree(&away), ["file"]);
 }
 
@@ -157,7 +160,7 @@ fn trees_of_5000_levels_are_deleted_with_few_open_files() {
         rustix::process::setrlimit(rustix::process::Resource::Nofile, limits).unwrap();
         let emptied = Store::new(Path::new(&root)).empty_trash(at(1), late()).unwrap();
         assert_eq!(emptied.kept, []);
-        println!("deleted {}", emptied.volumes.len());
+        println!("deleted {}", ids(&emptied).len());
         return;
     }
     let (folder, store) = store();
@@ -202,7 +205,7 @@ fn folders_of_20000_entries_are_deleted() {
         }
     });
     let emptied = store.empty_trash(at(1), late()).unwrap();
-    assert_eq!((emptied.volumes, emptied.kept), (vec![discarded.volume.id], vec![]));
+    assert_eq!((ids(&emptied), emptied.kept), (vec![discarded.volume.id], vec![]));
     assert_nothing_left(&folder);
 }
 
@@ -223,7 +226,7 @@ fn at_the_deadline_it_stops_and_the_next_time_goes_on() {
         // Too little for all on the fastest host, in the end enough for something on the slowest.
         time = time.mul_f64(1.5);
         let emptied = store.empty_trash(at(1), Instant::now() + time).unwrap();
-        if emptied.volumes == [id("v1")] {
+        if ids(&emptied) == [id("v1")] {
             break;
         }
         assert_kept(&emptied, &discarded, &["the time ran out"]);
@@ -254,7 +257,7 @@ fn each_state_that_a_killed_deletion_leaves_is_gone_on_with() {
         state(&discarded.path);
         assert_eq!(store.trash().unwrap().volumes, std::slice::from_ref(&discarded));
         assert!(matches!(store.restore(&discarded), Err(StoreError::HalfDeleted { .. })));
-        assert_eq!(store.empty_trash(at(1), soon()).unwrap().volumes, [id("v1")]);
+        assert_eq!(ids(&store.empty_trash(at(1), soon()).unwrap()), [id("v1")]);
         assert_nothing_left(&folder);
     }
     // In the staging folder, with one sidecar after the other gone: the next creator's.
@@ -344,11 +347,11 @@ fn two_that_empty_the_trash_at_once_delete_everything_once() {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(empty)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    let mut deleted: Vec<_> = results.iter().flat_map(|emptied| &emptied.volumes).collect();
+    let mut deleted: Vec<_> = results.iter().flat_map(ids).collect();
     deleted.sort();
     deleted.dedup();
     assert_eq!(deleted.len(), 40);
-    assert_eq!(results.iter().map(|emptied| emptied.volumes.len()).sum::<usize>(), 40);
+    assert_eq!(results.iter().map(|emptied| ids(emptied).len()).sum::<usize>(), 40);
     for (_, reason) in results.iter().flat_map(|emptied| &emptied.kept) {
         assert_eq!(reason, "another process is working on it");
     }
@@ -367,12 +370,12 @@ fn privileged_a_locked_image_is_kept_until_it_is_free() {
     store.create(&other, soon()).unwrap();
     store.discard(&other, at(0)).unwrap();
     let emptied = store.empty_trash(at(1), soon()).unwrap();
-    assert_eq!(emptied.volumes, [id("v2")]);
+    assert_eq!(ids(&emptied), [id("v2")]);
     assert_kept(&emptied, &discarded, &["image is in use", "lock"]);
     assert_eq!(store.restore(&discarded).unwrap(), volume, "it was left whole");
     store.discard(&volume, at(0)).unwrap();
     drop(held);
-    assert_eq!(store.empty_trash(at(1), soon()).unwrap().volumes, [id("v1")]);
+    assert_eq!(ids(&store.empty_trash(at(1), soon()).unwrap()), [id("v1")]);
     assert_nothing_left(&folder);
 }
 
@@ -389,13 +392,13 @@ fn privileged_an_image_on_a_loop_device_is_kept_until_it_is_detached() {
     let emptied = store.empty_trash(at(1), soon());
     run("losetup", &["--detach"], Path::new(&device));
     let emptied = emptied.unwrap();
-    assert_eq!(emptied.volumes, []);
+    assert_eq!(ids(&emptied), []);
     assert_kept(&emptied, &discarded, &["image is in use", &device]);
     assert_eq!(store.restore(&discarded).unwrap(), volume, "it was left whole");
     store.discard(&volume, at(0)).unwrap();
     // A device lets go of its file when the last who looks at it is gone.
     let end = Instant::now() + Duration::from_secs(5);
-    while store.empty_trash(at(1), soon()).unwrap().volumes != [id("v1")] {
+    while ids(&store.empty_trash(at(1), soon()).unwrap()) != [id("v1")] {
         assert!(Instant::now() < end, "it is still attached");
     }
     assert_nothing_left(&folder);
@@ -421,9 +424,9 @@ fn privileged_immutable_and_append_only_entries_are_named_and_can_be_freed() {
         let emptied = emptied.unwrap();
         let shown = format!("{entry:?}");
         assert_kept(&emptied, &discarded, &[&shown, "immutable or append-only", "chattr -i -a"]);
-        assert_eq!(emptied.volumes, [id("v2")]);
+        assert_eq!(ids(&emptied), [id("v2")]);
         assert_eq!(store.trash().unwrap().volumes, [discarded]);
-        assert_eq!(store.empty_trash(at(1), soon()).unwrap().volumes, [id("v1")]);
+        assert_eq!(ids(&store.empty_trash(at(1), soon()).unwrap()), [id("v1")]);
         assert_nothing_left(&folder);
     }
 }
@@ -464,7 +467,7 @@ fn privileged_a_volume_with_a_mount_in_it_is_left_whole() {
         let from = if from.is_empty() { kept.path.clone() } else { away.join(from) };
         bind(from, &place);
         let emptied = store.empty_trash(at(1), soon()).unwrap();
-        assert_eq!(emptied.volumes, [id("v2")]);
+        assert_eq!(ids(&emptied), [id("v2")]);
         if place == kept.path.join("") {
             // That is no discarded volume but somebody's mount point.
             assert_eq!(emptied.kept, []);
@@ -477,7 +480,7 @@ fn privileged_a_volume_with_a_mount_in_it_is_left_whole() {
         assert_eq!(tree(&kept.path).len(), 3 + 4, "{:?}", tree(&kept.path));
         store.restore(&kept).unwrap();
         store.discard(&kept.volume, at(0)).unwrap();
-        assert_eq!(store.empty_trash(at(1), soon()).unwrap().volumes, [id("v1")]);
+        assert_eq!(ids(&store.empty_trash(at(1), soon()).unwrap()), [id("v1")]);
         assert_nothing_left(&folder);
     }
     println!("three places were kept");

@@ -22,6 +22,7 @@ use volhook_core::volume::CopyUp;
 use volhook_core::volume::PodMember;
 use volhook_core::volume::SIDECAR_FORMAT;
 use volhook_core::volume::Volume;
+use volhook_volumes::Emptied;
 use volhook_volumes::Store;
 
 pub(crate) const UUID: &str = "6a1f0f2e-9a52-4be1-8f0e-0e6d7c1c9a01";
@@ -46,6 +47,11 @@ pub(crate) fn root(folder: &TempDir) -> PathBuf {
 
 pub(crate) fn id(name: &str) -> VolumeId {
     VolumeId { tenant: Tenant::default(), name: VolumeName::new(name).unwrap() }
+}
+
+/// What was deleted, by name.
+pub(crate) fn ids(emptied: &Emptied) -> Vec<VolumeId> {
+    emptied.volumes.iter().map(|deleted| deleted.id.clone()).collect()
 }
 
 pub(crate) fn directory(name: &str) -> Volume {

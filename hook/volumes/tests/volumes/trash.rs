@@ -6,6 +6,7 @@ use crate::fixture::at;
 use crate::fixture::directory;
 use crate::fixture::fresh;
 use crate::fixture::id;
+use crate::fixture::ids;
 use crate::fixture::image;
 use crate::fixture::root;
 use crate::fixture::soon;
@@ -209,7 +210,7 @@ fn what_is_no_discarded_volume_is_shown_and_never_touched() {
     assert_eq!(store.list().unwrap().others, []);
 
     let before: Vec<_> = tree(&trash).into_iter().filter(|path| !path.starts_with(&volume.uuid)).collect();
-    assert_eq!(store.empty_trash(at(1000), soon()).unwrap().volumes, [id("v1")]);
+    assert_eq!(ids(&store.empty_trash(at(1000), soon()).unwrap()), [id("v1")]);
     store.create(&fresh(directory("v2")), soon()).unwrap();
     assert_eq!(tree(&trash), before);
     for number in 1..=10 {
