@@ -213,6 +213,7 @@ fn every_key_of_json_is_as_documented() -> Result<()> {
         ("volhook plan", vec!["plan", &path, "--json"]),
         ("volhook journal check", vec!["journal", "check", "--json"]),
         ("volhook harness run", vec!["harness", "run", "--json", &script]),
+        ("volhook gc", vec!["gc", "--json"]),
         ("volhook doctor", vec!["doctor", "--json"]),
         ("volhook journal check", vec!["journal", "check", "--json"]),
     ] {

@@ -111,3 +111,19 @@ fn what_another_restored_meanwhile_is_not_told_as_deleted() -> Result<()> {
     assert_eq!(volhook.run(&["volume", "ls", "-q"])?.success(), "v\n");
     Ok(())
 }
+
+#[test]
+fn what_was_done_is_one_document() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "v"])?.success();
+    volhook.run(&["volume", "rm", "--force", "v"])?.success();
+    let records = volhook.run_dir().join("attempts");
+    fs::create_dir_all(records.join(format!("{}.json", ATTEMPTS[0])).join("in-the-way"))?;
+    volhook.configure("[trash]\ndays = 0\n")?;
+    let swept = volhook.run(&["gc", "--json"])?;
+    let document: serde_json::Value = serde_json::from_str(&swept.stdout)?;
+    assert_eq!(document["deleted"], serde_json::json!(["v"]), "{swept}");
+    assert_eq!(document["failed"].as_array().map(Vec::len), Some(1), "{swept}");
+    assert!(swept.stderr.contains(ATTEMPTS[0]) && swept.code() == Some(1), "{swept}");
+    Ok(())
+}

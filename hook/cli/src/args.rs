@@ -165,6 +165,8 @@ enum Command {
         /// Only show what would be given back.
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
@@ -305,7 +307,7 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Completions { shell } => commands::shell::completions(shell),
         Command::Man { words, out } => commands::shell::man(Cli::command(), &words, out.as_deref()),
-        Command::Gc { dry_run } => commands::gc::gc(&engine, &watch, dry_run),
+        Command::Gc { dry_run, output } => commands::gc::gc(&engine, &watch, dry_run, output.json),
     };
     context.tell_untold();
     match result {
