@@ -205,3 +205,21 @@ fn who_follows_a_damaged_journal_sees_everything_once() -> Result<()> {
     assert!(follower.wait()?.success());
     Ok(())
 }
+
+#[test]
+fn who_follows_a_table_reads_its_header_once() -> Result<()> {
+    let volhook = Volhook::new()?;
+    for name in ["v1", "v2"] {
+        volhook.run(&["volume", "create", name])?.success();
+    }
+    let mut command = Command::new(volhook.binary());
+    command.args(["events", "--follow", "--format", r"table {{.Kind}}\t{{.Volume}}"]).envs(volhook.env());
+    let mut follower = command.stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(follower.stdout.take().context("it has a pipe")?).lines();
+    for expected in ["KIND  VOLUME", "created  v1", "created  v2"] {
+        assert_eq!(lines.next().context("there is no more")??, expected);
+    }
+    drop(lines);
+    assert!(follower.wait()?.success());
+    Ok(())
+}

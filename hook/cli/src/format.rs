@@ -5,9 +5,11 @@
 //! left to programs that read `--json`.
 
 use crate::output::out;
+use crate::output::out_line;
 use crate::output::print_table;
 use serde_json::Map;
 use serde_json::Value;
+use std::convert::Infallible;
 use volhook_core::size;
 use volhook_engine::Failure;
 
@@ -61,16 +63,33 @@ impl Format {
                 out(&lines?)?;
             }
             Self::Columns(template) => {
-                let titles = template.titles();
-                let titles: Vec<&str> = titles.split('\t').collect();
-                let row = |document: &Value| -> Result<Vec<String>, Failure> {
-                    Ok(template.render(document)?.split('\t').map(str::to_owned).collect())
-                };
-                let rows: Result<Vec<Vec<String>>, Failure> = documents.iter().map(row).collect();
-                print_table(&titles, rows?)?;
+                let mut lines = template.titles();
+                for document in documents {
+                    lines.extend(template.cells(document)?);
+                }
+                let width = lines.iter().map(Vec::len).max().unwrap_or_default();
+                lines.iter_mut().for_each(|line| line.resize(width, String::new()));
+                let header = lines.remove(0);
+                print_table(&header.iter().map(String::as_str).collect::<Vec<_>>(), lines)?;
             }
         }
         Ok(true)
+    }
+
+    /// What stands above documents that come one after the other, for a table.
+    pub(crate) fn print_titles(&self) -> Result<(), Failure> {
+        match self {
+            Self::Columns(template) => print_unaligned(&template.titles()),
+            Self::Json | Self::Table | Self::Lines(_) => Ok(()),
+        }
+    }
+
+    /// Prints the next one of them.
+    pub(crate) fn print_next(&self, document: &Value) -> Result<(), Failure> {
+        match self {
+            Self::Columns(template) => print_unaligned(&template.cells(document)?),
+            Self::Json | Self::Table | Self::Lines(_) => self.print(std::slice::from_ref(document)).map(drop),
+        }
     }
 
     /// The same for things that are inspected: as JSON they are one document.
@@ -83,6 +102,11 @@ impl Format {
             Self::Lines(_) | Self::Columns(_) => self.print(documents).map(|_| ()),
         }
     }
+}
+
+/// Lines of a table of which nobody knows how wide it will be.
+fn print_unaligned(lines: &[Vec<String>]) -> Result<(), Failure> {
+    lines.iter().try_for_each(|line| out_line(&line.join("  ")))
 }
 
 /// A parsed template.
@@ -141,19 +165,47 @@ impl Template {
     }
 
     /// What stands above the columns: the names of the fields, in words.
-    fn titles(&self) -> String {
-        let title = |part: &Part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Pipeline(calls) => {
-                let operands = calls.iter().flat_map(|call| &call.operands);
-                let mut names = operands.filter_map(|operand| match operand {
-                    Operand::Field(path) => path.last().map(|name| words(name)),
-                    Operand::Value(_) => None,
-                });
-                names.next().unwrap_or_default()
-            }
+    fn titles(&self) -> Vec<Vec<String>> {
+        let title = |calls: &[Call]| {
+            let operands = calls.iter().flat_map(|call| &call.operands);
+            let mut names = operands.filter_map(|operand| match operand {
+                Operand::Field(path) => path.last().map(|name| words(name)),
+                Operand::Value(_) => None,
+            });
+            names.next().unwrap_or_default()
         };
-        self.0.iter().map(title).collect()
+        self.laid_out(|calls| Ok::<_, Infallible>(title(calls))).unwrap_or_else(|never| match never {})
+    }
+
+    /// The cells of a document: line feeds of the template begin a line, and its tabs a column. What is in a field does
+    /// neither.
+    fn cells(&self, document: &Value) -> Result<Vec<Vec<String>>, Failure> {
+        self.laid_out(|calls| evaluate(calls, document))
+    }
+
+    fn laid_out<E>(&self, fill: impl Fn(&[Call]) -> Result<String, E>) -> Result<Vec<Vec<String>>, E> {
+        let mut before: Vec<Vec<String>> = Vec::new();
+        let (mut line, mut cell) = (Vec::new(), String::new());
+        for part in &self.0 {
+            match part {
+                Part::Pipeline(calls) => cell.push_str(&fill(calls)?),
+                Part::Text(text) => {
+                    for character in text.chars() {
+                        match character {
+                            '\t' => line.push(std::mem::take(&mut cell)),
+                            '\n' => {
+                                line.push(std::mem::take(&mut cell));
+                                before.push(std::mem::take(&mut line));
+                            }
+                            other => cell.push(other),
+                        }
+                    }
+                }
+            }
+        }
+        line.push(cell);
+        before.push(line);
+        Ok(before)
     }
 
     fn render(&self, document: &Value) -> Result<String, Failure> {
@@ -459,7 +511,20 @@ mod tests {
         let Format::Columns(template) = Format::parse("table {{.Name}}\\t{{.SizeCounted}}").unwrap() else {
             panic!("no table")
         };
-        assert_eq!(template.titles(), "NAME\tSIZE COUNTED");
+        assert_eq!(template.titles(), [["NAME", "SIZE COUNTED"]]);
+    }
+
+    #[test]
+    fn the_template_alone_makes_lines_and_columns() {
+        let Format::Columns(template) =
+            Format::parse(r"table {{.Name}}\t{{.Limit}}\n of {{.Driver}}").unwrap()
+        else {
+            panic!("no table")
+        };
+        assert_eq!(template.titles(), [vec!["NAME", "LIMIT"], vec![" of DRIVER"]]);
+        let document = json!({"name": "a\tb\nc", "limit": null, "driver": r"x\ty"});
+        let cells = template.cells(&document).unwrap();
+        assert_eq!(cells, [vec!["a\tb\nc", "-"], vec![r" of x\ty"]]);
     }
 
     #[test]

@@ -29,12 +29,16 @@ pub(crate) fn events(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<()
 /// `volhook events --follow`: goes on as long as somebody reads.
 pub(crate) fn follow(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
     let mut following = story::follow(engine)?;
+    if let Shape::Format(format) = shape {
+        format.print_titles()?;
+    }
     loop {
         for event in following.next(&watch.work())? {
             match shape {
                 // One document of its own each: there is no end to a list.
                 Shape::Json => out(&format!("{}\n", document(&event)?))?,
-                shape => shape.print_one(&event, || out_line(&row(&event).join("  ")))?,
+                Shape::Format(format) => format.print_next(&document(&event)?)?,
+                Shape::Table => out_line(&row(&event).join("  "))?,
             }
         }
         if !is_read_after(PAUSE)? {
