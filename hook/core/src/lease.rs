@@ -12,6 +12,7 @@ use crate::names::Target;
 use crate::names::VolumeId;
 use crate::stage::Apply;
 use crate::stage::Stage;
+use crate::volume::Volume;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -309,6 +310,19 @@ pub enum VolumeRecord {
         /// Its uuid.
         uuid: String,
     },
+}
+
+impl VolumeRecord {
+    /// What is told of `volume` when it was created, for `container` if it was made for one.
+    #[must_use]
+    pub fn created(volume: &Volume, container: Option<&ContainerId>) -> Self {
+        Self::Created {
+            volume: volume.id.clone(),
+            uuid: volume.uuid.clone(),
+            driver: volume.driver.clone(),
+            container: container.cloned(),
+        }
+    }
 }
 
 /// Who holds what: the fold of a boot's [`LeaseRecord`]s.

@@ -60,12 +60,7 @@ impl Making<'_> {
                     .about(volume.id.clone())
             })?;
             if let Created::New(volume) = created {
-                records.push(VolumeRecord::Created {
-                    volume: volume.id,
-                    uuid: volume.uuid,
-                    driver: volume.driver,
-                    container: self.container.cloned(),
-                });
+                records.push(VolumeRecord::created(&volume, self.container));
             }
         }
         failpoint::reached("volumes-created")?;

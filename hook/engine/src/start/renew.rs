@@ -132,15 +132,10 @@ fn replace(fresh: Renewal<'_>, old: &str) -> Result<Discarded, Failure> {
 
 /// What the journal is told of a storage that has the place of another.
 fn told(old: &str, fresh: &Volume, container: Option<&ContainerId>) -> Vec<VolumeRecord> {
-    let Volume { id, uuid, driver, .. } = fresh;
+    let Volume { id, uuid, .. } = fresh;
     vec![
         VolumeRecord::Removed { volume: id.clone(), uuid: old.to_owned() },
-        VolumeRecord::Created {
-            volume: id.clone(),
-            uuid: uuid.clone(),
-            driver: driver.clone(),
-            container: container.cloned(),
-        },
+        VolumeRecord::created(fresh, container),
         VolumeRecord::Reset { volume: id.clone(), uuid: uuid.clone() },
     ]
 }

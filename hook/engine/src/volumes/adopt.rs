@@ -72,10 +72,9 @@ pub fn adopt(engine: &Engine, adoption: &Adopt, work: &Work<'_>) -> Result<Volum
     };
     match adopted.map_err(adoption_failed)? {
         Created::Existing(_) => Err(taken(id)),
-        Created::New(Volume { id, uuid, driver, .. }) => {
-            let created = VolumeRecord::Created { volume: id.clone(), uuid, driver, container: None };
-            context.append_volumes(&[created])?;
-            Ok(id.into())
+        Created::New(volume) => {
+            context.append_volumes(&[VolumeRecord::created(&volume, None)])?;
+            Ok(volume.id.into())
         }
     }
 }

@@ -69,12 +69,7 @@ pub fn clone(engine: &Engine, asked: &CloneVolume, work: &Work<'_>) -> Result<Cl
     };
     writers.extend(self::writers(context, &original)?);
     drop(hold);
-    context.append_volumes(&[VolumeRecord::Created {
-        volume: volume.id,
-        uuid: volume.uuid,
-        driver: volume.driver,
-        container: None,
-    }])?;
+    context.append_volumes(&[VolumeRecord::created(&volume, None)])?;
     writers.sort();
     writers.dedup();
     Ok(Cloned { name: asked.name.clone(), writers, attributes_lost: copied.attributes_lost })

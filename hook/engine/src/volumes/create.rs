@@ -42,12 +42,7 @@ pub fn create(engine: &Engine, asked: &Create, work: &Work<'_>) -> Result<Create
         Some(existing) => existing,
         None => match context.store.create(&volume, context.long_deadline()) {
             Ok(volhook_volumes::Created::New(volume)) => {
-                context.append_volumes(&[VolumeRecord::Created {
-                    volume: volume.id,
-                    uuid: volume.uuid,
-                    driver: volume.driver,
-                    container: None,
-                }])?;
+                context.append_volumes(&[VolumeRecord::created(&volume, None)])?;
                 return Ok(Created { name: asked.name.clone(), new: true });
             }
             Ok(volhook_volumes::Created::Existing(existing)) => existing,
