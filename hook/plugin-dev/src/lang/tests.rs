@@ -138,6 +138,11 @@ fn anew<T: DeserializeOwned + Serialize>(value: &Value) -> Value {
     serde_json::to_value(read).unwrap()
 }
 
+/// The default, but for time: what is asked here is what a plugin answers, on however slow a machine.
+fn limits() -> Limits {
+    Limits { time: 60_000, total_time: 60_000, ..Limits::default() }
+}
+
 /// The plugin as volhook asks it, installed.
 struct Sandboxed {
     folder: TempDir,
@@ -148,13 +153,9 @@ impl Sandboxed {
     fn new(component: &[u8], kind: PluginKind) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let begun = Instant::now();
-        let entry = volhook_plugin_host::install(
-            folder.path(),
-            component,
-            &Limits::default(),
-            volhook_compile::compile,
-        )
-        .unwrap();
+        let entry =
+            volhook_plugin_host::install(folder.path(), component, &limits(), volhook_compile::compile)
+                .unwrap();
         eprintln!("component {} B, installed in {:?}", component.len(), begun.elapsed());
         assert_eq!((entry.name.as_str(), entry.kind), ("scratch", kind));
         Self { folder, kind }
@@ -162,7 +163,7 @@ impl Sandboxed {
 
     fn ask(&self, question: &Value) -> Value {
         // A host of its own for each question: the time for all calls of one is limited.
-        let host = Host::new(self.folder.path().to_owned(), Limits::default(), None);
+        let host = Host::new(self.folder.path().to_owned(), limits(), None);
         let request = &question["request"];
         match (question["call"].as_str().unwrap(), self.kind) {
             ("describe", PluginKind::Driver) => {
