@@ -156,8 +156,10 @@ fn left_of_overlay(
         return Ok(Some(left));
     }
     // The kernel complains in its log about an overlay in use, so it is asked once; from then on the trace is enough.
-    let in_use = ground.was_in_use(&storage.uuid) || overlay::is_in_use(changes.as_fd()).map_err(untold)?;
-    if in_use {
+    let is_known = trace == Trace::There && ground.was_in_use(&storage.uuid);
+    let in_use = is_known || overlay::is_in_use(changes.as_fd()).map_err(untold)?;
+    // An untold trace will not tell either when it is gone.
+    if in_use && trace == Trace::There {
         ground.saw_in_use(&storage.uuid);
     }
     Ok(in_use.then(|| "its overlay is still open somewhere".to_owned()))
