@@ -273,7 +273,8 @@ fn privileged_a_read_only_state_root_can_be_looked_at() -> Result<()> {
         assert!(!output.success().is_empty(), "{line}");
     }
     let mut told = String::new();
-    for line in CHANGES {
+    // gc finds nothing to do.
+    for line in CHANGES.into_iter().filter(|line| *line != "gc") {
         let output = run(line)?;
         assert_plain(&output, 1);
         assert!(output.stderr.contains("Read-only file system"), "{line}: {output}");
@@ -293,7 +294,7 @@ fn privileged_a_read_only_state_root_can_be_looked_at() -> Result<()> {
         Error: cannot create volume "new": cannot make [FOLDER]/root/staging/[UUID]: Read-only file system (os error 30)
         hint: the filesystem is mounted read-only: remount it, or name another place with --root
         $ volume rm --force v
-        Error: cannot remove volume "v": cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
+        Error: cannot remove volume "v": cannot hold volume "v" for this command: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
         hint: the filesystem is mounted read-only: remount it, or name another place with --root
         $ volume resize img 32M
         Error: cannot hold volume "img" for this command: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
@@ -308,20 +309,15 @@ fn privileged_a_read_only_state_root_can_be_looked_at() -> Result<()> {
         Error: cannot make [FOLDER]/run/mounts/default/img: Read-only file system (os error 30)
         hint: the filesystem is mounted read-only: remount it, or name another place with --root
         $ volume prune --unused-for 0 --force
-        Error: cannot remove volume "img": cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
+        Error: cannot remove volume "img": cannot hold volume "img" for this command: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
         hint: the filesystem is mounted read-only: remount it, or name another place with --root
-        Error: cannot remove volume "v": cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
+        Error: cannot remove volume "v": cannot hold volume "v" for this command: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
         hint: the filesystem is mounted read-only: remount it, or name another place with --root
         $ trash restore gone
-        Error: cannot restore volume "gone": cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
+        Error: cannot restore volume "gone": cannot move it to [FOLDER]/root/volumes/default/gone: Read-only file system (os error 30)
         hint: the filesystem is mounted read-only: remount it, or name another place with --root
         $ trash empty --force
         Error: [FOLDER]/root/trash/[UUID] cannot be deleted: cannot write "[FOLDER]/root/trash/[UUID]/deleting": Read-only file system (os error 30)
-        $ gc
-        Error: cannot give back the leases of the dead: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
-        hint: the filesystem is mounted read-only: remount it, or name another place with --root
-        Error: cannot remove old history: cannot lock the journal with [FOLDER]/root/journal/lock: Read-only file system (os error 30)
-        hint: the filesystem is mounted read-only: remount it, or name another place with --root
         "#);
     });
     Ok(())
