@@ -7,6 +7,7 @@ use crate::fixture::soon;
 use crate::fixture::store;
 use crate::fixture::tree;
 use std::fs;
+use std::sync::mpsc;
 
 #[test]
 fn what_killed_changes_left_is_told_of_and_removed() {
@@ -24,13 +25,22 @@ fn what_killed_changes_left_is_told_of_and_removed() {
         fs::write(&left[2], "half").unwrap();
     };
     leave();
-    {
-        // As whoever makes them has it.
-        let _changing = store.change("resize", &volume).unwrap();
+    std::thread::scope(|scope| {
+        let (is_held, held) = mpsc::channel();
+        let (done, is_done) = mpsc::channel::<()>();
+        let (store, volume) = (&store, &volume);
+        // As whoever makes them has it: another process.
+        scope.spawn(move || {
+            let _changing = store.change("resize", volume).unwrap();
+            is_held.send(()).unwrap();
+            is_done.recv().unwrap_err();
+        });
+        held.recv().unwrap();
         assert_eq!(store.leftovers().unwrap(), [""; 0].map(std::path::PathBuf::from));
         store.clean_staging(soon()).unwrap();
         assert!(left.iter().all(|path| path.exists()), "it was taken from under somebody's hands");
-    }
+        drop(done);
+    });
     assert_eq!(store.leftovers().unwrap(), left);
     store.clean_staging(soon()).unwrap();
     assert_eq!(tree(&root(&folder)), before);
