@@ -19,7 +19,6 @@ use crate::decision::Tmpfs;
 use crate::image::ImageIdentity;
 use crate::last_step::PodRoot;
 use crate::lease::Grant;
-use crate::lease::LeaseRecord;
 use crate::names::AbsolutePath;
 use crate::names::Pod;
 use crate::names::SubPath;
@@ -134,7 +133,7 @@ fn attachment(access: Access, sharing: Sharing) -> Attachment {
     Attachment { access, sharing, flags: MountFlags::default(), notes: vec!["a note".into()] }
 }
 
-fn grant(attempt: &str, volume: &Volume, access: Access, sharing: Sharing) -> LeaseRecord {
+fn grant(attempt: &str, volume: &Volume, access: Access, sharing: Sharing) -> Grant {
     let leases = vec![LeasedVolume {
         volume: volume.id.clone(),
         uuid: volume.uuid.clone(),
@@ -145,14 +144,7 @@ fn grant(attempt: &str, volume: &Volume, access: Access, sharing: Sharing) -> Le
         target: None,
     }];
     let (container, since) = (ContainerId::new("c1").unwrap(), Timestamp::UNIX_EPOCH);
-    LeaseRecord::Granted(Grant {
-        attempt: attempt.into(),
-        container,
-        holder: None,
-        leases,
-        since,
-        since_boot_ms: None,
-    })
+    Grant { attempt: attempt.into(), container, holder: None, leases, since, since_boot_ms: None }
 }
 
 fn found_at(path: &str) -> Resolved {
@@ -226,7 +218,7 @@ impl World {
             all.iter().filter(|one| !one.new).map(|one| (one.volume.id.clone(), one.volume.clone()));
         let volumes = volumes.collect();
         let mut table = LeaseTable::default();
-        table.apply(&grant("a1", &copies, ReadWrite, Sharing::Shared));
+        table.insert(grant("a1", &copies, ReadWrite, Sharing::Shared));
         let facts = Facts {
             attempt: "a2",
             stage: Stage::Spec,
@@ -274,8 +266,8 @@ impl World {
     }
 
     fn hold(&mut self, name: &str, access: Access, sharing: Sharing) {
-        let record = grant("a1", &self.volumes[&id(name)], access, sharing);
-        self.table.apply(&record);
+        let held = grant("a1", &self.volumes[&id(name)], access, sharing);
+        self.table.insert(held);
     }
 
     fn all_live(&mut self) {

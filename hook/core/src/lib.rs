@@ -20,6 +20,7 @@ pub mod names;
 pub mod options;
 pub mod plan;
 pub mod question;
+pub mod record;
 pub mod resolved;
 pub mod rewrite;
 pub mod runtime_call;

@@ -127,7 +127,7 @@ fn decide(claim: Claim, sharing: Sharing) -> Decided {
 
 fn held(volume: &str, access: Access, sharing: Sharing) -> LeaseTable {
     let mut table = LeaseTable::default();
-    table.apply(&crate::lease::LeaseRecord::Granted(Grant {
+    table.insert(Grant {
         attempt: "a1".into(),
         container: ContainerId::new("c1").unwrap(),
         holder: None,
@@ -142,7 +142,7 @@ fn held(volume: &str, access: Access, sharing: Sharing) -> LeaseTable {
         }],
         since: Timestamp::UNIX_EPOCH,
         since_boot_ms: None,
-    }));
+    });
     table
 }
 

@@ -1,6 +1,6 @@
 //! Since when a volume has been in nobody's use, as far as the history of leases proves it.
 
-use crate::lease::LeaseRecord;
+use crate::record::LeaseRecord;
 use crate::volume::Volume;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -130,15 +130,15 @@ mod tests {
     use crate::decision::Directory;
     use crate::decision::Sharing;
     use crate::lease::Grant;
-    use crate::lease::LeaseRecord;
     use crate::lease::LeasedVolume;
-    use crate::lease::ReleaseReason;
     use crate::names::Command;
     use crate::names::ContainerId;
     use crate::names::Tenant;
     use crate::names::VolumeId;
     use crate::names::VolumeName;
     use crate::plan::new_volume;
+    use crate::record::LeaseRecord;
+    use crate::record::ReleaseReason;
     use crate::volume::Volume;
     use jiff::Timestamp;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::time::Instant;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseTable;
-use volhook_core::lease::VolumeRecord;
+use volhook_core::record::VolumeRecord;
 use volhook_journal::Interest;
 use volhook_journal::Locked;
 use volhook_journal::Removed;

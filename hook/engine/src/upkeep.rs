@@ -11,7 +11,7 @@ use volhook_api::upkeep::Forgotten;
 use volhook_api::upkeep::GivenBack;
 use volhook_api::upkeep::Sweep;
 use volhook_api::upkeep::Swept;
-use volhook_core::lease::LeaseRecord;
+use volhook_core::record::LeaseRecord;
 use volhook_journal::Encoded;
 use volhook_journal::Interest;
 use volhook_leases::Work;

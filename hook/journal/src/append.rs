@@ -7,8 +7,9 @@ use crate::error::JournalError;
 use crate::leases;
 use jiff::Timestamp;
 use serde::Serialize;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::names::Command;
+use volhook_core::record::Change;
+use volhook_core::record::LeaseRecord;
 
 /// Room for most records, so that they are encoded without moving what there is.
 const USUAL_PAYLOAD: usize = 2 << 10;
@@ -40,13 +41,13 @@ impl Encoded {
     /// # Errors
     /// [`JournalError::Encode`], [`JournalError::RecordTooLarge`].
     pub fn of(record: &LeaseRecord) -> Result<Self, JournalError> {
-        let needs = match record {
-            LeaseRecord::Granted(grant) => match grant.container.command() {
+        let needs = match record.change() {
+            Some(Change::Granted(grant)) => match grant.container.command() {
                 Some((Command::Reset, _)) => Needs::Passing,
                 _ => Needs::Grant,
             },
-            LeaseRecord::Released { .. } => Needs::Release,
-            _ => Needs::Other,
+            Some(Change::Ended { .. }) => Needs::Release,
+            Some(Change::Bound { .. }) | None => Needs::Other,
         };
         Ok(Self { payload: encode_one(FileKind::Leases, record)?, needs })
     }

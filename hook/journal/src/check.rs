@@ -12,8 +12,8 @@ use crate::log::kind_of;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
-use volhook_core::lease::LeaseRecord;
-use volhook_core::lease::VolumeRecord;
+use volhook_core::record::LeaseRecord;
+use volhook_core::record::VolumeRecord;
 
 /// What [`Journal::check`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use volhook_core::lease::LeaseRecord;
-use volhook_core::lease::VolumeRecord;
+use volhook_core::record::LeaseRecord;
+use volhook_core::record::VolumeRecord;
 
 /// Something that was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -123,7 +123,7 @@ mod tests {
     use super::GrantKeys;
     use jiff::Timestamp;
     use volhook_core::lease::Grant;
-    use volhook_core::lease::LeaseRecord;
+    use volhook_core::record::LeaseRecord;
 
     fn payload(volumes: &[&str], driver: &str, attempt: &str) -> Vec<u8> {
         let lease = |name: &&str| {

@@ -36,8 +36,8 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use volhook_core::lease::Grant;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
+use volhook_core::record::LeaseRecord;
 
 /// How many bytes of the log are folded by every process before one writes them down in the checkpoint. More would
 /// make every look longer, fewer would make more processes write.

@@ -4,8 +4,8 @@
 //!
 //! | file | content | durability |
 //! |---|---|---|
-//! | `leases-<boot id>` | [`LeaseRecord`](volhook_core::lease::LeaseRecord)s of one boot; their fold is the [`LeaseTable`] | never synced: no lease outlives its boot |
-//! | `volumes` | [`VolumeRecord`](volhook_core::lease::VolumeRecord)s: what outlives a boot | synced before it is acknowledged |
+//! | `leases-<boot id>` | [`LeaseRecord`](volhook_core::record::LeaseRecord)s of one boot; their fold is the [`LeaseTable`] | never synced: no lease outlives its boot |
+//! | `volumes` | [`VolumeRecord`](volhook_core::record::VolumeRecord)s: what outlives a boot | synced before it is acknowledged |
 //! | `leases-<boot id>.index` | checkpoint: where in the file the live grants stand, and how far the file goes; ignored when it does not fit | none |
 //! | `lock` | nothing; carries the exclusive flock(2) | – |
 //! | `<file>.damaged-<offset>`, `…-<n>` | copy of a damaged file | synced |

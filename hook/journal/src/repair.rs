@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 use volhook_core::lease::Grant;
-use volhook_core::lease::LeaseRecord;
+use volhook_core::record::LeaseRecord;
 
 /// What can still be read of this boot's damaged file; made by [`Journal::salvage`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

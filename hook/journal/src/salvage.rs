@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use volhook_core::lease::Grant;
 use volhook_core::lease::Holder;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::names::ContainerId;
+use volhook_core::record::Change;
+use volhook_core::record::LeaseRecord;
 
 /// What may have become of every attempt, up to some sequence number.
 #[derive(Default)]
@@ -38,7 +39,7 @@ impl Stories {
     pub(crate) fn of(grants: &[Grant]) -> Self {
         let mut stories = Self::default();
         for grant in grants {
-            stories.step(&[Some(LeaseRecord::Granted(grant.clone()))]);
+            stories.step(&[Some(Change::Granted(grant))]);
         }
         stories
     }
@@ -51,18 +52,20 @@ impl Stories {
         for same in frames.chunk_by(|one, next| one.0 == next.0) {
             let records: Vec<Option<LeaseRecord>> =
                 same.iter().map(|(_, payload)| serde_json::from_slice(payload).ok()).collect();
-            self.step(&records);
+            let changes: Vec<Option<Change<'_>>> =
+                records.iter().map(|record| record.as_ref().and_then(LeaseRecord::change)).collect();
+            self.step(&changes);
         }
     }
 
     /// One of `candidates` is what happened next.
-    fn step(&mut self, candidates: &[Option<LeaseRecord>]) {
-        let attempts: BTreeSet<&str> = candidates.iter().flatten().filter_map(attempt_of).collect();
+    fn step(&mut self, candidates: &[Option<Change<'_>>]) {
+        let attempts: BTreeSet<&str> = candidates.iter().flatten().map(Change::attempt).collect();
         for attempt in attempts {
             let before = self.attempts.remove(attempt).unwrap_or_default();
-            let mut outcomes = candidates.iter().map(|candidate| {
-                before.after(candidate.as_ref().filter(|record| attempt_of(record) == Some(attempt)))
-            });
+            let mut outcomes = candidates
+                .iter()
+                .map(|candidate| before.after(candidate.filter(|change| change.attempt() == attempt)));
             let first = outcomes.next().unwrap_or_default();
             self.attempts.insert(attempt.to_owned(), outcomes.fold(first, Standing::or));
         }
@@ -91,17 +94,17 @@ impl Stories {
 }
 
 impl Standing {
-    fn after(&self, record: Option<&LeaseRecord>) -> Self {
-        match record {
-            Some(LeaseRecord::Granted(grant)) => {
+    fn after(&self, change: Option<Change<'_>>) -> Self {
+        match change {
+            Some(Change::Granted(grant)) => {
                 Self { grants: vec![grant.clone()], bindings: vec![None], released: false }
             }
-            Some(LeaseRecord::Bound { container, holder, .. }) if !self.grants.is_empty() => {
+            Some(Change::Bound { container, holder, .. }) if !self.grants.is_empty() => {
                 let binding = Binding { container: container.clone(), holder: holder.clone() };
                 Self { bindings: vec![Some(binding)], ..self.clone() }
             }
-            Some(LeaseRecord::Released { .. }) => Self { released: true, ..Self::default() },
-            _ => self.clone(),
+            Some(Change::Ended { .. }) => Self { released: true, ..Self::default() },
+            Some(Change::Bound { .. }) | None => self.clone(),
         }
     }
 
@@ -147,15 +150,5 @@ impl Standing {
         }
         holdings.sort_by_key(|grant| grant.holder.is_some());
         holdings
-    }
-}
-
-/// The attempt of whose leases the record speaks.
-fn attempt_of(record: &LeaseRecord) -> Option<&str> {
-    match record {
-        LeaseRecord::Granted(Grant { attempt, .. })
-        | LeaseRecord::Bound { attempt, .. }
-        | LeaseRecord::Released { attempt, .. } => Some(attempt),
-        _ => None,
     }
 }

@@ -25,7 +25,7 @@ use crate::log::VOLUMES;
 use jiff::Timestamp;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use volhook_core::lease::VolumeRecord;
+use volhook_core::record::VolumeRecord;
 
 /// How often others may come in between before this one writes behind what they have not flushed. At each turn one of them
 /// has written, so this is for more of them than a host has. A power cut then shows as damage, from which nothing is missing

@@ -16,11 +16,12 @@ use volhook_core::decision::Population;
 use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
 use volhook_core::lease::Holder;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
 use volhook_core::lease::LeasedVolume;
-use volhook_core::lease::ReleaseReason;
 use volhook_core::names::Command;
+use volhook_core::record;
+use volhook_core::record::LeaseRecord;
+use volhook_core::record::ReleaseReason;
 use volhook_core::volume::Volume;
 use volhook_mounts::device::device_is_free;
 use volhook_mounts::overlay;
@@ -245,7 +246,7 @@ fn release(grant: &Grant, reason: ReleaseReason, evidence: String) -> LeaseRecor
 pub fn after<'a>(table: &LeaseTable, records: impl Iterator<Item = &'a LeaseRecord>) -> LeaseTable {
     let mut table = table.clone();
     for record in records {
-        table.apply(record);
+        record::fold(&mut table, record);
     }
     table
 }

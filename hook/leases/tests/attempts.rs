@@ -39,7 +39,7 @@ fn damaged(root: &Path, run_dir: &Path) -> Ledger {
     let ledger = Ledger::at(root, run_dir);
     for _ in 0..2 {
         let mut locked = ledger.lock(&work()).unwrap();
-        let note = volhook_core::lease::LeaseRecord::Note {
+        let note = volhook_core::record::LeaseRecord::Note {
             container: volhook_core::names::ContainerId::new("c1").unwrap(),
             volume: None,
             text: "nothing".to_owned(),

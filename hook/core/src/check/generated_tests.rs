@@ -174,7 +174,7 @@ proptest! {
         for (kept, name) in kept.iter().zip(names) {
             let volume = kept.volume(name);
             if let (Some((access, sharing)), false) = (kept.held, kept.new) {
-                table.apply(&grant(name, &volume, access, sharing));
+                table.insert(grant(name, &volume, access, sharing));
             }
             if kept.new { &mut wanted } else { &mut volumes }.insert(volume.id.clone(), volume);
         }

@@ -21,7 +21,6 @@ use crate::image::ImageIdentity;
 use crate::last_step::PodRoot;
 use crate::last_step::WhyFolders;
 use crate::lease::Grant;
-use crate::lease::LeaseRecord;
 use crate::lease::LeaseTable;
 use crate::names::ContainerId;
 use crate::names::Pod;
@@ -299,14 +298,14 @@ fn an_overlay_is_for_its_pod_and_for_one_container() {
         let mut table = LeaseTable::default();
         let mut leases = Case::new(storage(Population::Overlay, known()), &["/etc"]).plan().unwrap().leases;
         leases[0].sharing = sharing;
-        table.apply(&LeaseRecord::Granted(Grant {
+        table.insert(Grant {
             attempt: "a0".into(),
             container: ContainerId::new("c0").unwrap(),
             holder: None,
             leases,
             since: Timestamp::UNIX_EPOCH,
             since_boot_ms: None,
-        }));
+        });
         table
     };
     let mut case = Case::new(storage(Population::Overlay, known()), &["/etc"]);
@@ -411,14 +410,14 @@ fn a_pod_that_somebody_has_does_not_begin_anew() {
     let mut case = meeting(Population::Copy, "debian:13", true);
     let mut leases = meeting(Population::Copy, "debian:12", false).plan().unwrap().leases;
     leases[0].sharing = Sharing::Shared;
-    case.table.apply(&LeaseRecord::Granted(Grant {
+    case.table.insert(Grant {
         attempt: "a0".into(),
         container: ContainerId::new("c0").unwrap(),
         holder: None,
         leases,
         since: Timestamp::UNIX_EPOCH,
         since_boot_ms: None,
-    }));
+    });
     assert!(matches!(case.plan().unwrap_err(), PlanError::Busy { .. }));
 }
 

@@ -10,9 +10,9 @@ use crate::start::subject::Proposal;
 use std::time::Instant;
 use tracing::debug_span;
 use volhook_api::Remark;
-use volhook_core::lease::VolumeRecord;
 use volhook_core::names::ContainerId;
 use volhook_core::plan::Plan;
+use volhook_core::record::VolumeRecord;
 use volhook_volumes::Created;
 use volhook_volumes::Watch;
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use std::time::Instant;
 use tracing::error;
 use volhook_api::Remark;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::names::ContainerId;
+use volhook_core::record::LeaseRecord;
 use volhook_leases::Work;
 
 /// How long a failing hook waits for the journal's lock before it gives up on the events.

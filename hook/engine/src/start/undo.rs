@@ -4,9 +4,9 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::start::renew;
 use crate::start::storage;
-use volhook_core::lease::ReleaseReason;
 use volhook_core::names::VolumeId;
 use volhook_core::plan::Plan;
+use volhook_core::record::ReleaseReason;
 use volhook_journal::Interest;
 
 /// Undoes an attempt after a failure, which is then told with what went wrong meanwhile. `plan` is what was done of it; the

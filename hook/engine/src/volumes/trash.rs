@@ -12,7 +12,7 @@ use volhook_api::VolumeRef;
 use volhook_api::volume::Emptied;
 use volhook_api::volume::Restore;
 use volhook_api::volume::Trashed;
-use volhook_core::lease::VolumeRecord;
+use volhook_core::record::VolumeRecord;
 use volhook_core::volume::Volume;
 use volhook_leases::Work;
 use volhook_leases::clock;

@@ -94,14 +94,14 @@ mod tests {
     use volhook_core::decision::Directory;
     use volhook_core::decision::Sharing;
     use volhook_core::lease::Grant;
-    use volhook_core::lease::LeaseRecord;
     use volhook_core::lease::LeasedVolume;
-    use volhook_core::lease::ReleaseReason;
     use volhook_core::names::ContainerId;
     use volhook_core::names::Tenant;
     use volhook_core::names::VolumeId;
     use volhook_core::names::VolumeName;
     use volhook_core::plan::new_volume;
+    use volhook_core::record::LeaseRecord;
+    use volhook_core::record::ReleaseReason;
     use volhook_core::volume::Volume;
     use volhook_leases::Quiet;
     use volhook_leases::Work;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use volhook_core::lease::Grant;
-use volhook_core::lease::LeaseRecord;
+use volhook_core::record::LeaseRecord;
 
 /// A frame's header in the journal.
 const FRAME: usize = 40;

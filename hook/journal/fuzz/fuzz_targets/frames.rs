@@ -5,8 +5,8 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeSet;
-use volhook_core::lease::LeaseRecord;
-use volhook_core::lease::VolumeRecord;
+use volhook_core::record::LeaseRecord;
+use volhook_core::record::VolumeRecord;
 use volhook_journal::EventRecord;
 use volhook_journal::FileState;
 use volhook_journal::Interest;

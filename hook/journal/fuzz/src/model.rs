@@ -4,8 +4,8 @@ use crate::records::container;
 use crate::records::volumes_of;
 use std::collections::BTreeMap;
 use volhook_core::lease::Grant;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
+use volhook_core::record::LeaseRecord;
 
 /// Grants by attempt.
 pub type Held = BTreeMap<String, Grant>;

@@ -8,15 +8,15 @@ use volhook_core::decision::Access;
 use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
 use volhook_core::lease::Holder;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeasedVolume;
-use volhook_core::lease::ReleaseReason;
-use volhook_core::lease::VolumeRecord;
 use volhook_core::names::ContainerId;
 use volhook_core::names::Target;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
+use volhook_core::record::LeaseRecord;
+use volhook_core::record::ReleaseReason;
+use volhook_core::record::VolumeRecord;
 use volhook_journal::Journal;
 
 use crate::disk::Memory;

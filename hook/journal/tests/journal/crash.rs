@@ -14,9 +14,10 @@ use crate::records::released;
 use crate::records::soon;
 use crate::records::volume;
 use std::time::Instant;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeaseTable;
-use volhook_core::lease::VolumeRecord;
+use volhook_core::record;
+use volhook_core::record::LeaseRecord;
+use volhook_core::record::VolumeRecord;
 use volhook_journal::CheckpointState;
 use volhook_journal::Event;
 use volhook_journal::EventRecord;
@@ -74,7 +75,7 @@ fn run(disk: &Simulated, boot: &str, operations: &[Operation], mut model: Model)
 fn fold(records: &[LeaseRecord]) -> LeaseTable {
     let mut table = LeaseTable::default();
     for record in records {
-        table.apply(record);
+        record::fold(&mut table, record);
     }
     table
 }

@@ -8,7 +8,7 @@ use crate::records::granted;
 use crate::records::released;
 use crate::records::soon;
 use proptest::prelude::*;
-use volhook_core::lease::LeaseRecord;
+use volhook_core::record::LeaseRecord;
 use volhook_journal::Event;
 use volhook_journal::Interest;
 use volhook_journal::Journal;

@@ -15,9 +15,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use volhook_core::lease::Grant;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::names;
 use volhook_core::names::ContainerId;
+use volhook_core::record::LeaseRecord;
 use volhook_journal::Journal;
 use volhook_journal::JournalError;
 

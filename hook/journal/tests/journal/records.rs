@@ -8,15 +8,15 @@ use volhook_core::decision::Access;
 use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
 use volhook_core::lease::Holder;
-use volhook_core::lease::LeaseRecord;
 use volhook_core::lease::LeasedVolume;
-use volhook_core::lease::ReleaseReason;
-use volhook_core::lease::VolumeRecord;
 use volhook_core::names::ContainerId;
 use volhook_core::names::Target;
 use volhook_core::names::Tenant;
 use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
+use volhook_core::record::LeaseRecord;
+use volhook_core::record::ReleaseReason;
+use volhook_core::record::VolumeRecord;
 
 pub(crate) const BOOT: &str = "7f1f0c4e-0d6c-4f0e-9c6e-3f6a1c0f2b11";
 pub(crate) const NEXT_BOOT: &str = "00000000-0d6c-4f0e-9c6e-3f6a1c0f2b12";

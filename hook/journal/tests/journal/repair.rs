@@ -15,7 +15,7 @@ use crate::records::holder;
 use crate::records::released;
 use crate::records::soon;
 use volhook_core::lease::Grant;
-use volhook_core::lease::LeaseRecord;
+use volhook_core::record::LeaseRecord;
 use volhook_journal::Event;
 use volhook_journal::EventRecord;
 use volhook_journal::FileState;

@@ -16,7 +16,7 @@ use crate::records::released;
 use crate::records::soon;
 use proptest::prelude::*;
 use volhook_core::lease::Grant;
-use volhook_core::lease::LeaseRecord;
+use volhook_core::record::LeaseRecord;
 use volhook_journal::Salvaged;
 
 /// The header and the frames of a file that holds `records`, one append each.
