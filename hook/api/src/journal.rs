@@ -12,8 +12,8 @@ pub struct Checked {
     pub folder: String,
     /// Every file, by name.
     pub files: Vec<File>,
-    /// Whether the checkpoint says what the leases of this boot say.
-    pub checkpoint: Checkpoint,
+    /// Whether the index says what the leases of this boot say.
+    pub index: Index,
     /// Copies of damaged files, kept as evidence.
     pub copies: Vec<Copy>,
     /// Whether nothing is wrong with any of it.
@@ -87,10 +87,10 @@ pub enum State {
     },
 }
 
-/// How the checkpoint compares with the leases of this boot.
+/// How the index compares with the leases of this boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Checkpoint {
+pub enum Index {
     /// There is none; nobody needs one.
     Missing,
     /// It leads to all live grants and to nothing else.

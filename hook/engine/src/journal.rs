@@ -5,12 +5,12 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use volhook_api::VolumeRef;
 use volhook_api::journal::Checked;
-use volhook_api::journal::Checkpoint;
 use volhook_api::journal::Content;
 use volhook_api::journal::Copy;
 use volhook_api::journal::Damaged;
 use volhook_api::journal::File;
 use volhook_api::journal::Holds;
+use volhook_api::journal::Index;
 use volhook_api::journal::Lost;
 use volhook_api::journal::Mended;
 use volhook_api::journal::Rebuild;
@@ -32,12 +32,12 @@ pub fn check(engine: &Engine, _work: &Work<'_>) -> Result<Checked, Failure> {
         sound: report.is_sound(),
         folder: report.folder.display().to_string(),
         files: report.files.into_iter().map(file).collect(),
-        checkpoint: match report.checkpoint {
-            journal::CheckpointState::Missing => Checkpoint::Missing,
-            journal::CheckpointState::Agrees => Checkpoint::Agrees,
-            journal::CheckpointState::Unusable => Checkpoint::Unusable,
-            journal::CheckpointState::Disagrees => Checkpoint::Disagrees,
-            journal::CheckpointState::Unknown => Checkpoint::Unknown,
+        index: match report.index {
+            journal::IndexState::Missing => Index::Missing,
+            journal::IndexState::Agrees => Index::Agrees,
+            journal::IndexState::Unusable => Index::Unusable,
+            journal::IndexState::Disagrees => Index::Disagrees,
+            journal::IndexState::Unknown => Index::Unknown,
         },
         copies: report.copies.into_iter().map(|copy| Copy { name: copy.name, bytes: copy.bytes }).collect(),
     })

@@ -9,6 +9,7 @@ pub(crate) mod claim;
 pub(crate) mod execute;
 pub(crate) mod fill;
 pub mod install;
+pub(crate) mod leased;
 pub mod live;
 pub(crate) mod make;
 pub mod preview;

@@ -85,14 +85,12 @@ impl Locked<'_> {
         self.carefully(|locked| {
             let first = locked.next_sequence()?;
             let disk = locked.journal.disk();
-            let every = locked.journal.checkpoint_every;
             let leases = locked.leases()?;
             let bytes =
                 payloads.iter().map(|payload| leases::frame_size(payload)).sum::<u64>() + HEADER as u64;
             leases.reserve(disk, &needs, bytes)?;
             let at = leases.log.append(disk, &payloads, first, now.as_microsecond())?;
             leases.appended(disk, at, &payloads);
-            leases.write_checkpoint(disk, every);
             Ok(())
         })
     }

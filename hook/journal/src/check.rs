@@ -4,8 +4,8 @@ use crate::Journal;
 use crate::codec::FileKind;
 use crate::disk::Disk;
 use crate::error::JournalError;
-use crate::index::noted_end;
 use crate::leases::Leases;
+use crate::leases::noted_end;
 use crate::log::Log;
 use crate::log::Next;
 use crate::log::kind_of;
@@ -22,18 +22,18 @@ pub struct Report {
     pub folder: PathBuf,
     /// Every journal file, by name.
     pub files: Vec<FileReport>,
-    /// Whether this boot's checkpoint says what its file says.
-    pub checkpoint: CheckpointState,
+    /// Whether this boot's index says what its file says.
+    pub index: IndexState,
     /// Copies of damaged files.
     pub copies: Vec<Copy>,
 }
 
 impl Report {
-    /// Whether nothing is wrong with any file, those of earlier boots included, nor with the checkpoint.
+    /// Whether nothing is wrong with any file, those of earlier boots included, nor with the index.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        let checkpoint = matches!(self.checkpoint, CheckpointState::Missing | CheckpointState::Agrees);
-        checkpoint && self.files.iter().all(FileReport::is_sound)
+        let index = matches!(self.index, IndexState::Missing | IndexState::Agrees);
+        index && self.files.iter().all(FileReport::is_sound)
     }
 }
 
@@ -116,10 +116,10 @@ pub enum FileState {
     },
 }
 
-/// How this boot's checkpoint compares with its file.
+/// How this boot's index compares with its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum CheckpointState {
+pub enum IndexState {
     /// There is none; nobody needs one.
     Missing,
     /// It leads to all live grants and to nothing else.
@@ -166,8 +166,8 @@ impl Journal {
             Copy { name: name.clone(), bytes: file.and_then(|file| file.size().ok()).unwrap_or(0) }
         });
         let copies = copies.collect();
-        let checkpoint = Leases::check_checkpoint(disk, self.leases_name());
-        Ok(Report { folder: disk.path().to_owned(), files, checkpoint, copies })
+        let index = Leases::check_index(disk, self.leases_name());
+        Ok(Report { folder: disk.path().to_owned(), files, index, copies })
     }
 }
 

@@ -1,12 +1,10 @@
-//! The table of leases of one boot: the log's newest part folded, the rest looked up through the checkpoint.
+//! Who holds what in one boot: its log, and the index that leads to the frames which still count.
 //!
-//! A checkpoint only says where in the log to look; what stands there is read from the log and proves itself.
-//! Whatever does not fit, the log is folded from its beginning, which finds damage where it is.
-
-mod change;
-mod compare;
+//! The index only says where in the log to look; what stands there is read from the log and proves itself. Whatever does not fit,
+//! the log is folded from its beginning, which finds damage where it is.
 
 use crate::append::Needs;
+use crate::check::IndexState;
 use crate::codec::FRAME;
 use crate::codec::FileKind;
 use crate::codec::Link;
@@ -14,64 +12,86 @@ use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::disk::Stat;
 use crate::error::JournalError;
+use crate::index::AHEAD;
 use crate::index::Index;
 use crate::index::Top;
-use crate::index::Trouble;
 use crate::index::Unfit;
 use crate::index::draw;
 use crate::index::index_name;
-use crate::index::note_end;
-use crate::interest::BoundKeys;
-use crate::interest::GrantKeys;
+use crate::index::layout::Entry;
+use crate::index::layout::Key;
+use crate::index::layout::Kind;
+use crate::index::layout::Place;
+use crate::index::volume_keys;
 use crate::interest::Interest;
 use crate::log::Log;
 use crate::log::Next;
-use crate::pages::Entry;
-use crate::pages::Key;
-use crate::pages::Kind;
-use crate::tail::Framed;
-use crate::tail::Standing;
-use crate::tail::Tail;
+use std::cell::Cell;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use volhook_core::decision::Access;
+use volhook_core::decision::Sharing;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseTable;
+use volhook_core::lease::LeasedVolume;
+use volhook_core::record::Change;
 use volhook_core::record::LeaseRecord;
 
-/// How many bytes of the log are folded by every process before one writes them down in the checkpoint. More would
-/// make every look longer, fewer would make more processes write.
-pub(crate) const TAIL: u64 = 16 << 10;
+/// How many frames are folded at a time.
+const BATCH: usize = 256;
+/// How many grants are kept at most because they may be asked for again.
+const PARSED: usize = 1 << 12;
+/// After how many milliseconds each a look is begun anew because somebody was changing the index: whoever was may have been
+/// interrupted there.
+const PAUSES: [u64; 8] = [0, 0, 0, 1, 1, 5, 5, 20];
+/// How much of the index is then read at once.
+const FAR_AHEAD: usize = 1 << 20;
 
 /// Bytes set aside for the record that gives a grant back: with a short container id it takes a third of that.
 const RELEASE: u64 = 1 << 10;
 /// Bytes set aside for other records on a full disk: faults, refusals.
 const OTHERS: u64 = 64 << 10;
 
-/// A boot's file of leases and what is known of its content.
+/// A boot's log of leases, and the index of it up to the log's end as it is known here.
 pub(crate) struct Leases {
     pub(crate) log: Log,
-    checkpoint: Checkpoint,
-    tail: Tail,
-    /// Offset in the log where `tail` begins.
-    tail_from: u64,
-    /// Grants that were read by one look and not yet by the next, as they stand in the log, by their offsets.
-    parsed: RefCell<HashMap<u64, Grant>>,
+    index: Index,
+    /// The index's file, if it could be opened.
+    file: Option<Box<dyn DiskFile>>,
+    /// Grants as they stand in the log, by their offsets: who looks something up is likely to do so again.
+    parsed: RefCell<HashMap<u64, Arc<Grant>>>,
+    /// Whether a look found the index unfit: then it is made anew by whoever writes next.
+    unfit: Cell<bool>,
 }
 
-enum Checkpoint {
-    Missing,
-    /// The file is there, its content is of no use.
-    Unfit(Box<dyn DiskFile>),
-    Fit(Index),
+/// A log as it was opened.
+pub(crate) enum Opened {
+    /// There is none.
+    Nothing,
+    /// With an index that fits, and what stands behind that.
+    Indexed(Box<Leases>),
+    /// It has to be folded from its beginning.
+    Unindexed(Unindexed),
 }
 
-/// A live grant as it is now.
-struct Live {
-    offset: u64,
-    /// Where the record of its binding stands.
-    bound: Option<u64>,
-    grant: Grant,
+/// A log whose index is missing, does not fit, or is just being written.
+pub(crate) struct Unindexed {
+    log: Log,
+    file: Option<Box<dyn DiskFile>>,
+    /// How far the log went at its last append.
+    noted: Option<u64>,
+}
+
+impl Unindexed {
+    fn fold(self, disk: &dyn Disk) -> Result<Leases, JournalError> {
+        let leases = Leases::folded(disk, self.log, self.file, draw(), u64::MAX)?;
+        leases.log.refuse_cut(disk, self.noted)?;
+        Ok(leases)
+    }
 }
 
 /// Why a look did not succeed.
@@ -86,126 +106,290 @@ impl From<Unfit> for Miss {
     }
 }
 
+impl From<JournalError> for Miss {
+    fn from(error: JournalError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A frame's payload and offset.
+type Framed = (u64, Vec<u8>);
+
 impl Leases {
-    fn new(log: Log, checkpoint: Checkpoint, tail: Tail, tail_from: u64) -> Self {
-        Self { log, checkpoint, tail, tail_from, parsed: RefCell::default() }
+    fn new(log: Log, index: Index, file: Option<Box<dyn DiskFile>>) -> Self {
+        Self { log, index, file, parsed: RefCell::default(), unfit: Cell::new(false) }
     }
 
-    /// Opens the file called `name` and folds what stands behind its checkpoint.
+    /// Opens the log called `name`, and reads what stands behind its index, or else all of it.
     pub(crate) fn load(disk: &dyn Disk, name: &str, write: bool) -> Result<Option<Self>, JournalError> {
+        match Self::open(disk, name, write, AHEAD)? {
+            Opened::Nothing => Ok(None),
+            Opened::Indexed(leases) => Ok(Some(*leases)),
+            Opened::Unindexed(rest) => rest.fold(disk).map(Some),
+        }
+    }
+
+    /// The same, as far as its index goes, of which so many bytes are read at once.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        name: &str,
+        write: bool,
+        ahead: usize,
+    ) -> Result<Opened, JournalError> {
         // The noted end is read before it is known how long the log is, so that an append in between does not look
         // like a loss.
         let file = disk.open(&index_name(name), write).ok().flatten();
-        let top = file.as_deref().and_then(Top::read_ahead);
+        let top = file.as_deref().and_then(|file| Top::read(file, ahead));
         let Some(mut log) = Log::open(disk, name, FileKind::Leases, write)? else {
-            return Ok(None);
+            return Ok(Opened::Nothing);
         };
         let stat = log.file.opened();
         let stat = stat.map_err(|source| JournalError::Read { file: disk.path().join(name), source })?;
-        let file = file.filter(|_| !log.newer());
         log.space = Some(stat.space);
-        let head = log.header.zip(top.as_ref()).and_then(|(header, top)| top.head(header.chain));
         let noted = top.as_ref().and_then(|top| top.noted_end(&log));
-        let leases = match (file, head, top) {
-            (Some(file), Some((head, settled)), Some(top)) => {
-                let mut tail = Tail::new(false, log.newer());
-                if replay_behind(disk, &mut log, head.link, stat.size, &mut tail)? {
-                    let checkpoint = Checkpoint::Fit(Index::with_top(file, head, settled, top));
-                    Self::new(log, checkpoint, tail, head.link.end)
-                } else {
-                    Self::fold(disk, log, Checkpoint::Unfit(file))?
-                }
-            }
-            (Some(file), _, _) => Self::fold(disk, log, Checkpoint::Unfit(file))?,
-            (None, _, _) => Self::fold(disk, log, Checkpoint::Missing)?,
+        let header = log.header.filter(|_| !log.newer());
+        let index = header.zip(top).zip(file.as_deref());
+        let index = index.and_then(|((header, top), file)| top.index(file, header.chain));
+        let Some(index) = index else {
+            return Ok(Opened::Unindexed(Unindexed { log, file, noted }));
         };
-        leases.log.refuse_cut(disk, noted)?;
-        Ok(Some(leases))
+        let mut leases = Self::new(log, index, file);
+        match leases.go_on_behind(disk, stat.size) {
+            Ok(()) => {
+                leases.log.refuse_cut(disk, noted)?;
+                Ok(Opened::Indexed(Box::new(leases)))
+            }
+            Err(Miss::Failed(error)) => Err(error),
+            Err(Miss::Unfit) => {
+                Ok(Opened::Unindexed(Unindexed { log: leases.log, file: leases.file, noted }))
+            }
+        }
+    }
+
+    /// Takes into account what stands in a log of so many bytes behind the index.
+    fn go_on_behind(&mut self, disk: &dyn Disk, length: u64) -> Result<(), Miss> {
+        let mut batch = Vec::new();
+        let link = self.index.head.link;
+        let there = self.log.replay_behind(disk, link, length, |_, offset, payload| {
+            Ok(collect(&mut batch, u64::MAX, offset, payload))
+        })?;
+        if !there {
+            return Err(Miss::Unfit);
+        }
+        let more = batch.len() == BATCH;
+        self.follow(disk, batch, more, u64::MAX)
     }
 
     /// What was learnt earlier, and what is new since. For the holder of the lock, who knows that the file still has its
     /// name; `now` is its state. `None` where what was learnt does not fit what is there: then it has to be loaded anew.
     pub(crate) fn resume(mut self, disk: &dyn Disk, now: Stat) -> Option<Self> {
         let header = self.log.header?;
-        if !self.log.writable || self.log.newer() {
+        // What was folded and is not in the index's file may have been cut off again by whoever wrote it.
+        if !self.log.writable || self.log.newer() || !self.index.is_stored() || self.unfit.get() {
             return None;
         }
-        let file = match &self.checkpoint {
-            Checkpoint::Missing => return None,
-            Checkpoint::Unfit(file) => &**file,
-            Checkpoint::Fit(index) => index.file(),
-        };
-        let top = Top::read(file)?;
-        self.checkpoint = match (self.checkpoint, top.head(header.chain)) {
-            (Checkpoint::Fit(index), Some((head, settled))) => {
-                Checkpoint::Fit(index.with_head(head, settled))
-            }
-            (Checkpoint::Unfit(file), None) if self.tail.whole => Checkpoint::Unfit(file),
-            _ => return None,
-        };
-        let mut link = self.log.link;
-        if let Some(index) = self.index() {
-            let stands = index.head.link;
-            // The tail goes on as long as the checkpoint reaches its beginning. Behind its end there is less to read.
-            if !(self.tail_from..=link.end).contains(&stands.end) {
-                link = stands;
-                (self.tail, self.tail_from) = (Tail::new(false, false), link.end);
-            }
-        }
         self.log.space = Some(now.space);
-        // Whoever appended last noted the end and the chain there: nobody did since.
-        if link == self.log.link && now.size == link.end && top.notes(header.chain, link) {
+        let file = self.file.as_deref()?;
+        let top = Top::read(file, AHEAD)?;
+        let is_known = top.head == self.index.head;
+        // Whoever appended last brought the index up to date: nobody did since.
+        if is_known && self.log.link == top.head.link && now.size == top.head.link.end {
             self.log.ends_here();
             return Some(self);
         }
-        let name = self.log.name.clone();
-        let resumed = self.log.replay_on(disk, link, now.size, |_, offset, payload| {
-            add(disk, &name, &mut self.tail, offset, payload)
-        });
-        let cut = self.log.cut_at(top.noted_end(&self.log)).is_some();
-        (matches!(resumed, Ok(true)) && !cut).then_some(self)
+        let noted = top.head.link.end;
+        if !is_known {
+            let newer = top.index(file, header.chain)?;
+            self.index = self.index.renewed(newer);
+        }
+        self.go_on_behind(disk, now.size).ok()?;
+        (self.log.link.end >= noted).then_some(self)
     }
 
-    /// The same, without a checkpoint.
-    fn from_beginning(disk: &dyn Disk, name: &str) -> Result<Option<Self>, JournalError> {
-        let log = Log::open(disk, name, FileKind::Leases, false)?;
-        log.map(|log| Self::fold(disk, log, Checkpoint::Missing)).transpose()
-    }
-
-    fn fold(disk: &dyn Disk, log: Log, checkpoint: Checkpoint) -> Result<Self, JournalError> {
-        Self::fold_to(disk, log, checkpoint, u64::MAX)
-    }
-
-    /// Folds the frames that begin before the offset `end`.
-    fn fold_to(
+    /// The log from its beginning on, as far as frames begin before the offset `until`, with an index in memory.
+    fn folded(
         disk: &dyn Disk,
         mut log: Log,
-        checkpoint: Checkpoint,
-        end: u64,
+        file: Option<Box<dyn DiskFile>>,
+        salt: u64,
+        until: u64,
     ) -> Result<Self, JournalError> {
-        let (link, whole) = match &checkpoint {
-            Checkpoint::Fit(index) => (index.head.link, false),
-            _ => (log.link, true),
-        };
-        let mut tail = Tail::new(whole, log.newer());
-        let name = log.name.clone();
-        log.replay(disk, link, |_, offset, payload| {
-            if offset >= end { Ok(Next::Stop) } else { add(disk, &name, &mut tail, offset, payload) }
-        })?;
-        Ok(Self::new(log, checkpoint, tail, link.end))
+        let link = log.header.map_or(log.link, Link::first);
+        let chain = log.header.map_or(0, |header| header.chain);
+        log.link = link;
+        let mut leases = Self::new(log, Index::empty(chain, link, salt), file);
+        match leases.follow(disk, Vec::new(), true, until) {
+            Ok(()) => Ok(leases),
+            Err(Miss::Failed(error)) => Err(error),
+            // All of it is in memory, and every frame to which it leads was read before.
+            Err(Miss::Unfit) => {
+                let (file, offset) = (disk.path().join(&leases.log.name), leases.log.link.end);
+                let reason = "the file is too large, or changes while it is read";
+                Err(JournalError::Damaged { file, offset, reason, copy: None })
+            }
+        }
     }
 
-    /// A new, still empty file.
+    /// The same by a process of which nothing is known.
+    fn from_beginning(disk: &dyn Disk, name: &str) -> Result<Option<Self>, JournalError> {
+        let log = Log::open(disk, name, FileKind::Leases, false)?;
+        log.map(|log| Self::folded(disk, log, None, draw(), u64::MAX)).transpose()
+    }
+
+    /// Takes a batch of frames into account, and if there may be `more`, those that stand behind it.
+    fn follow(
+        &mut self,
+        disk: &dyn Disk,
+        mut batch: Vec<Framed>,
+        mut more: bool,
+        until: u64,
+    ) -> Result<(), Miss> {
+        loop {
+            for (offset, payload) in batch.drain(..) {
+                self.apply(disk, offset, &payload)?;
+            }
+            if !more {
+                return Ok(());
+            }
+            let link = self.log.link;
+            self.log
+                .replay(disk, link, |_, offset, payload| Ok(collect(&mut batch, until, offset, payload)))?;
+            more = batch.len() == BATCH;
+        }
+    }
+
+    fn apply(&mut self, disk: &dyn Disk, offset: u64, payload: &[u8]) -> Result<(), Miss> {
+        // A frame without content only takes sequence numbers.
+        if payload.is_empty() {
+            return Ok(());
+        }
+        match serde_json::from_slice::<LeaseRecord>(payload) {
+            Ok(record) => Ok(self.take(offset, &record)?),
+            Err(_) if self.log.newer() => Ok(()),
+            Err(source) => Err(Miss::Failed(unknown_record(disk, &self.log.name, offset, source))),
+        }
+    }
+
+    /// A new, still empty log.
     pub(crate) fn create(disk: &dyn Disk, name: &str) -> Result<Self, JournalError> {
         let log = Log::open_or_create(disk, name, FileKind::Leases)?;
-        let tail_from = log.link.end;
-        Ok(Self::new(log, Checkpoint::Missing, Tail::new(true, false), tail_from))
+        let index = Index::empty(0, log.link, draw());
+        Ok(Self::new(log, index, None))
     }
 
-    fn index(&self) -> Option<&Index> {
-        match &self.checkpoint {
-            Checkpoint::Fit(index) => Some(index),
-            _ => None,
+    /// Takes one record into account, whose frame stands at `offset`.
+    fn take(&mut self, offset: u64, record: &LeaseRecord) -> Result<(), Unfit> {
+        match record.change() {
+            Some(Change::Granted(grant)) => {
+                self.forget(&grant.attempt)?;
+                let place = Place::of(offset).ok_or(Unfit)?;
+                for entry in entries(self.index.head.salt, place, grant, None) {
+                    self.add(entry)?;
+                }
+                self.parsed.get_mut().insert(offset, Arc::new(grant.clone()));
+                self.index.count(1)
+            }
+            Some(Change::Bound { attempt, container, .. }) => {
+                let Some((standing, grant)) = self.standing(attempt)? else { return Ok(()) };
+                let (salt, bound) = (self.index.head.salt, Place::of(offset).ok_or(Unfit)?);
+                let before = Entry::to(Key::container(salt, grant.container.as_str()), standing.grant());
+                let now = Entry::to(Key::container(salt, container.as_str()), standing.grant());
+                if before != now {
+                    self.index.remove(self.file.as_deref(), before)?;
+                    self.index.insert(self.file.as_deref(), now)?;
+                }
+                let bound = Entry::of_attempt(standing.key, standing.grant(), Some(bound));
+                self.index.replace(self.file.as_deref(), standing, bound)
+            }
+            Some(Change::Ended { attempt }) => self.forget(attempt),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a grant away that is given back or replaced, if there is one.
+    fn forget(&mut self, attempt: &str) -> Result<(), Unfit> {
+        let Some((standing, grant)) = self.standing(attempt)? else { return Ok(()) };
+        for entry in entries(self.index.head.salt, standing.grant(), &grant, standing.bound()) {
+            self.drop_entry(entry)?;
+        }
+        self.parsed.get_mut().remove(&standing.grant().offset());
+        self.index.count(-1)
+    }
+
+    /// Adds an entry, and counts the sharers of a volume.
+    fn add(&mut self, Added { entry, number }: Added) -> Result<(), Unfit> {
+        let file = self.file.as_deref();
+        self.index.insert(file, entry)?;
+        let Some(key) = number else { return Ok(()) };
+        match self.index.find(file, key)?.first() {
+            Some(there) => {
+                let more = Entry::number(key, there.value.checked_add(1).ok_or(Unfit)?);
+                self.index.replace(file, *there, more)
+            }
+            None => self.index.insert(file, Entry::number(key, 1)),
+        }
+    }
+
+    fn drop_entry(&mut self, Added { entry, number }: Added) -> Result<(), Unfit> {
+        let file = self.file.as_deref();
+        self.index.remove(file, entry)?;
+        let Some(key) = number else { return Ok(()) };
+        let there = *self.index.find(file, key)?.first().ok_or(Unfit)?;
+        match there.value {
+            0 | 1 => self.index.remove(file, there),
+            more => self.index.replace(file, there, Entry::number(key, more - 1)),
+        }
+    }
+
+    /// The entry of an attempt that holds something, and the grant as it is now.
+    fn standing(&self, attempt: &str) -> Result<Option<(Entry, Grant)>, Unfit> {
+        let key = Key::attempt(self.index.head.salt, attempt);
+        for entry in self.index.find(self.file.as_deref(), key)? {
+            let grant = self.grant(entry)?;
+            if grant.attempt == attempt {
+                return Ok(Some((entry, grant)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The grant to which an attempt's entry leads, as it is now.
+    fn grant(&self, entry: Entry) -> Result<Grant, Unfit> {
+        let mut grant = (*self.granted_at(entry.grant())?).clone();
+        if Key::attempt(self.index.head.salt, &grant.attempt) != entry.key {
+            return Err(Unfit);
+        }
+        if let Some(bound) = entry.bound() {
+            let payload = self.log.payload_at(bound.offset()).ok_or(Unfit)?;
+            match serde_json::from_slice(&payload).map_err(|_| Unfit)? {
+                LeaseRecord::Bound { attempt, container, holder } if attempt == grant.attempt => {
+                    (grant.container, grant.holder) = (container, Some(holder));
+                }
+                _ => return Err(Unfit),
+            }
+        }
+        Ok(grant)
+    }
+
+    /// The grant whose record stands there.
+    fn granted_at(&self, place: Place) -> Result<Arc<Grant>, Unfit> {
+        let offset = place.offset();
+        if let Some(grant) = self.parsed.borrow().get(&offset) {
+            return Ok(grant.clone());
+        }
+        // Behind the end known, another writer's unfinished append may be cut and written over.
+        let payload = self.log.payload_at(offset).filter(|_| offset < self.log.link.end).ok_or(Unfit)?;
+        match serde_json::from_slice(&payload).map_err(|_| Unfit)? {
+            LeaseRecord::Granted(grant) => {
+                let grant = Arc::new(grant);
+                let mut parsed = self.parsed.borrow_mut();
+                if parsed.len() >= PARSED {
+                    parsed.clear();
+                }
+                parsed.insert(offset, grant.clone());
+                Ok(grant)
+            }
+            _ => Err(Unfit),
         }
     }
 
@@ -218,7 +402,7 @@ impl Leases {
         records: &[Needs],
         bytes: u64,
     ) -> Result<(), JournalError> {
-        let live = self.index().map_or(0, |index| index.head.live) + self.tail.granted();
+        let live = self.index.head.live;
         let granted = records.iter().filter(|needs| **needs == Needs::Grant).count() as u64;
         if granted > 0 {
             return self.log.reserve(disk, bytes + (live + granted) * RELEASE + OTHERS);
@@ -230,38 +414,57 @@ impl Leases {
         self.log.reserve(disk, bytes + (live + passing) * RELEASE)
     }
 
-    /// The live grants that `interest` covers, or all of them.
+    /// The live grants that `interest` covers, or all of them. For the holder of the lock: nobody else changes the index.
     pub(crate) fn table(
         &self,
         disk: &dyn Disk,
         interest: Option<&Interest<'_>>,
     ) -> Result<LeaseTable, JournalError> {
-        match self.look(disk, interest) {
-            Ok(table) => Ok(table),
-            Err(Miss::Failed(error)) => Err(error),
-            Err(Miss::Unfit) => Self::folded_table(disk, &self.log.name, interest),
+        if !self.unfit.get()
+            && let Ok(table) = self.look(interest)
+        {
+            return Ok(table);
         }
+        self.unfit.set(true);
+        Self::folded_table(disk, &self.log.name, interest)
     }
 
-    /// The same by a process without the lock, or `None` when others changed the checkpoint meanwhile.
-    pub(crate) fn table_unlocked(
-        &self,
+    /// The same for anybody, without the lock; `open` opens the log with so much of its index. Also what was opened, if the next
+    /// look can go on from there.
+    pub(crate) fn look_unlocked(
         disk: &dyn Disk,
+        name: &str,
+        open: impl Fn(usize) -> Result<Opened, JournalError>,
         interest: Option<&Interest<'_>>,
-    ) -> Result<Option<LeaseTable>, JournalError> {
-        let found = self.look(disk, interest);
-        if !self.index().is_none_or(Index::unchanged) {
-            return Ok(None);
+    ) -> Result<(LeaseTable, Option<Self>), JournalError> {
+        for (again, pause) in PAUSES.into_iter().enumerate() {
+            if pause > 0 {
+                disk.pause(Duration::from_millis(pause));
+            }
+            // The less time passes between one read and the next, the less often does a writer come in between.
+            let ahead = if again == 0 { AHEAD } else { FAR_AHEAD };
+            match open(ahead)? {
+                Opened::Nothing => return Ok((LeaseTable::default(), None)),
+                Opened::Indexed(leases) => {
+                    // What the head proves goes together, whatever others write meanwhile.
+                    if let Ok(table) = leases.look(interest) {
+                        return Ok((table, Some(*leases)));
+                    }
+                }
+                // Nobody is writing one.
+                Opened::Unindexed(rest) if rest.file.is_none() => {
+                    return Ok((rest.fold(disk)?.table(disk, interest)?, None));
+                }
+                Opened::Unindexed(_) => {}
+            }
         }
-        match found {
-            Ok(table) => Ok(Some(table)),
-            Err(Miss::Failed(error)) => Err(error),
-            Err(Miss::Unfit) => Self::folded_table(disk, &self.log.name, interest).map(Some),
-        }
+        let leases = Self::load(disk, name, false)?;
+        let table = leases.map(|leases| leases.table(disk, interest)).transpose()?;
+        Ok((table.unwrap_or_default(), None))
     }
 
     /// The same by the log alone.
-    pub(crate) fn folded_table(
+    fn folded_table(
         disk: &dyn Disk,
         name: &str,
         interest: Option<&Interest<'_>>,
@@ -269,330 +472,185 @@ impl Leases {
         let Some(leases) = Self::from_beginning(disk, name)? else {
             return Ok(LeaseTable::default());
         };
-        match leases.look(disk, interest) {
-            Ok(table) => Ok(table),
-            Err(Miss::Failed(error)) => Err(error),
-            Err(Miss::Unfit) => unreachable!("there is no checkpoint that could be unfit"),
-        }
+        leases.look(interest).map_err(|Unfit| {
+            let (file, offset) = (disk.path().join(name), leases.log.link.end);
+            JournalError::Damaged { file, offset, reason: "the file changes while it is read", copy: None }
+        })
     }
 
-    fn look(&self, disk: &dyn Disk, interest: Option<&Interest<'_>>) -> Result<LeaseTable, Miss> {
-        // A checkpoint that could not be written leaves a tail that is not everything.
-        if self.index().is_none() && !self.tail.whole {
-            return Err(Miss::Unfit);
+    fn look(&self, interest: Option<&Interest<'_>>) -> Result<LeaseTable, Unfit> {
+        let Some(interest) = interest else { return self.everything() };
+        let mut grants = BTreeMap::new();
+        for place in self.places(interest)? {
+            let granted = self.granted_at(place)?;
+            let key = Key::attempt(self.index.head.salt, &granted.attempt);
+            let found = self.index.find(self.file.as_deref(), key)?;
+            let entry = found.into_iter().find(|entry| entry.grant() == place).ok_or(Unfit)?;
+            let grant = self.grant(entry)?;
+            if interest.covers(&grant) {
+                grants.insert(grant.attempt.clone(), grant);
+            }
         }
-        let mut found = self.in_tail(disk, interest)?;
-        if self.index().is_none() && !self.tail.whole {
-            return Err(Miss::Unfit);
+        Ok(grants.into_values().collect())
+    }
+
+    /// Where the grants stand that `interest` may cover.
+    fn places(&self, interest: &Interest<'_>) -> Result<BTreeSet<Place>, Unfit> {
+        let (salt, file) = (self.index.head.salt, self.file.as_deref());
+        let mut found = BTreeSet::new();
+        for id in interest.volumes {
+            let [holder, sharer, number] = volume_keys(salt, id.tenant.as_str(), id.name.as_str());
+            found.extend(self.index.find(file, holder)?.into_iter().map(Entry::grant));
+            if !interest.but_sharers {
+                found.extend(self.index.sharers(file, sharer, number)?.into_iter().map(Entry::grant));
+            }
         }
-        if let Some(index) = self.index() {
-            found.extend(match interest {
-                Some(interest) => self.in_index(index, interest)?,
-                None => self.all_in_index(index)?,
-            });
+        let keys = interest.container.map(|id| Key::container(salt, id.as_str()));
+        let keys = keys.into_iter().chain(interest.attempts.iter().map(|text| Key::attempt(salt, text)));
+        for key in keys {
+            found.extend(self.index.find(file, key)?.into_iter().map(Entry::grant));
         }
-        let grants = found.into_iter().map(|live| live.grant);
-        Ok(grants.filter(|grant| interest.is_none_or(|interest| interest.covers(grant))).collect())
+        Ok(found)
     }
 
     /// All live grants.
-    fn all(&self, disk: &dyn Disk, index: &Index) -> Result<Vec<Live>, Miss> {
-        let mut found = self.in_tail(disk, None)?;
-        found.extend(self.all_in_index(index)?);
-        Ok(found)
+    fn everything(&self) -> Result<LeaseTable, Unfit> {
+        let entries = self.index.entries(self.file.as_deref())?;
+        let attempts = entries.iter().filter(|entry| entry.key.is(Kind::Attempt));
+        let grants: Vec<Grant> = attempts.map(|entry| self.grant(*entry)).collect::<Result<_, _>>()?;
+        if grants.len() as u64 == self.index.head.live {
+            Ok(grants.into_iter().collect())
+        } else {
+            Err(Unfit)
+        }
     }
 
-    /// The grants made in the tail; with `interest`, those that it could cover.
-    fn in_tail(&self, disk: &dyn Disk, interest: Option<&Interest<'_>>) -> Result<Vec<Live>, Miss> {
-        let mut found = Vec::new();
-        for (attempt, standing) in &self.tail.attempts {
-            let Standing::Granted { grant, bound } = standing else { continue };
-            let live = (|| {
-                // Who asks about attempts alone need not have the others' records read.
-                let unnamed = |interest: &&Interest<'_>| !interest.attempts.contains(&attempt.as_str());
-                if let Some(interest) = interest.filter(unnamed) {
-                    if interest.volumes.is_empty() && interest.container.is_none() {
-                        return Ok(None);
-                    }
-                    let keys = grant_keys(grant)?;
-                    let container = match bound {
-                        Some(bound) => read_at::<BoundKeys<'_>>(bound)?.container,
-                        None => keys.container.clone(),
-                    };
-                    if !interest.covers_keys(&keys, &container) {
-                        return Ok(None);
-                    }
-                }
-                let mut live =
-                    Live { offset: grant.offset, bound: None, grant: self.grant(grant, interest)? };
-                if let Some(bound) = bound {
-                    live.bind(bound)?;
-                }
-                Ok(Some(live))
-            })();
-            match live {
-                Ok(live) => found.extend(live),
-                Err(_) if self.tail.lenient => {}
-                Err((offset, source)) => {
-                    return Err(Miss::Failed(unknown_record(disk, &self.log.name, offset, source)));
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// The grants made before the tail that `interest` could cover.
-    fn in_index(&self, index: &Index, interest: &Interest<'_>) -> Result<Vec<Live>, Miss> {
-        let salt = index.head.salt;
-        if interest.volumes.len() > 3 {
-            index.expect_several();
-        }
-        let volumes = interest.volumes.iter();
-        let keys = volumes
-            .map(|id| Key::volume(salt, id.tenant.as_str(), id.name.as_str()))
-            .chain(interest.container.map(|id| Key::container(salt, id.as_str())))
-            .chain(interest.attempts.iter().map(|attempt| Key::attempt(salt, attempt)));
-        let mut offsets = BTreeSet::new();
-        for key in keys {
-            offsets.extend(index.find(key)?);
-        }
-        // A grant may have come to the container by a binding that the checkpoint does not know of yet.
-        if let Some(container) = interest.container {
-            for standing in self.tail.attempts.values() {
-                let Standing::Bound(bound) = standing else { continue };
-                let keys = read_at::<BoundKeys<'_>>(bound).map_err(|_| Miss::Unfit)?;
-                if *keys.container == *container.as_str() {
-                    offsets.extend(index.find(Key::attempt(salt, &keys.attempt))?);
-                }
-            }
-        }
-        let mut found = Vec::new();
-        for offset in offsets {
-            let grant = self.grant_at(offset).ok_or(Miss::Unfit)?;
-            let key = Key::attempt(salt, &grant.attempt);
-            if self.decided_in_tail(&grant.attempt) {
-                continue;
-            }
-            if !index.find(key)?.contains(&offset) {
-                return Err(Miss::Unfit);
-            }
-            let bound = index.find(key.to_bound())?.last().copied();
-            found.push(self.complete(Live { offset, bound: None, grant }, bound)?);
-        }
-        Ok(found)
-    }
-
-    /// The grant whose record stands in the log at `offset`.
-    fn grant_at(&self, offset: u64) -> Option<Grant> {
-        if let Some(grant) = self.parsed.borrow_mut().remove(&offset) {
-            return Some(grant);
-        }
-        let payload = self.log.payload_at(offset)?;
-        let grant: Grant = serde_json::from_slice(&payload).ok()?;
-        // Behind the end known, another writer's unfinished append may be cut and written over.
-        if offset < self.log.link.end {
-            self.parsed.borrow_mut().insert(offset, grant.clone());
-        }
-        Some(grant)
-    }
-
-    /// The grant whose record this is. Who asks for some is likely to ask for them again.
-    fn grant(
-        &self,
-        framed: &Framed,
-        interest: Option<&Interest<'_>>,
-    ) -> Result<Grant, (u64, serde_json::Error)> {
-        if interest.is_none() {
-            return read_at(framed);
-        }
-        if let Some(grant) = self.parsed.borrow_mut().remove(&framed.offset) {
-            return Ok(grant);
-        }
-        let grant: Grant = read_at(framed)?;
-        self.parsed.borrow_mut().insert(framed.offset, grant.clone());
-        Ok(grant)
-    }
-
-    /// All grants made before the tail.
-    fn all_in_index(&self, index: &Index) -> Result<Vec<Live>, Miss> {
-        let entries = index.entries()?;
-        let bound: HashMap<Key, u64> =
-            entries.iter().filter(|e| e.key.is(Kind::Bound)).map(|e| (e.key, e.offset)).collect();
-        let mut found = Vec::new();
-        for entry in entries.iter().filter(|entry| entry.key.is(Kind::Attempt)) {
-            let payload = self.log.payload_at(entry.offset).ok_or(Miss::Unfit)?;
-            let grant: Grant = serde_json::from_slice(&payload).map_err(|_| Miss::Unfit)?;
-            if Key::attempt(index.head.salt, &grant.attempt) != entry.key {
-                return Err(Miss::Unfit);
-            }
-            if !self.decided_in_tail(&grant.attempt) {
-                let bound = bound.get(&entry.key.to_bound()).copied();
-                found.push(self.complete(Live { offset: entry.offset, bound: None, grant }, bound)?);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Whether the tail alone says what became of the attempt.
-    fn decided_in_tail(&self, attempt: &str) -> bool {
-        matches!(self.tail.attempts.get(attempt), Some(Standing::Granted { .. } | Standing::Released))
-    }
-
-    /// A grant made before the tail with its newest binding, which may stand in the tail.
-    fn complete(&self, mut live: Live, bound: Option<u64>) -> Result<Live, Miss> {
-        if let Some(Standing::Bound(framed)) = self.tail.attempts.get(&live.grant.attempt) {
-            live.bind(framed).map_err(|_| Miss::Unfit)?;
-        } else if let Some(offset) = bound {
-            let payload = self.log.payload_at(offset).ok_or(Miss::Unfit)?;
-            live.bind(&Framed { offset, payload }).map_err(|_| Miss::Unfit)?;
-        }
-        Ok(live)
-    }
-
-    /// Takes records into account that were appended, one after the other from `at` on.
+    /// Takes records into account that were appended, one after the other from `at` on, and writes the index down. A failure of
+    /// that is nobody's concern: whoever comes next folds what the index does not know of.
     pub(crate) fn appended(&mut self, disk: &dyn Disk, at: u64, payloads: &[Vec<u8>]) {
+        let Some(header) = self.log.header else { return };
+        if self.index.head.log_chain != header.chain {
+            self.index = Index::empty(header.chain, Link::first(header), self.index.head.salt);
+        }
         let mut offset = at;
+        let mut taken = if self.unfit.get() { Err(Miss::Unfit) } else { Ok(()) };
         for payload in payloads {
-            let known = self.tail.add(offset, payload);
-            debug_assert!(known.is_ok(), "a record just encoded is known");
+            taken = taken.and_then(|()| self.apply(disk, offset, payload));
             offset += frame_size(payload);
         }
-        let Some(header) = self.log.header else { return };
-        if matches!(self.checkpoint, Checkpoint::Missing)
-            && let Ok(file) = create_or_open(disk, &index_name(&self.log.name))
-        {
-            self.checkpoint = Checkpoint::Unfit(file);
+        if taken.is_err() {
+            let log = Log::open(disk, &self.log.name, FileKind::Leases, false);
+            let folded = log.ok().flatten().map(|log| Self::folded(disk, log, None, draw(), u64::MAX));
+            let Some(Ok(folded)) = folded else {
+                self.unfit.set(true);
+                return;
+            };
+            (self.index, self.parsed) = (folded.index, folded.parsed);
+            self.unfit.set(false);
         }
-        match &self.checkpoint {
-            Checkpoint::Fit(index) => note_end(index.file(), header.chain, self.log.link),
-            Checkpoint::Unfit(file) => note_end(&**file, header.chain, self.log.link),
-            Checkpoint::Missing => {}
+        if self.file.is_none() {
+            self.file = create_or_open(disk, &index_name(&self.log.name)).ok();
+        }
+        if let Some(file) = &self.file {
+            let _ = self.index.store(&**file, self.log.link);
         }
     }
 
-    /// Writes the tail down in the checkpoint when it is longer than `every`. A failure is nobody's concern: the next
-    /// writer tries again, and until then the tail is folded.
-    pub(crate) fn write_checkpoint(&mut self, disk: &dyn Disk, every: u64) {
-        let written = self.index().map_or(self.tail_from, |index| index.head.link.end);
-        if self.log.link.end.saturating_sub(written) <= every {
-            return;
+    /// Compares the index of the log called `name` with the log, entry by entry: for those who check a journal, not for those who
+    /// use it.
+    pub(crate) fn check_index(disk: &dyn Disk, name: &str) -> IndexState {
+        let mut state = IndexState::Unknown;
+        for pause in PAUSES {
+            if pause > 0 {
+                disk.pause(Duration::from_millis(pause));
+            }
+            state = Self::compare(disk, name);
+            // Anything else can be a writer at work.
+            if matches!(state, IndexState::Missing | IndexState::Agrees) {
+                break;
+            }
         }
-        let Some(header) = self.log.header else { return };
-        let link = self.log.link;
-        self.checkpoint = match std::mem::replace(&mut self.checkpoint, Checkpoint::Missing) {
-            Checkpoint::Missing => return,
-            Checkpoint::Fit(mut index) => match self.update(&mut index, link) {
-                Ok(()) => Checkpoint::Fit(index),
-                Err(Trouble::Unwritten) => {
-                    // The tail begins where this one ends: without it, what stands before would be forgotten.
-                    self.checkpoint = Checkpoint::Fit(index);
-                    return;
-                }
-                Err(Trouble::Unfit) => {
-                    // What a killed writer left holds more than its header says, which the tail contradicts.
-                    let live = if index.settled { Err(Miss::Unfit) } else { self.all(disk, &index) };
-                    self.build(disk, index.into_file(), header.chain, link, live.ok())
-                }
-            },
-            Checkpoint::Unfit(file) => self.build(disk, file, header.chain, link, None),
+        state
+    }
+
+    fn compare(disk: &dyn Disk, name: &str) -> IndexState {
+        let Ok(file) = disk.open(&index_name(name), false) else { return IndexState::Unknown };
+        let Some(file) = file else { return IndexState::Missing };
+        let log = match Log::open(disk, name, FileKind::Leases, false) {
+            Ok(Some(log)) => log,
+            Ok(None) => return IndexState::Missing,
+            Err(_) => return IndexState::Unknown,
         };
-        if let Checkpoint::Fit(index) = &self.checkpoint {
-            self.tail = Tail::new(false, false);
-            self.tail_from = index.head.link.end;
+        let chain = log.header.map_or(0, |header| header.chain);
+        // Whoever made it was killed, or found no room.
+        if file.size().is_ok_and(|size| size == 0) {
+            return IndexState::Missing;
         }
-    }
-
-    /// Writes a checkpoint of the grants in `live`, or from nothing but the log.
-    fn build(
-        &self,
-        disk: &dyn Disk,
-        file: Box<dyn DiskFile>,
-        chain: u32,
-        link: Link,
-        live: Option<Vec<Live>>,
-    ) -> Checkpoint {
-        let live = live.or_else(|| {
-            let leases = Self::from_beginning(disk, &self.log.name).ok()??;
-            leases.in_tail(disk, None).ok()
-        });
-        let Some(live) = live else { return Checkpoint::Unfit(file) };
-        let salt = draw();
-        let entries: BTreeSet<Entry> = live.iter().flat_map(|live| live.entries(salt)).collect();
-        match Index::build(file, chain, salt, entries.into_iter().collect(), link, live.len() as u64) {
-            Ok(index) => Checkpoint::Fit(index),
-            Err(_) => Checkpoint::Missing,
-        }
+        let Some(index) = Top::read(&*file, AHEAD).and_then(|top| top.index(&*file, chain)) else {
+            return IndexState::Unusable;
+        };
+        let Ok(found) = index.entries(Some(&*file)) else { return IndexState::Unusable };
+        let Ok(folded) = Self::folded(disk, log, None, index.head.salt, index.head.link.end) else {
+            return IndexState::Unknown;
+        };
+        let Ok(expected) = folded.index.entries(None) else { return IndexState::Unknown };
+        let (found, expected): (BTreeSet<_>, BTreeSet<_>) =
+            (found.into_iter().collect(), expected.into_iter().collect());
+        let same = found == expected
+            && index.head.live == folded.index.head.live
+            && index.head.link == folded.log.link;
+        if same { IndexState::Agrees } else { IndexState::Disagrees }
     }
 }
 
-impl Live {
-    fn bind(&mut self, bound: &Framed) -> Result<(), (u64, serde_json::Error)> {
-        let wrong = |text| (bound.offset, serde::de::Error::custom(text));
-        match read_at::<LeaseRecord>(bound)? {
-            LeaseRecord::Bound { attempt, container, holder } if attempt == self.grant.attempt => {
-                self.grant.container = container;
-                self.grant.holder = Some(holder);
-                self.bound = Some(bound.offset);
-                Ok(())
-            }
-            _ => Err(wrong("this is no binding of the attempt")),
-        }
-    }
+/// How far the log was noted to go at its last append.
+pub(crate) fn noted_end(disk: &dyn Disk, log: &Log) -> Option<u64> {
+    let file = disk.open(&index_name(&log.name), false).ok()??;
+    Top::read(&*file, AHEAD)?.noted_end(log)
+}
 
-    fn entries(&self, salt: u64) -> Vec<Entry> {
-        let Self { offset, grant, .. } = self;
-        let keys = GrantKeys::of(grant);
-        entries(salt, *offset, &keys, grant.container.as_str(), self.bound)
-    }
+/// An entry, and what counts it if it is a sharer's.
+struct Added {
+    entry: Entry,
+    number: Option<Key>,
 }
 
 /// What leads to a grant.
-fn entries(salt: u64, offset: u64, keys: &GrantKeys<'_>, container: &str, bound: Option<u64>) -> Vec<Entry> {
-    let attempt = Key::attempt(salt, &keys.attempt);
-    let volumes = keys.leases.iter();
-    let volumes = volumes.map(|lease| Key::volume(salt, &lease.volume.tenant, &lease.volume.name));
-    let mut entries: Vec<_> = [attempt, Key::container(salt, container)]
-        .into_iter()
-        .chain(volumes)
-        .map(|key| Entry { key, offset })
-        .collect();
-    entries.extend(bound.map(|offset| Entry { key: attempt.to_bound(), offset }));
-    entries
+fn entries(salt: u64, place: Place, grant: &Grant, bound: Option<Place>) -> Vec<Added> {
+    let attempt = Entry::of_attempt(Key::attempt(salt, &grant.attempt), place, bound);
+    let container = Entry::to(Key::container(salt, grant.container.as_str()), place);
+    let mut all = vec![Added { entry: attempt, number: None }, Added { entry: container, number: None }];
+    let mut known = BTreeSet::new();
+    for lease in &grant.leases {
+        let id = &lease.volume;
+        let [holder, sharer, number] = volume_keys(salt, id.tenant.as_str(), id.name.as_str());
+        let (key, number) = if is_sharer(lease) { (sharer, Some(number)) } else { (holder, None) };
+        if known.insert(key) {
+            all.push(Added { entry: Entry::to(key, place), number });
+        }
+    }
+    all
 }
 
-fn read_at<'a, T: serde::Deserialize<'a>>(framed: &'a Framed) -> Result<T, (u64, serde_json::Error)> {
-    serde_json::from_slice(&framed.payload).map_err(|source| (framed.offset, source))
+/// Whether a lease is in nobody's way but of those who want the volume for themselves, or to be its only writer.
+pub(crate) fn is_sharer(lease: &LeasedVolume) -> bool {
+    match lease.sharing {
+        Sharing::Shared => true,
+        Sharing::SingleWriter => lease.access == Access::ReadOnly,
+        Sharing::Exclusive => false,
+    }
 }
 
-fn grant_keys(framed: &Framed) -> Result<GrantKeys<'_>, (u64, serde_json::Error)> {
-    GrantKeys::read(&framed.payload).map_err(|source| (framed.offset, source))
+fn collect(batch: &mut Vec<Framed>, until: u64, offset: u64, payload: &[u8]) -> Next {
+    if batch.len() == BATCH || offset >= until {
+        return Next::Stop;
+    }
+    batch.push((offset, payload.to_vec()));
+    Next::Go
 }
 
 pub(crate) fn frame_size(payload: &[u8]) -> u64 {
     (FRAME + payload.len().next_multiple_of(8)) as u64
-}
-
-/// Folds what stands behind `link`; `false` when the frame before it is not there.
-fn replay_behind(
-    disk: &dyn Disk,
-    log: &mut Log,
-    link: Link,
-    length: u64,
-    tail: &mut Tail,
-) -> Result<bool, JournalError> {
-    let name = log.name.clone();
-    log.replay_behind(disk, link, length, |_, offset, payload| add(disk, &name, tail, offset, payload))
-}
-
-fn add(
-    disk: &dyn Disk,
-    name: &str,
-    tail: &mut Tail,
-    offset: u64,
-    payload: &[u8],
-) -> Result<Next, JournalError> {
-    let understood = tail.add(offset, payload);
-    understood.map_err(|source| unknown_record(disk, name, offset, source)).map(|()| Next::Go)
 }
 
 fn create_or_open(disk: &dyn Disk, name: &str) -> std::io::Result<Box<dyn DiskFile>> {

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `leases-<boot id>` | [`LeaseRecord`](volhook_core::record::LeaseRecord)s of one boot; their fold is the [`LeaseTable`] | never synced: no lease outlives its boot |
 //! | `volumes` | [`VolumeRecord`](volhook_core::record::VolumeRecord)s: what outlives a boot | synced before it is acknowledged |
-//! | `leases-<boot id>.index` | checkpoint: where in the file the live grants stand, and how far the file goes; ignored when it does not fit | none |
+//! | `leases-<boot id>.index` | where in the file the live grants stand, and how far the file goes; ignored when it does not fit | none |
 //! | `lock` | nothing; carries the exclusive flock(2) | – |
 //! | `<file>.damaged-<offset>`, `…-<n>` | copy of a damaged file | synced |
 //! | `<file>.rebuilding` | a new file that will take the damaged one's place | synced before it does |
@@ -15,8 +15,8 @@
 //! flushed after it and acknowledged after that (`volumes.rs` says why that is enough). Only rebuilding a damaged file takes its
 //! time under the lock (`guard_to_rebuild`). A handle keeps its files open, and what it learnt from them: the next
 //! look under the lock goes on from there, if the file was not replaced or removed and goes on from the last frame known,
-//! and otherwise begins anew. That it does is said by the next frame's link to it, by the note of the log's end where
-//! there is no next frame, or else by the frame itself. Names change under the lock only, and a file that lost its name
+//! and otherwise begins anew. That it does is said by the index's head, which names the last frame, and by that frame itself
+//! where others have appended. Names change under the lock only, and a file that lost its name
 //! has no link (`st_nlink`) any more. Readers take no lock: a frame that is still being written
 //! looks like a torn tail, and is not there yet.
 //!
@@ -53,61 +53,60 @@
 //! A frame header proves itself, so a wrong length is never believed; and no whole word of a payload is ever
 //! zero, so sectors that never reached the disk are told from bytes that changed there.
 //!
-//! # The checkpoint
+//! # The index
 //!
 //! `leases-<boot id>.index` leads from a volume, container or attempt to the frames of the grants concerned, so that a
 //! look costs the same however many grants are live or were made. It holds no content: that is read from the file of
-//! leases and proves itself there. What stands behind the checkpoint, some 16 KiB, is folded by everybody. Nothing in it is
-//! believed that does not fit: then the file of leases is folded from its beginning, and the checkpoint written anew.
+//! leases and proves itself there. Whoever appends brings it up to date; what stands behind its end, left by somebody who was
+//! killed or by an older version, is folded by everybody until the next append.
+//!
+//! It proves what it lists, and that it lists everything: its head has a sum for each bucket, and the sum of these. A look
+//! believes a bucket only if its sum is the head's, and all that belongs together stands in buckets that the look reads. So an
+//! older block of this file, or any mixture of blocks of different times, is either noticed or makes no difference to the
+//! look, and an older file as a whole stands for an earlier end of the log, behind which the log is folded. Whatever does not
+//! fit, the log is folded from its beginning, and the index written anew with the next append.
+//!
+//! Not protected against: log and index together put back to what they were at some time. What the records in the run
+//! directory know then is for the caller to say.
+//!
+//! The head:
 //!
 //! | offset | size | field |
 //! |---|---|---|
-//! | 0 | 128 | header with an even serial number |
-//! | 128 | 128 | header with an odd serial number; the higher of the two counts |
-//! | 256 | 32 | how far the log went at its last append: offset (8), sequence number (8), the log header's checksum (4), the last frame's chain value (4), 0 (4), CRC32C (4) |
-//! | area | 1024 each | pages, see below |
-//!
-//! A header:
-//!
-//! | offset | size | field |
-//! |---|---|---|
-//! | 0 | 8 | `VOLHOOKI` |
-//! | 8 | 4 | 2, the version of this layout |
+//! | 0 | 8 | `VOLHOOKX` |
+//! | 8 | 4 | 3, the version of this layout |
 //! | 12 | 4 | checksum of the header of the file of leases |
-//! | 16 | 8 | serial number: one more with each header written |
-//! | 24 | 8 | generation: a random number, repeated in each page |
-//! | 32 | 8 | salt: a random number, part of what is hashed |
-//! | 40 | 8 | area: offset of the first page |
-//! | 48 | 4 | number of pages |
-//! | 52 | 4 | chain value of the last frame that the pages account for |
-//! | 56 | 8 | offset of that frame |
-//! | 64 | 8 | offset of its end |
-//! | 72 | 8 | its sequence number |
-//! | 80 | 8 | offset of the end of the last frame of which the pages may know something |
-//! | 88 | 8 | number of entries |
-//! | 96 | 8 | number of live grants |
-//! | 104 | 20 | 0 |
-//! | 124 | 4 | CRC32C of bytes 0 to 124 |
+//! | 16 | 8 | salt: a random number, part of what is hashed |
+//! | 24 | 8 | offset of the last frame that the entries account for |
+//! | 32 | 8 | offset of its end |
+//! | 40 | 8 | its sequence number |
+//! | 48 | 4 | its chain value |
+//! | 52 | 4 | number of buckets |
+//! | 56 | 8 | number of entries |
+//! | 64 | 8 | number of live grants |
+//! | 72 | 8 | sum of the buckets' sums, each mixed with its number |
+//! | 80 | 12 | 0 |
+//! | 92 | 4 | CRC32C of bytes 0 to 92 |
+//! | 96 | 8 each | for each bucket: XXH3 (64 bits, seeded with the salt) of its header and entries |
 //!
-//! A page:
+//! Behind the sums stand the buckets, of 2,048 bytes:
 //!
 //! | offset | size | field |
 //! |---|---|---|
-//! | 0 | 8 | generation |
-//! | 8 | 4 | its number, from 0 |
-//! | 12 | 1 | 1 if entries that belong here may stand in the next page (after the last, in the first) |
-//! | 13 | 15 | 0 |
-//! | 28 | 4 | CRC32C of the page without this field |
-//! | 32 | 16 each | up to 62 entries: key (8), offset of a frame (8); then zeros |
+//! | 0 | 2 | number of entries |
+//! | 2 | 1 | 1 if entries that belong here may stand in the next bucket (after the last, in the first) |
+//! | 3 | 13 | 0 |
+//! | 16 | 16 each | up to 127 entries: key (8), offset of a frame in words of 8 bytes (4), the same of another frame or 0 (4); then zeros |
 //!
-//! A key is SipHash-1-3 of (text, 0, text, 0, kind), keyed with the salt and its complement, with the kind in its lowest
-//! two bits: 0 an attempt, to its grant; 1 a volume (tenant and name), to a grant of it; 2 a container, to a grant of it; 3 an
-//! attempt, to its newest binding, hashed as kind 0. Its page is the key's upper 62 bits scaled to the number of pages.
+//! A key is SipHash-1-3 of (text, 0, text, 0), keyed with the salt and its complement, with a kind in its lowest four bits: 0 an
+//! attempt, to its grant and its newest binding; 1 a container, to a grant of it; 2 a volume (tenant and name), to a grant
+//! that holds it and keeps others from sharing it; 3 a volume, to a grant that merely shares it (shared, or reading beside a
+//! single writer); 4 a volume, in place of the first offset the number of the latter. An entry's bucket is the key's upper 60
+//! bits scaled to the number of buckets; of kind 3 these are mixed with the offset first (its lowest five bits), so that a
+//! thousand who share a volume stand in nobody's way.
 //!
-//! Pages are changed in place. First a header says how far the change will go, then the pages are written, then a header
-//! says that it is done. Whoever reads in between asks the log's tail first about every attempt that the change
-//! could be about. A process without the lock reads the header again at the end, and begins anew if it is another one.
-//! When the pages are six tenths full (or nearly empty), all entries are laid out anew in another area of the file.
+//! A file of up to 16 KiB is written at once. In a larger one the changed buckets are written first, then the head with its
+//! sums. When six tenths of the room are taken (or nearly none), everything is laid out anew.
 //!
 //! # What a bad end means
 //!
@@ -125,10 +124,9 @@
 //! which of them cannot be told: then what either leaves held is held, a release that the other contradicts gives nothing
 //! back, and an attempt that may be of several processes is held by each of them until it is dead.
 //!
-//! A file of leases that somebody cut at the end of a frame looks whole. That it once went further stands in the
-//! checkpoint's file, where every writer notes the log's end behind its append: so this is damage as well, and so is a file
-//! of leases whose header is gone while an end is noted. Nobody can tell this of `volumes`, of a file of leases
-//! removed as a whole, or where the checkpoint's file is gone too.
+//! A file of leases that somebody cut at the end of a frame looks whole. That it once went further stands in the head of its
+//! index: so this is damage as well, and so is a file of leases whose header is gone while there is such a head. Nobody can tell
+//! this of `volumes`, of a file of leases removed as a whole, or where the index is gone too.
 //!
 //! A file with a newer format is read as far as its records are known and never written. A file of an earlier
 //! boot was never synced: what is left of it is history, wherever it is torn.
@@ -139,7 +137,7 @@
 //! each live grant, and 64 KiB for other records. A grant that finds no room for itself and all this is refused with
 //! [`JournalError::Full`]; refusals, faults and notes may use the 64 KiB; giving back uses all. Cutting a torn tail gives
 //! the space back for a moment. Where the filesystem cannot set space aside, giving back can fail on a full disk; it
-//! then fails whole and can be tried again. The checkpoint is not needed and has no space set aside.
+//! then fails whole and can be tried again. The index is not needed and has no space set aside.
 //!
 //! # Killed here → what is on disk → who repairs
 //!
@@ -147,15 +145,13 @@
 //! |---|---|---|
 //! | creating a file | an empty, short or zero header | the next append writes it anew |
 //! | appending to `leases-…` | the records, or a prefix of them and a torn tail | the next append cuts; a grant whose container never lived is reaped |
-//! | between an append to `leases-…` and noting its end | the end noted before, or none that its checksum fits | nobody needs to; the next append notes its own |
+//! | between an append to `leases-…` and writing the index | an index that stands for less | everybody folds what is behind its end; the next append brings it up to date |
 //! | between a `leases-…` frame without payload and `volumes` | unused sequence numbers | nobody needs to |
 //! | beginning `volumes`, before the sync | an empty, short or zero header | the next append writes it anew, syncs it and the name, then writes |
 //! | appending to `volumes`, before the sync | nothing, all, or a torn tail | the next append cuts, syncs what there is, then writes; the volume's sidecar is the truth |
 //! | between an append to `volumes` and its sync | the records, which others may read by then; after a power cut as above | the next append syncs them before it writes its own |
 //! | cutting a tail | the tail, or not | the next append cuts |
-//! | changing the checkpoint's pages | a header that says so; pages from before and after, perhaps one that fails its checksum | the log's tail contradicts them, or they are ignored; the next writer of a checkpoint lays it out anew |
-//! | laying the checkpoint out anew | the headers and pages from before, and pages to which nothing leads | the next writer of a checkpoint |
-//! | writing a header of the checkpoint | the other header | it counts; the next writer of a checkpoint |
+//! | writing the index | buckets that the head's sums do not prove, or a head that does not prove itself | who meets them folds the log; the next append of such a one writes the index anew |
 //! | copying a damaged file | the damaged file and a part of the copy | whoever meets the damage next completes the copy |
 //! | writing `<file>.rebuilding` | the damaged file, its copy, and a part of the new file | the next rebuild writes it anew |
 //! | between the rename of it and its sync, by a power cut | the damaged file or the new one, each complete | the next rebuild, if need be |
@@ -179,20 +175,18 @@ mod index;
 mod interest;
 mod leases;
 mod log;
-mod pages;
 mod repair;
 mod retain;
 mod salvage;
 mod sum;
-mod tail;
 mod volumes;
 
 pub use append::Encoded;
-pub use check::CheckpointState;
 pub use check::Content;
 pub use check::Copy;
 pub use check::FileReport;
 pub use check::FileState;
+pub use check::IndexState;
 pub use check::Report;
 pub use codec::FORMAT;
 pub use disk::Disk;
@@ -214,6 +208,7 @@ use codec::Link;
 use disk::Folder;
 use jiff::Timestamp;
 use leases::Leases;
+use leases::Opened;
 use log::Log;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -234,7 +229,6 @@ pub struct Journal {
     /// The file of volumes and how far earlier locks of this handle have synced it.
     synced: Mutex<Option<((u64, u64), Link)>>,
     poisoned: AtomicBool,
-    checkpoint_every: u64,
     /// What the last look learnt, with its open files, for the next to go on from.
     kept: Mutex<Option<Leases>>,
 }
@@ -262,17 +256,8 @@ impl Journal {
             leases_name: log::leases_name(boot_id),
             synced: Mutex::default(),
             poisoned: AtomicBool::new(false),
-            checkpoint_every: leases::TAIL,
             kept: Mutex::default(),
         })
-    }
-
-    /// The same handle, which writes a checkpoint as soon as more than `bytes` of the log stand behind the last one.
-    /// For tests; another number never changes what is read.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn checkpoint_every(self, bytes: u64) -> Self {
-        Self { checkpoint_every: bytes, ..self }
     }
 
     /// Takes the exclusive lock, waiting for it until `deadline`, and reads what is new in this boot's file.
@@ -351,30 +336,21 @@ impl Journal {
     }
 
     fn look(&self, interest: Option<&Interest<'_>>) -> Result<LeaseTable, JournalError> {
-        // A checkpoint changes after a good many appends, so a look that meets two changes is rare.
-        for _ in 0..8 {
-            let Some(leases) = self.load_to_look(interest.is_some())? else {
-                return Ok(LeaseTable::default());
-            };
-            if let Some(table) = leases.table_unlocked(&*self.disk, interest)? {
-                if interest.is_some() {
-                    *self.kept() = Some(leases);
-                }
-                return Ok(table);
-            }
+        let open = |ahead| self.open_to_look(interest.is_some(), ahead);
+        let (table, leases) = Leases::look_unlocked(&*self.disk, &self.leases_name, open, interest)?;
+        if interest.is_some() {
+            *self.kept() = leases;
         }
-        Leases::folded_table(&*self.disk, &self.leases_name, interest)
+        Ok(table)
     }
 
     /// Who asks about something often takes the lock next, so the files are opened for that where it is allowed.
-    fn load_to_look(&self, lock_follows: bool) -> Result<Option<Leases>, JournalError> {
-        if lock_follows {
-            match Leases::load(&*self.disk, &self.leases_name, true) {
-                Err(JournalError::Open { .. }) => {}
-                other => return other,
-            }
+    fn open_to_look(&self, lock_follows: bool, ahead: usize) -> Result<Opened, JournalError> {
+        let open = |write| Leases::open(&*self.disk, &self.leases_name, write, ahead);
+        match lock_follows.then(|| open(true)) {
+            None | Some(Err(JournalError::Open { .. })) => open(false),
+            Some(other) => other,
         }
-        Leases::load(&*self.disk, &self.leases_name, false)
     }
 
     /// Runs a read that takes no lock. Such a read can meet a writer that cuts a torn tail and writes over it, and see

@@ -185,28 +185,6 @@ impl Log {
         self.torn = false;
     }
 
-    /// The same where the last frame known was there before and something should follow it: if a frame does that
-    /// continues it, nobody need look at the last one again.
-    pub(crate) fn replay_on(
-        &mut self,
-        disk: &dyn Disk,
-        link: Link,
-        length: u64,
-        mut each: impl FnMut(&codec::FrameHeader, u64, &[u8]) -> Result<Next, JournalError>,
-    ) -> Result<bool, JournalError> {
-        let mut continued = false;
-        let reader = Reader::new(&*self.file, self.kind, link, length);
-        let followed = self.follow(disk, reader, |header, offset, payload| {
-            continued = true;
-            each(header, offset, payload)
-        });
-        if !continued {
-            return self.replay_behind(disk, link, length, each);
-        }
-        (self.link, self.torn) = followed?;
-        Ok(true)
-    }
-
     fn follow(
         &self,
         disk: &dyn Disk,

@@ -10,7 +10,7 @@ use crate::codec::HEADER;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
-use crate::index::noted_end;
+use crate::leases::noted_end;
 use crate::log;
 use crate::log::Log;
 use crate::log::Next;
@@ -126,7 +126,7 @@ impl Wreck {
         Print { identity: self.file.identity(), length, sum }
     }
 
-    /// Whether this is the file of that print, perhaps written on since: damage before the checkpoint does not keep
+    /// Whether this is the file of that print, perhaps written on since: damage where nobody has to look does not keep
     /// others from appending.
     fn continues(&self, print: &Print) -> bool {
         let begin = usize::try_from(print.length).ok().and_then(|length| self.bytes.get(..length));
@@ -360,7 +360,7 @@ fn beside(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Log, JournalErr
 }
 
 /// A time for the new file's header, `time` or the next, that makes its checksum another one than the damaged file's, so that a
-/// checkpoint of that one is not taken for this one's.
+/// index of that one is not taken for this one's.
 fn distinct(time: i64, wreck: &Wreck) -> i64 {
     let old = wreck.bytes.get(16..24).and_then(|bytes| bytes.first_chunk()).map(|b| i64::from_le_bytes(*b));
     if old == Some(time) { time.saturating_add(1) } else { time }

@@ -36,7 +36,7 @@ pub struct Removed {
 /// A file that may go.
 struct Old {
     name: String,
-    /// What goes with it: the checkpoint of a file of leases.
+    /// What goes with it: the index of a file of leases.
     others: Vec<String>,
     bytes: u64,
     /// The sequence number of its last record; 0 where nothing can be read.

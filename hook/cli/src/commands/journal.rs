@@ -9,11 +9,11 @@ use crate::output::print_table;
 use crate::watch::Watch;
 use serde_json::json;
 use volhook_api::journal::Checked;
-use volhook_api::journal::Checkpoint;
 use volhook_api::journal::Content;
 use volhook_api::journal::Copy;
 use volhook_api::journal::Damaged;
 use volhook_api::journal::File;
+use volhook_api::journal::Index;
 use volhook_api::journal::Lost;
 use volhook_api::journal::Rebuild;
 use volhook_api::journal::Rebuilt;
@@ -45,14 +45,14 @@ pub(crate) fn check(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(),
 fn print_checked(checked: &Checked) -> Result<(), Failure> {
     let rows = checked.files.iter().map(row).collect();
     print_table(&["file", "what", "format", "frames", "records", "bytes", "state"], rows)?;
-    let checkpoint = match checked.checkpoint {
-        Checkpoint::Missing => "none yet; none is needed",
-        Checkpoint::Agrees => "agrees with the leases of this boot",
-        Checkpoint::Unusable => "not usable; it is ignored and written anew",
-        Checkpoint::Disagrees => "disagrees with the leases of this boot",
-        Checkpoint::Unknown => "cannot be compared: the leases of this boot cannot be read to their end",
+    let index = match checked.index {
+        Index::Missing => "none yet; none is needed",
+        Index::Agrees => "agrees with the leases of this boot",
+        Index::Unusable => "not usable; it is ignored and written anew",
+        Index::Disagrees => "disagrees with the leases of this boot",
+        Index::Unknown => "cannot be compared: the leases of this boot cannot be read to their end",
     };
-    out(&format!("checkpoint: {checkpoint}\n"))?;
+    out(&format!("index: {index}\n"))?;
     for Copy { name, bytes } in &checked.copies {
         out(&format!("kept copy of a damaged file: {name} ({bytes} bytes)\n"))?;
     }

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use volhook_api::doctor::Finding;
 use volhook_core::decision::PluginKind;
 use volhook_core::lease::LeaseTable;
-use volhook_journal::CheckpointState;
 use volhook_journal::FileState;
+use volhook_journal::IndexState;
 use volhook_leases::Quiet;
 use volhook_leases::Work;
 use volhook_plugin_host::PluginError;
@@ -85,11 +85,11 @@ fn journal(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
             ),
         });
     }
-    match report.checkpoint {
-        CheckpointState::Unusable | CheckpointState::Disagrees if findings.is_empty() => {
+    match report.index {
+        IndexState::Unusable | IndexState::Disagrees if findings.is_empty() => {
             findings.push(Finding::warning(
                 CHECK,
-                "the checkpoint does not fit the leases of this boot",
+                "the index does not fit the leases of this boot",
                 "nothing depends on it; it is ignored, and written anew in time",
             ));
         }

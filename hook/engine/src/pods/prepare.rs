@@ -4,8 +4,8 @@ use crate::context::Context;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::image::Image;
-use crate::start::acquire;
 use crate::start::claim;
+use crate::start::leased::Leased;
 use crate::start::make::Making;
 use crate::start::propose;
 use crate::start::spec;
@@ -54,11 +54,11 @@ pub fn prepare(engine: &Engine, asked: &Prepare, work: &Work<'_>) -> Result<(), 
     let watch = &copying.watch();
     let claimed = claim::claim(context, &subject, &rootfs, &image)?;
     loop {
-        let volumes = acquire::leased_volumes(context, &subject, &claimed);
-        let table = context.grants_about(&Interest { volumes: &volumes, ..Interest::default() })?;
+        let leased = Leased::by(context, &subject, &claimed);
+        let table = context.grants_about(&Interest { volumes: &leased.volumes, ..Interest::default() })?;
         let (dead, _) = context.dead(table.grants());
         let living = judge::after(&table, dead.iter().map(|over| &over.record));
-        let proposal = propose::propose(context, &subject, &claimed, &image, &living)?;
+        let proposal = propose::propose(context, &subject, &claimed, &image, &leased, &living)?;
         refuse_renewal(&asked.pod, &proposal.plan)?;
         let making = Making { context, container: None, image: &image, watch };
         if !making.make(&proposal, context.long_deadline())? {

@@ -6,6 +6,7 @@ use crate::failpoint;
 use crate::failure::Failure;
 use crate::image::Image;
 use crate::start::fill;
+use crate::start::leased::Leased;
 use crate::start::make::Making;
 use crate::start::propose;
 use crate::start::renew;
@@ -82,13 +83,16 @@ fn taken<'a>(
 ) -> Result<Option<(Proposal, Renewals<'a>)>, Failure> {
     let context = making.context;
     let mut renewals = Renewals::new(making);
-    let volumes = leased_volumes(context, subject, claimed);
-    let interest = Interest { volumes: &volumes, container: Some(&subject.container), attempts: &[] };
     let teardown = context.work().teardown();
     let patience = Patience { teardown, renewal: teardown.min(Instant::now() + patience::DYING) };
     let mut asked = 0;
     let mut earlier_answers = None;
     loop {
+        let leased = Leased::by(context, subject, claimed);
+        let volumes = &leased.volumes;
+        let but_sharers = leased.are_shared();
+        let interest =
+            Interest { volumes, but_sharers, container: Some(&subject.container), ..Interest::default() };
         let looking = debug_span!("journal").entered();
         let table = context.grants_about(&interest)?;
         if holder.is_some()
@@ -96,12 +100,12 @@ fn taken<'a>(
         {
             return Ok(None);
         }
-        let (mut over, dying) = over(context, subject, &volumes, &table);
+        let (mut over, dying) = over(context, subject, volumes, &table);
         // They end when the leases are taken.
         over.extend(renewals.holds());
         drop(looking);
         let living = judge::after(&table, over.iter().map(|over| &over.record));
-        let proposal = match propose::propose(context, subject, claimed, making.image, &living) {
+        let proposal = match propose::propose(context, subject, claimed, making.image, &leased, &living) {
             Err(failure) => {
                 let Some(until) = worth_waiting(context, &failure, dying, claimed, &patience) else {
                     return Err(failure);
@@ -117,7 +121,7 @@ fn taken<'a>(
                 let held = in_the_way(&table);
                 let is_news = |now: &LeaseTable| {
                     in_the_way(now) != held || {
-                        let (mut over, dying) = self::over(context, subject, &volumes, now);
+                        let (mut over, dying) = self::over(context, subject, volumes, now);
                         over.extend(renewals.holds());
                         (attempts(&over), dying) != seen
                     }
@@ -131,7 +135,8 @@ fn taken<'a>(
             continue;
         }
         let unchanged = earlier_answers.as_ref() == Some(&proposal.answers);
-        if take(context, subject, holder, &proposal, &over, asked >= ASK_AGAIN && unchanged)? {
+        let looked = Looked { over: &over, but_sharers, whatever_holders: asked >= ASK_AGAIN && unchanged };
+        if take(context, subject, holder, &proposal, &looked)? {
             renewals.handed_over();
             return Ok(Some((proposal, renewals)));
         }
@@ -230,37 +235,29 @@ fn supersedes(subject: &Subject, grant: &Grant) -> bool {
     grant.holder.is_none() && grant.container == subject.container
 }
 
-/// The volumes on which a container with these claims takes leases: whoever holds one of them is judged. For a part of a pod
-/// that is the volume in which it lies, also where the part is claimed by its name.
-pub(crate) fn leased_volumes(context: &Context<'_>, subject: &Subject, claimed: &Claimed) -> Vec<VolumeId> {
-    let mut volumes: Vec<VolumeId> = Vec::new();
-    for claim in &claimed.claims {
-        let name = claim.storage.as_ref().unwrap_or(&claim.volume);
-        let id = VolumeId { tenant: subject.tenant.clone(), name: name.clone() };
-        let lies_in = match &claim.storage {
-            Some(_) => claimed.pod.storage.clone(),
-            // What cannot be looked up is told where it is needed.
-            None => context.store.find_part(&id).ok().flatten().map(|(storage, _)| storage.id),
-        };
-        let leased = lies_in.unwrap_or(id);
-        if !volumes.contains(&leased) {
-            volumes.push(leased);
-        }
-    }
-    volumes
+/// What was seen of those who hold the volumes when the plan was made.
+struct Looked<'a> {
+    /// Whose grants are over.
+    over: &'a [Over],
+    /// Whether those who merely share a volume were left out.
+    but_sharers: bool,
+    /// Whether asking again, because others hold the volumes by now, is of no use.
+    whatever_holders: bool,
 }
 
-/// Takes the leases if the volumes are held by the same attempts as when the drivers were asked, or if
-/// `whatever_holders` says that asking again is of no use. Returns whether they were taken; a failure may come after
-/// they were.
+/// Takes the leases if the volumes are held by the same attempts as when the drivers were asked, or if asking again is of no
+/// use. Returns whether they were taken; a failure may come after they were.
 fn take(
     context: &Context<'_>,
     subject: &Subject,
     holder: Option<&Holder>,
     proposal: &Proposal,
-    over: &[Over],
-    whatever_holders: bool,
+    looked: &Looked<'_>,
 ) -> Result<bool, Failure> {
+    let Looked { over, but_sharers, whatever_holders } = *looked;
+    if but_sharers && !proposal.plan.leases.iter().all(|lease| lease.sharing == Sharing::Shared) {
+        return Err(Failure::internal("a volume that everybody shares is to be leased otherwise"));
+    }
     let _taking = debug_span!("journal").entered();
     let now = Timestamp::now();
     let taken = Encoded::all(&records(subject, holder, &proposal.plan, now)).map_err(Failure::new)?;
@@ -269,7 +266,9 @@ fn take(
     let mut locked = context.lock(context.deadline)?;
     let attempts: Vec<&str> = over.iter().map(Over::attempt).collect();
     let volumes: Vec<VolumeId> = proposal.volumes.keys().cloned().collect();
-    let interest = Interest { volumes: &volumes, container: None, attempts: &attempts };
+    // The same as when the drivers were asked, so that what was seen then can be compared.
+    let container = Some(&subject.container);
+    let interest = Interest { volumes: &volumes, but_sharers, container, attempts: &attempts };
     let table = locked.about(&interest).map_err(Failure::new)?;
     // A grant that changed since it was judged has to be judged again.
     if over.iter().any(|over| table.grant(over.attempt()).is_some() && !over.stands_in(&table)) {

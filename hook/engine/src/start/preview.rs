@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::image::Image;
 use crate::start::claim;
+use crate::start::leased::Leased;
 use crate::start::propose;
 use crate::start::root;
 use crate::start::spec;
@@ -58,5 +59,6 @@ pub fn preview(engine: &Engine, asked: &Preview, work: &Work<'_>) -> Result<Plan
     let table = context.seen()?;
     let (dead, _) = context.dead(table.grants());
     let living = judge::after(&table, dead.iter().map(|over| &over.record));
-    Ok(propose::propose(context, &subject, &claimed, &image, &living)?.plan)
+    let leased = Leased::by(context, &subject, &claimed);
+    Ok(propose::propose(context, &subject, &claimed, &image, &leased, &living)?.plan)
 }

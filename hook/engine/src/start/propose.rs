@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::host_grants;
 use crate::image::Image;
+use crate::start::leased::Leased;
 use crate::start::storage;
 use crate::start::subject::Claimed;
 use crate::start::subject::Proposal;
@@ -39,12 +40,14 @@ use volhook_core::volume::CopyUp;
 use volhook_core::volume::Volume;
 use volhook_volumes::StoreError;
 
-/// Asks the drivers and makes the plan. `table` holds no lease that is provably dead.
+/// Asks the drivers and makes the plan. `leased` are the claimed volumes as they were looked up for it; `table` holds no lease
+/// that is provably dead.
 pub(crate) fn propose(
     context: &Context<'_>,
     subject: &Subject,
     claimed: &Claimed,
     image: &Image<'_>,
+    leased: &Leased,
     table: &LeaseTable,
 ) -> Result<Proposal, Failure> {
     let lookup = debug_span!("volumes").entered();
@@ -68,7 +71,8 @@ pub(crate) fn propose(
             }
             None => {
                 let id = VolumeId { tenant: subject.tenant.clone(), name: claim.volume.clone() };
-                match volumes.get(&id).cloned() {
+                let found = || leased.found.get(&id).cloned().map(Known::there);
+                match volumes.get(&id).cloned().or_else(found) {
                     Some(known) => known,
                     None => wanted_volume(context, claim, &id, &before)?,
                 }

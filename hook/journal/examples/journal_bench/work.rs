@@ -86,7 +86,7 @@ impl Engine {
 fn prestart(folder: &Path, grant: &Grant, granted: &[LeaseRecord], mounted: &[LeaseRecord]) {
     let journal = open(folder);
     let volumes: Vec<_> = grant.leases.iter().map(|lease| lease.volume.clone()).collect();
-    let interest = Interest { volumes: &volumes, container: Some(&grant.container), attempts: &[] };
+    let interest = Interest { volumes: &volumes, container: Some(&grant.container), ..Interest::default() };
     let holders = journal.read_about(&interest).unwrap();
     assert_eq!(holders.grants().count(), 0, "nobody else uses these volumes");
     let mut locked = journal.lock(soon()).unwrap();
@@ -109,13 +109,8 @@ fn poststop(folder: &Path, grant: &Grant, released: &[LeaseRecord]) {
     locked.append(grant.since, released).unwrap();
 }
 
-/// `BENCH_TAIL` tries another length of the log's part that everybody folds.
 fn open(folder: &Path) -> Journal {
-    let journal = Journal::open(folder, BOOT).unwrap();
-    match std::env::var("BENCH_TAIL") {
-        Ok(bytes) => journal.checkpoint_every(bytes.parse().unwrap()),
-        Err(_) => journal,
-    }
+    Journal::open(folder, BOOT).unwrap()
 }
 
 fn append(folder: &Path, records: &[LeaseRecord]) {

@@ -35,7 +35,7 @@ enum Input {
     /// Right checksums around any content.
     Forged { leases: forge::File, volumes: forge::File, index: Option<forge::Index> },
     /// What the journal wrote, and what became of it.
-    Damaged { story: Vec<Said>, every: u8, mishaps: Vec<(Place, Mishap)> },
+    Damaged { story: Vec<Said>, mishaps: Vec<(Place, Mishap)> },
 }
 
 #[derive(Debug, Arbitrary)]
@@ -102,15 +102,15 @@ fuzz_target!(|input: Input| {
             }
             use_all_of(&disk);
         }
-        Input::Damaged { story, every, mishaps } => damage(&story, every, &mishaps),
+        Input::Damaged { story, mishaps } => damage(&story, &mishaps),
     }
 });
 
 /// Everything that can be asked of a journal and done to it, whatever comes of it.
 fn use_all_of(disk: &Memory) {
-    let journal = || open(disk, BOOT).checkpoint_every(64);
+    let journal = || open(disk, BOOT);
     let ids = [volume(0), volume(1)];
-    let interest = Interest { volumes: &ids, container: Some(&container(0)), attempts: &["a0", ""] };
+    let interest = Interest { volumes: &ids, but_sharers: false, container: Some(&container(0)), attempts: &["a0", ""] };
     let look = || {
         let _ = (journal().read(), journal().read_about(&interest), journal().events());
         let _ = (journal().check().expect("the names can be read"), journal().follow(1).poll());
@@ -197,9 +197,9 @@ impl Original {
     }
 }
 
-fn damage(story: &[Said], every: u8, mishaps: &[(Place, Mishap)]) {
+fn damage(story: &[Said], mishaps: &[(Place, Mishap)]) {
     let disk = Memory::default();
-    let journal = open(&disk, BOOT).checkpoint_every(u64::from(every) * 16);
+    let journal = open(&disk, BOOT);
     let original = Original::write(&story[..story.len().min(24)], &journal, &disk);
     let goal = Model::of(&original.leases).held();
     assert_eq!(held(&journal.read().expect("nothing is wrong with it")), goal);
@@ -321,7 +321,7 @@ fn check_salvage(disk: &Memory, report: &Report, original: &Original, bytes: &[u
 
 /// An append changes what it says and nothing else.
 fn check_append(disk: &Memory) {
-    let journal = open(disk, BOOT).checkpoint_every(0);
+    let journal = open(disk, BOOT);
     let Ok(mut locked) = journal.lock(soon()) else { return };
     let Ok(table) = locked.table() else { return };
     let LeaseRecord::Granted(grant) = granted("new") else { unreachable!("that is a grant") };

@@ -6,7 +6,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use volhook_core::record::LeaseRecord;
 use volhook_core::record::VolumeRecord;
-use volhook_journal::CheckpointState;
+use volhook_journal::IndexState;
 use volhook_journal::EventRecord;
 use volhook_journal::FileState;
 use volhook_journal::Interest;
@@ -30,7 +30,6 @@ enum Step {
     /// A process that takes the lock. It may be the one from before, or be killed in the middle.
     Hold {
         new: bool,
-        every: u8,
         actions: Vec<Action>,
         killed_after: Option<u16>,
     },
@@ -38,7 +37,7 @@ enum Step {
     ReadAbout(Wish),
     Events,
     Check,
-    /// Something happens to the checkpoint's file.
+    /// Something happens to the index's file.
     Flip {
         at: u16,
         mask: u8,
@@ -62,6 +61,7 @@ enum Action {
 #[derive(Debug, Arbitrary)]
 struct Wish {
     volumes: u8,
+    but_sharers: bool,
     container: Option<u8>,
     attempts: Vec<u8>,
 }
@@ -72,8 +72,11 @@ impl Wish {
         let container = self.container.map(container);
         let attempts: Vec<_> = self.attempts.iter().map(|which| attempt(*which)).collect();
         let attempts: Vec<&str> = attempts.iter().map(String::as_str).collect();
-        let found = ask(&Interest { volumes: &volumes, container: container.as_ref(), attempts: &attempts });
-        assert_eq!(found, model.about(self.volumes, self.container, &attempts), "{self:?}");
+        let (but_sharers, container) = (self.but_sharers, container.as_ref());
+        let found = ask(&Interest { volumes: &volumes, but_sharers, container, attempts: &attempts });
+        // All leases of these records share.
+        let volumes = if but_sharers { 0 } else { self.volumes };
+        assert_eq!(found, model.about(volumes, self.container, &attempts), "{self:?}");
     }
 }
 
@@ -95,9 +98,9 @@ struct World {
     model: Model,
     /// All that was recorded, of any boot.
     story: Vec<EventRecord>,
-    /// The checkpoint as it once was.
+    /// The index as it once was.
     earlier: Vec<u8>,
-    /// Whether something happened to the checkpoint in this boot.
+    /// Whether something happened to the index in this boot.
     hit: bool,
 }
 
@@ -116,9 +119,9 @@ impl World {
 
     fn take(&mut self, step: &Step, journal: &mut Journal) {
         match step {
-            Step::Hold { new, every, actions, killed_after } => {
+            Step::Hold { new, actions, killed_after } => {
                 if *new {
-                    *journal = open(&self.disk, &self.boot()).checkpoint_every(u64::from(*every) * 32);
+                    *journal = open(&self.disk, &self.boot());
                 }
                 if let Some(after) = killed_after {
                     self.disk.stop_after(usize::from(*after));
@@ -245,7 +248,7 @@ impl World {
             let old = self.hit && file.name == self.leases();
             assert!(fine || old && file.name != VOLUMES, "{report:#?}");
         }
-        let wrong = matches!(report.checkpoint, CheckpointState::Disagrees | CheckpointState::Unknown);
+        let wrong = matches!(report.index, IndexState::Disagrees | IndexState::Unknown);
         assert!(!wrong || self.hit, "{report:#?}");
         assert_eq!(held(&journal.read().expect("sound")), self.model.held());
     }

@@ -3,6 +3,7 @@
 use crate::records::Record;
 use crate::records::volume_record;
 use arbitrary::Arbitrary;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A file in the making.
 #[derive(Debug, Arbitrary)]
@@ -84,69 +85,58 @@ pub struct End {
     chain: u32,
 }
 
-/// A checkpoint in the making. Its header leads to the log's last frame.
+/// An index in the making. Its head leads to the log's last frame.
 #[derive(Debug, Arbitrary)]
 pub struct Index {
-    serials: Option<[u64; 2]>,
     salt: u64,
-    area: Option<u64>,
-    pages: Option<u32>,
-    until: Option<u64>,
+    buckets: Option<u32>,
+    end: Option<u64>,
     entries: u64,
     live: u64,
-    noted: Option<u64>,
-    /// The entries of each page, keys and offsets.
-    content: Vec<Vec<(u64, u16)>>,
+    /// The entries of each bucket: keys, words to grants, words to bindings.
+    content: Vec<Vec<(u64, u16, u16)>>,
+    /// Whether all sums are right.
+    whole: bool,
 }
 
 impl Index {
     /// The file's bytes, for the log with this header and end.
     #[must_use]
     pub fn encode(&self, header: u32, last: End) -> Vec<u8> {
-        const GENERATION: u64 = 7;
-        let area = self.area.unwrap_or(1024);
-        let pages = self.pages.unwrap_or(self.content.len() as u32);
-        let mut bytes = Vec::new();
-        for serial in self.serials.unwrap_or([2, 1]) {
-            let start = bytes.len();
-            bytes.extend(b"VOLHOOKI");
-            bytes.extend(2u32.to_le_bytes());
-            bytes.extend(header.to_le_bytes());
-            for number in [serial, GENERATION, self.salt, area] {
-                bytes.extend(number.to_le_bytes());
+        let (mut sums, mut behind) = (Vec::new(), Vec::new());
+        for entries in &self.content {
+            let count = entries.len().min(127);
+            let mut bucket = (count as u16).to_le_bytes().to_vec();
+            bucket.push(u8::from(entries.len() > 127));
+            bucket.extend([0; 13]);
+            for (key, grant, bound) in &entries[..count] {
+                bucket.extend(key.to_le_bytes());
+                bucket.extend(u32::from(*grant).to_le_bytes());
+                bucket.extend(u32::from(*bound).to_le_bytes());
             }
-            bytes.extend(pages.to_le_bytes());
-            bytes.extend(last.chain.to_le_bytes());
-            let until = self.until.unwrap_or(last.end);
-            for number in [last.start, last.end, last.sequence, until, self.entries, self.live] {
-                bytes.extend(number.to_le_bytes());
-            }
-            bytes.extend([0; 20]);
-            let sum = crc32c::crc32c(&bytes[start..]);
-            bytes.extend(sum.to_le_bytes());
+            sums.push(xxh3_64_with_seed(&bucket, self.salt));
+            bucket.resize(2048, 0);
+            behind.extend(bucket);
         }
-        let start = bytes.len();
-        bytes.extend(self.noted.unwrap_or(last.end).to_le_bytes());
-        bytes.extend(last.sequence.to_le_bytes());
+        let total = sums.iter().zip(0u64..).fold(0u64, |total, (sum, number)| {
+            let mixed = sum ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            total.wrapping_add((mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93))
+        });
+        let mut bytes = b"VOLHOOKX".to_vec();
+        bytes.extend(3u32.to_le_bytes());
         bytes.extend(header.to_le_bytes());
-        bytes.extend([0; 8]);
-        let sum = crc32c::crc32c(&bytes[start..]);
-        bytes.extend(sum.to_le_bytes());
-        bytes.resize(bytes.len().max(area.min(4096) as usize), 0);
-        for (number, entries) in (0u32..).zip(&self.content) {
-            let mut page = GENERATION.to_le_bytes().to_vec();
-            page.extend(number.to_le_bytes());
-            page.push(u8::from(entries.len() > 62));
-            page.extend([0; 19]);
-            for (key, offset) in entries.iter().take(62) {
-                page.extend(key.to_le_bytes());
-                page.extend(u64::from(*offset).to_le_bytes());
-            }
-            page.resize(1024, 0);
-            let sum = crc32c::crc32c_append(crc32c::crc32c(&page[..28]), &page[32..]);
-            page[28..32].copy_from_slice(&sum.to_le_bytes());
-            bytes.extend(page);
+        for number in [self.salt, last.start, self.end.unwrap_or(last.end), last.sequence] {
+            bytes.extend(number.to_le_bytes());
         }
+        bytes.extend(last.chain.to_le_bytes());
+        bytes.extend(self.buckets.unwrap_or(self.content.len() as u32).to_le_bytes());
+        for number in [self.entries, self.live, if self.whole { total } else { !total }] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.resize(92, 0);
+        bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+        bytes.extend(sums.iter().flat_map(|sum| sum.to_le_bytes()));
+        bytes.extend(behind);
         bytes
     }
 }

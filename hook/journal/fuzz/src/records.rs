@@ -25,7 +25,7 @@ use crate::disk::Memory;
 pub const BOOT: &str = "boot-0";
 /// Its file of leases.
 pub const LEASES: &str = "leases-boot-0";
-/// That file's checkpoint.
+/// That file's index.
 pub const INDEX: &str = "leases-boot-0.index";
 /// The file of what outlives a boot.
 pub const VOLUMES: &str = "volumes";

@@ -11,9 +11,9 @@ use crate::records::granted;
 use crate::records::released;
 use crate::records::soon;
 use std::os::unix::fs::PermissionsExt;
-use volhook_journal::CheckpointState;
 use volhook_journal::Content;
 use volhook_journal::FileState;
+use volhook_journal::IndexState;
 use volhook_journal::Journal;
 use volhook_journal::JournalError;
 use volhook_journal::Report;
@@ -32,12 +32,12 @@ fn a_sound_journal_is_described() {
     assert_eq!((leases_file.frames, leases_file.records), (6, 4));
     assert_eq!(leases_file.bytes, disk.live(&leases()).unwrap().len() as u64);
     assert_eq!((volumes.kind, volumes.frames, volumes.records), (Content::Volumes, 3, 3));
-    assert_eq!(report.checkpoint, CheckpointState::Missing);
+    assert_eq!(report.index, IndexState::Agrees);
     assert_eq!(report.copies, []);
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["files"][0]["kind"], "this_boot");
     assert_eq!(json["files"][0]["state"], "sound");
-    assert_eq!(json["checkpoint"], "missing");
+    assert_eq!(json["index"], "agrees");
 
     let next = Journal::on(Box::new(disk), crate::records::NEXT_BOOT).unwrap().check().unwrap();
     assert_eq!(next.files[0].kind, Content::EarlierBoot);
@@ -137,32 +137,46 @@ fn no_flip_cut_hole_or_end_of_zeros_is_called_sound() {
 }
 
 #[test]
-fn a_checkpoint_is_compared_entry_by_entry() {
+fn an_index_is_compared_entry_by_entry() {
     let disk = Simulated::default();
     let index = format!("{}.index", leases());
-    let journal = || open(&disk).checkpoint_every(0);
+    let journal = || open(&disk);
     let records = [granted("a", &["one", "two"]), granted("b", &["one"])];
     journal().lock(soon()).unwrap().append(at(0), &records).unwrap();
     let first = disk.live(&index).unwrap();
-    assert_eq!(journal().check().unwrap().checkpoint, CheckpointState::Agrees);
+    assert_eq!(journal().check().unwrap().index, IndexState::Agrees);
+    let log = disk.live(&leases()).unwrap();
     journal().lock(soon()).unwrap().append(at(0), &[released("a")]).unwrap();
     let second = disk.live(&index).unwrap();
-    assert_eq!(journal().check().unwrap().checkpoint, CheckpointState::Agrees);
-    // Pages of one state under headers of the other.
-    let mixed = [&second[..256], &first[256..]].concat();
+    assert_eq!(journal().check().unwrap().index, IndexState::Agrees);
+    // It stands for less than there is, which is no fault.
+    disk.put(&index, first.clone());
+    assert_eq!(journal().check().unwrap().index, IndexState::Agrees);
+    // The buckets of one state under the head of the other.
+    let mixed = [&second[..104], &first[104..]].concat();
     disk.put(&index, mixed);
     let report = journal().check().unwrap();
-    assert_eq!(report.checkpoint, CheckpointState::Disagrees);
+    assert_eq!(report.index, IndexState::Unusable);
     assert!(!report.is_sound());
+    // Behind the four entries: an attempt, a container, a sharer and the number of sharers.
+    let covered = 104 + 16 + 4 * 16;
     for place in 0..second.len() {
         let mut bytes = second.clone();
         bytes[place] ^= 0x10;
         disk.put(&index, bytes);
-        let found = journal().check().unwrap().checkpoint;
-        let unimportant = (288..1024).contains(&place);
-        let expected = if unimportant { CheckpointState::Agrees } else { CheckpointState::Unusable };
+        let found = journal().check().unwrap().index;
+        let expected = if place < covered { IndexState::Unusable } else { IndexState::Agrees };
         assert_eq!(found, expected, "byte {place}");
     }
+    // It says something else than the log: a head made for it, as by a fault of this program.
+    let mut forged = first;
+    forged[24..52].copy_from_slice(&second[24..52]);
+    let sum = crc32c::crc32c(&forged[..92]);
+    forged[92..96].copy_from_slice(&sum.to_le_bytes());
+    disk.put(&index, forged);
+    assert_eq!(journal().check().unwrap().index, IndexState::Disagrees);
+    disk.put(&leases(), log);
+    assert!(!journal().check().unwrap().is_sound(), "records at its end are gone");
 }
 
 #[test]

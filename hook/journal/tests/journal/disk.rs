@@ -1,11 +1,15 @@
 //! A disk in memory that knows what was synced and what was not, and that can stop at any step.
 
 use std::collections::BTreeMap;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 use std::time::Instant;
 use volhook_journal::Disk;
 use volhook_journal::DiskFile;
@@ -43,6 +47,8 @@ struct Inner {
     /// What comes in between behind the next sync, and whether that fails, which is told once.
     at_sync: Option<(Box<dyn FnOnce() + Send>, bool)>,
     reserves: u64,
+    /// How many bytes were asked for, of all files.
+    read: u64,
     /// How often each file was synced.
     syncs: BTreeMap<String, u64>,
 }
@@ -81,6 +87,23 @@ impl Simulated {
     /// How often space was set aside.
     pub(crate) fn reserves(&self) -> u64 {
         self.0.lock().unwrap().reserves
+    }
+
+    /// Tells this disk from one that another process, or another boot, would find otherwise.
+    pub(crate) fn state(&self) -> u64 {
+        let inner = self.0.lock().unwrap();
+        let mut hasher = DefaultHasher::new();
+        for (name, file) in &inner.files {
+            (name, &file.live, &file.durable, file.named, file.space, &file.lost).hash(&mut hasher);
+        }
+        for (from, to, replaced) in &inner.renamed {
+            (from, to, replaced.as_ref().map(|file| (&file.live, &file.durable))).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.0.lock().unwrap().read
     }
 
     pub(crate) fn fail_syncs(&self, fail: bool) {
@@ -294,6 +317,8 @@ impl Disk for Simulated {
     fn names(&self) -> io::Result<Vec<String>> {
         Ok(self.names_now())
     }
+
+    fn pause(&self, _time: Duration) {}
 }
 
 struct OpenFile {
@@ -319,10 +344,11 @@ impl DiskFile for OpenFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|inner| {
-            let live = &inner.file(self.identity).live;
-            let rest = live.get(offset as usize..).unwrap_or(&[]);
+            let file = inner.file(self.identity);
+            let rest = file.live.get(offset as usize..).unwrap_or(&[]);
             let count = rest.len().min(buffer.len());
             buffer[..count].copy_from_slice(&rest[..count]);
+            inner.read += count as u64;
             Ok(count)
         })
     }

@@ -3,13 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
 mod check;
-mod checkpoint;
 mod crash;
 mod damage;
 mod disk;
 mod fold;
 mod full;
 mod golden;
+mod index;
 mod processes;
 mod records;
 mod repair;

@@ -94,7 +94,14 @@ pub(crate) fn created(name: &str) -> VolumeRecord {
 pub(crate) fn any_lease_record() -> impl Strategy<Value = LeaseRecord> {
     let attempt = (0..5u8).prop_map(|n| format!("attempt-{n}"));
     let id = (0..3u8).prop_map(|n| container(&format!("c{n}")));
-    let volumes = proptest::collection::vec((0..4u8).prop_map(|n| lease(&format!("v{n}"))), 0..4);
+    let access = prop_oneof![Just(Access::ReadOnly), Just(Access::ReadWrite)];
+    let sharing = prop_oneof![Just(Sharing::Shared), Just(Sharing::SingleWriter), Just(Sharing::Exclusive)];
+    let volume_of = (0..4u8, access, sharing).prop_map(|(n, access, sharing)| LeasedVolume {
+        access,
+        sharing,
+        ..lease(&format!("v{n}"))
+    });
+    let volumes = proptest::collection::vec(volume_of, 0..4);
     let text = "\\PC{0,40}|[\\x00-\\x1f\"\\\\]{0,9}";
     (0..8u8, attempt, id, volumes, text, any::<i32>()).prop_map(
         |(kind, attempt, container, leases, text, pid)| match kind {

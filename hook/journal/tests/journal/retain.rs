@@ -15,7 +15,7 @@ use volhook_journal::Retention;
 const ALL: Retention = Retention { age: Duration::MAX, bytes: u64::MAX };
 
 fn boot(disk: &Simulated, number: u32) -> Journal {
-    Journal::on(Box::new(disk.clone()), &format!("boot-{number}")).unwrap().checkpoint_every(0)
+    Journal::on(Box::new(disk.clone()), &format!("boot-{number}")).unwrap()
 }
 
 /// Five boots, the n-th at second 100·n, with a copy of damage in the second.
@@ -52,7 +52,7 @@ fn the_oldest_goes_first_and_this_boot_stays() {
     let limit = Retention { age: Duration::from_secs(250), ..ALL };
     assert_eq!(retain(&disk, limit), ["leases-boot-1", "leases-boot-2", "leases-boot-2.damaged-32"]);
     assert_eq!(names(&disk), ["leases-boot-3", "leases-boot-4", "leases-boot-5"]);
-    assert!(disk.live("leases-boot-1.index").is_none(), "a checkpoint goes with its file");
+    assert!(disk.live("leases-boot-1.index").is_none(), "an index goes with its file");
     assert!(disk.live("leases-boot-3.index").is_some());
 
     let size = |name: &str| disk.live(name).unwrap().len() as u64;
