@@ -9,11 +9,13 @@ use crate::codec::HEADER;
 use crate::codec::HeaderRead;
 use crate::codec::Link;
 use crate::codec::Reader;
-use crate::codec::Rest;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
 use crate::error::is_full;
+use crate::rest;
+use crate::rest::Rest;
+use crate::scan::Scan;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -92,10 +94,8 @@ impl Log {
         let header = match codec::decode_header(&bytes[..read], kind, name) {
             HeaderRead::Valid(header) => Some(header),
             HeaderRead::Unfinished => {
-                let length = usize::try_from(file.size().map_err(unreadable)?).unwrap_or(usize::MAX);
-                let mut all = vec![0; length];
-                file.read_at(&mut all, 0).map_err(unreadable)?;
-                if length > HEADER && all.iter().any(|&b| b != 0) {
+                let length = file.size().map_err(unreadable)?;
+                if length > HEADER as u64 && !rest::is_all_zero(&*file, length).map_err(unreadable)? {
                     return Err(damaged(disk, name, 0, "the file's header is gone"));
                 }
                 None
@@ -420,14 +420,15 @@ fn last_sequence_of(file: &dyn DiskFile, kind: FileKind) -> std::io::Result<u64>
     let mut size = LOOK;
     loop {
         let start = (length.saturating_sub(size) / 8 * 8).max(HEADER as u64);
-        let mut bytes =
-            vec![0; usize::try_from(length.saturating_sub(start)).map_err(std::io::Error::other)?];
-        let read = file.read_at(&mut bytes, start)?;
-        let last = codec::salvage(&bytes[..read], kind).map(|(_, header, _)| header.sequence).max();
+        let mut scan = Scan::new(file, kind, start, length);
+        let mut last = None;
+        while let Some((_, header)) = scan.next()? {
+            last = last.max(Some(header.sequence));
+        }
         if last.is_some() || start == HEADER as u64 {
             return Ok(last.unwrap_or(0));
         }
-        size *= 4;
+        size = size.saturating_mul(4);
     }
 }
 

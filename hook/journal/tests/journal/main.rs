@@ -4,6 +4,7 @@
 
 mod check;
 mod checkpoint;
+mod counted;
 mod crash;
 mod damage;
 mod disk;
