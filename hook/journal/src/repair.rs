@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
+use volhook_core::lease::VolumeRecord;
 
 /// What can still be read of this boot's damaged file; made by [`Journal::salvage`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -131,6 +132,13 @@ impl Wreck {
         if same.is_empty() { Ok(()) } else { each(same) }
     }
 
+    /// Hands the readable records of volumes to `each`, one of each number: of several any will do, as the sidecars are the
+    /// truth. A disk can show a piece of another file, whose records are no part of this one.
+    fn volumes(&self, mut each: impl FnMut(Frame) -> Result<(), JournalError>) -> Result<(), JournalError> {
+        let is_volume = |frame: &Frame| serde_json::from_slice::<VolumeRecord>(&frame.payload).is_ok();
+        self.in_order(0, |same| same.into_iter().find(is_volume).map_or(Ok(()), &mut each))
+    }
+
     /// The parts that hold no readable frame.
     fn lost(&self) -> Result<Vec<Lost>, JournalError> {
         let mut lost = Vec::new();
@@ -233,7 +241,7 @@ impl Journal {
             return Ok(None);
         };
         let mut records = 0;
-        wreck.in_order(0, |_| {
+        wreck.volumes(|_| {
             records += 1;
             Ok(())
         })?;
@@ -301,7 +309,7 @@ impl Journal {
         };
         let (mut kept, mut newest) = (0, None);
         wreck.frames(|_, header| newest = newest.max(Some(header.time_us.saturating_add(1))))?;
-        wreck.in_order(0, |_| {
+        wreck.volumes(|_| {
             kept += 1;
             Ok(())
         })?;
@@ -311,9 +319,7 @@ impl Journal {
         let begun = distinct(newest.unwrap_or(i64::MIN).max(now.as_microsecond()), &wreck)?;
         self.put_in_place(VOLUMES, FileKind::Volumes, |log| {
             log.begin(disk, begun)?;
-            wreck.in_order(0, |mut same| {
-                // Of several with one number any will do: the sidecars are the truth.
-                let Frame { header, payload, .. } = same.swap_remove(0);
+            wreck.volumes(|Frame { header, payload, .. }| {
                 log.append(disk, &[payload], header.sequence, header.time_us).map(drop)
             })
         })?;

@@ -406,3 +406,19 @@ fn a_record_that_was_half_there_when_the_file_was_salvaged_is_taken_over() {
     open(&disk).rebuild(soon(), at(9), &salvaged, &salvaged.grants).unwrap().expect("needed");
     assert_eq!(held(&open(&disk).read().unwrap()).keys().collect::<Vec<_>>(), ["b", "c"]);
 }
+
+/// A disk can show a block of another file. Whoever took it over would have a file that nobody understands.
+#[test]
+fn a_record_of_the_other_file_is_not_taken_over() {
+    let (disk, _) = sample();
+    let bytes = disk.live(VOLUMES).unwrap();
+    let other = disk.live(&leases()).unwrap();
+    disk.put(VOLUMES, [&bytes[..], &other[32..]].concat());
+    let journal = open(&disk);
+    assert_eq!(journal.salvage_volumes().unwrap().expect("it is damaged").records, 3);
+    let rebuilt = journal.rebuild_volumes(soon(), at(9)).unwrap().expect("needed");
+    assert_eq!(rebuilt.kept, 3);
+    let events = open(&disk).events().expect("every record is understood");
+    let volumes = events.iter().filter(|event| matches!(event.record, EventRecord::Volume(_)));
+    assert_eq!(volumes.count(), 3);
+}
