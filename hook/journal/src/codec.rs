@@ -207,6 +207,17 @@ impl Link {
     pub(crate) fn first(header: FileHeader) -> Self {
         Self { end: HEADER as u64, start: HEADER as u64, sequence: 0, chain: header.chain }
     }
+
+    /// Whether a frame that stands at its end continues it.
+    pub(crate) fn leads_to(&self, frame: &FrameHeader) -> bool {
+        frame.previous == self.chain && frame.sequence > self.sequence
+    }
+
+    /// Where the chain stands behind such a frame.
+    pub(crate) fn behind(&self, frame: &FrameHeader) -> Self {
+        let size = (FRAME + frame.length) as u64;
+        Self { start: self.end, end: self.end + size, sequence: frame.sequence, chain: frame.chain }
+    }
 }
 
 /// Reads frames one after the other from a file, as far as it went when the reader was made.
@@ -270,7 +281,7 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         self.fill(FRAME + header.length)?;
-        if header.previous != self.link.chain || header.sequence <= self.link.sequence {
+        if !self.link.leads_to(&header) {
             return Ok(None);
         }
         let start = self.window_start();
@@ -278,12 +289,7 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         let size = FRAME + header.length;
-        self.link = Link {
-            start: self.link.end,
-            end: self.link.end + size as u64,
-            sequence: header.sequence,
-            chain: header.chain,
-        };
+        self.link = self.link.behind(&header);
         Ok(Some((header, &self.buffer[start + FRAME..start + size])))
     }
 

@@ -55,6 +55,11 @@ pub(crate) fn copied_kind(name: &str) -> Option<FileKind> {
     kind_of(of).filter(|_| is_place)
 }
 
+/// The name of the file called `name`, or of the one that it is a copy of.
+pub(crate) fn original(name: &str) -> &str {
+    name.split_once(COPY).map_or(name, |(of, _)| of)
+}
+
 pub(crate) fn is_boot_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
@@ -433,7 +438,7 @@ fn last_sequence_of(file: &dyn DiskFile, kind: FileKind) -> std::io::Result<u64>
 }
 
 /// The error for damage in the file called `name`; the copy is made by whoever holds the lock.
-fn damaged(disk: &dyn Disk, name: &str, offset: u64, reason: &'static str) -> JournalError {
+pub(crate) fn damaged(disk: &dyn Disk, name: &str, offset: u64, reason: &'static str) -> JournalError {
     JournalError::Damaged { file: disk.path().join(name), offset, reason, copy: None }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn judge(file: &dyn DiskFile, kind: FileKind, link: Link, limit: u64)
         _ => return Ok(Rest::Torn),
     }
     let end = match codec::decode_frame(&start, kind) {
-        Some(header) if header.previous != link.chain || header.sequence <= link.sequence => {
+        Some(header) if !link.leads_to(&header) => {
             return Ok(Rest::Damaged("a frame does not continue the frame before it"));
         }
         Some(header) => link.end + (FRAME + header.length) as u64,

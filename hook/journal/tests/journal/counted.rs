@@ -1,4 +1,4 @@
-//! A disk that counts what is read of it, and how many files are open.
+//! A disk that counts what is read of it, and how many files are open. Nobody changes it in a pause.
 
 use crate::disk::Simulated;
 use std::collections::BTreeSet;
@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 use std::time::Instant;
 use volhook_journal::Disk;
 use volhook_journal::DiskFile;
@@ -22,15 +23,24 @@ pub(crate) struct Counts {
     pub(crate) names: BTreeSet<String>,
 }
 
+/// What comes in between before the file of a name is opened.
+type Before = Option<(String, Box<dyn FnOnce() + Send>)>;
+
 #[derive(Clone, Default)]
 pub(crate) struct Counted {
     disk: Simulated,
     counts: Arc<Mutex<Counts>>,
+    before: Arc<Mutex<Before>>,
 }
 
 impl Counted {
     pub(crate) fn new(disk: &Simulated) -> Self {
-        Self { disk: disk.clone(), counts: Arc::default() }
+        Self { disk: disk.clone(), ..Self::default() }
+    }
+
+    /// Has `then` come in between before the file called `name` is opened next.
+    pub(crate) fn before_opening(&self, name: &str, then: impl FnOnce() + Send + 'static) {
+        *self.before.lock().unwrap() = Some((name.to_owned(), Box::new(then)));
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -55,6 +65,10 @@ impl Disk for Counted {
     }
 
     fn open(&self, name: &str, write: bool) -> io::Result<Option<Box<dyn DiskFile>>> {
+        let before = self.before.lock().unwrap().take_if(|(of, _)| of == name);
+        if let Some((_, then)) = before {
+            then();
+        }
         Ok(self.disk.open(name, write)?.map(|file| self.opened(name, file)))
     }
 
@@ -77,6 +91,8 @@ impl Disk for Counted {
     fn names(&self) -> io::Result<Vec<String>> {
         self.disk.names()
     }
+
+    fn pause(&self, _time: Duration) {}
 }
 
 struct CountedFile {

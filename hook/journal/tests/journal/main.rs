@@ -16,3 +16,4 @@ mod records;
 mod repair;
 mod retain;
 mod salvage;
+mod story;
