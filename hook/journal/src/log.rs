@@ -36,6 +36,11 @@ pub(crate) fn kind_of(name: &str) -> Option<FileKind> {
     name.strip_prefix(LEASES).is_some_and(is_boot_id).then_some(FileKind::Leases)
 }
 
+/// The boot whose leases stand in the file called `name`, or in the one that it is a copy of.
+pub(crate) fn boot_of(name: &str) -> Option<&str> {
+    original(name).strip_prefix(LEASES)
+}
+
 /// How many bytes of a file's end are looked at for its last frame: room for the largest, and for a torn one.
 pub(crate) const LOOK: u64 = 256 << 10;
 /// How much more than needed is set aside at once, so that few appends have to.
