@@ -64,16 +64,39 @@ impl Format {
             }
             Self::Columns(template) => {
                 let mut lines = template.titles();
+                let header = lines.remove(0);
                 for document in documents {
                     lines.extend(template.cells(document)?);
                 }
-                let width = lines.iter().map(Vec::len).max().unwrap_or_default();
-                lines.iter_mut().for_each(|line| line.resize(width, String::new()));
-                let header = lines.remove(0);
                 print_table(&header.iter().map(String::as_str).collect::<Vec<_>>(), lines)?;
             }
         }
         Ok(true)
+    }
+
+    /// The lines above a table by this template, if it is for one.
+    pub(crate) fn titles(&self) -> Option<Vec<Vec<String>>> {
+        match self {
+            Self::Columns(template) => Some(template.titles()),
+            Self::Json | Self::Table | Self::Lines(_) => None,
+        }
+    }
+
+    /// A document as lines of such a table.
+    pub(crate) fn cells(&self, document: &Value) -> Result<Vec<Vec<String>>, Failure> {
+        match self {
+            Self::Columns(template) => template.cells(document),
+            Self::Json | Self::Table | Self::Lines(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// A document as text, where it is not in a table.
+    pub(crate) fn text(&self, document: &Value) -> Result<String, Failure> {
+        match self {
+            Self::Json => Ok(format!("{}\n", named(document))),
+            Self::Lines(template) => Ok(template.render(document)? + "\n"),
+            Self::Table | Self::Columns(_) => Ok(String::new()),
+        }
     }
 
     /// What stands above documents that come one after the other, for a table.
@@ -205,6 +228,9 @@ impl Template {
         }
         line.push(cell);
         before.push(line);
+        // A table has as many columns as its longest line.
+        let width = before.iter().map(Vec::len).max().unwrap_or_default();
+        before.iter_mut().for_each(|line| line.resize(width, String::new()));
         Ok(before)
     }
 

@@ -10,6 +10,7 @@ mod args;
 mod commands;
 mod format;
 mod hook;
+mod long_list;
 mod progress;
 mod shape;
 mod signals;

@@ -203,8 +203,15 @@ fn answer(engine: &Engine, request: Request, work: &Work<'_>) -> Result<Value, F
         Request::Sweep(asked) => document(upkeep::gc(engine, &asked, work)),
         Request::CheckJournal => document(journal::check(engine, work)?),
         Request::RebuildJournal(asked) => document(journal::rebuild(engine, &asked, work)?),
-        Request::Events => document(story::events(engine, work)?),
-        Request::Explain(asked) => document(story::explain(engine, &asked, work)?),
+        Request::Events => {
+            let mut told = story::events(engine, None)?;
+            let mut events = Vec::new();
+            while let Some(event) = told.next(work)? {
+                events.push(event);
+            }
+            document(events)
+        }
+        Request::Explain(asked) => document(story::explain(engine, &asked, work)?.whole()?),
         Request::Examine(asked) => document(doctor::examine(engine, &asked, work)),
         Request::Preview(asked) => document(preview(engine, &asked, work)?),
         Request::Install(asked) => document(install::install(engine, &asked, work)?),

@@ -4,9 +4,13 @@ use crate::context::Context;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use jiff::SignedDuration;
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
+use std::hash::RandomState;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_api::Kind;
 use volhook_api::Remark;
 use volhook_api::VolumeRef;
 use volhook_api::story::Event;
@@ -14,6 +18,7 @@ use volhook_api::story::Explain;
 use volhook_api::story::Held;
 use volhook_api::story::Story;
 use volhook_core::claims::Claim;
+use volhook_core::cursor::Cursor;
 use volhook_core::last_step::PodRoot;
 use volhook_core::lease::Grant;
 use volhook_core::names::ContainerId;
@@ -30,106 +35,267 @@ use volhook_journal::EventRecord;
 use volhook_journal::Follow;
 use volhook_journal::Journal;
 use volhook_journal::JournalError;
+use volhook_leases::Quiet;
 use volhook_leases::Work;
 use volhook_leases::judge;
 
 /// How often a damaged journal is read again by somebody who follows it.
 const DAMAGED_PAUSE: Duration = Duration::from_secs(5);
 
-/// Everything that happened, as far as it is kept.
+/// Everything that happened, one event after the other; made by [`events`].
+pub struct Events<'a> {
+    story: journal::Story<'a>,
+    told: VecDeque<Event>,
+}
+
+/// Everything that happened, as far as it is kept, or what happened behind an event. It is read as it is told.
 ///
 /// # Errors
-/// When the journal cannot be read.
-pub fn events(engine: &Engine, work: &Work<'_>) -> Result<Vec<Event>, Failure> {
-    Ok(recorded(engine, work)?.iter().flat_map(told).collect())
+/// [`Kind::NoSuchEvent`], and when the journal cannot be read.
+pub fn events<'a>(engine: &'a Engine, since: Option<&Cursor>) -> Result<Events<'a>, Failure> {
+    let journal = engine.ledger.journal()?;
+    let story = since.map_or_else(|| begin(journal), |cursor| begin_behind(journal, cursor))?;
+    Ok(Events { story, told: VecDeque::new() })
 }
 
-/// What stands in the journal. Of a damaged one what can be read of it, and the watcher is told.
-fn recorded(engine: &Engine, work: &Work<'_>) -> Result<Vec<journal::Event>, Failure> {
-    let (events, damage) = engine.ledger.journal()?.readable_events().map_err(Failure::new)?;
-    for error in damage {
-        work.watcher.told(&Remark::SeenDamaged { cause: error.to_string() });
+impl Events<'_> {
+    /// The next event; `None` at the end. The watcher is told what is damaged when the story comes there; of that, what can be
+    /// read is told.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn next(&mut self, work: &Work<'_>) -> Result<Option<Event>, Failure> {
+        while self.told.is_empty() {
+            let Some(event) = recorded(&mut self.story, work, &mut false)? else { return Ok(None) };
+            self.told.extend(told(&event));
+        }
+        Ok(self.told.pop_front())
     }
-    Ok(events)
 }
 
-/// What happens from now on, and before it all that did.
+fn begin(journal: &Journal) -> Result<journal::Story<'_>, Failure> {
+    journal.story().map_err(Failure::new)
+}
+
+fn begin_behind<'a>(journal: &'a Journal, cursor: &Cursor) -> Result<journal::Story<'a>, Failure> {
+    journal.story_since(cursor).map_err(|error| {
+        let hint = match &error {
+            JournalError::Gone { boot_is_known: true, .. } => {
+                "it was deleted with old history, or a power cut took it before it reached the disk; without --since, \
+                 `volhook events` tells what there is"
+            }
+            JournalError::Gone { .. } => {
+                "nothing of that boot is kept: its history was deleted, or it is another host's; without --since, \
+                 `volhook events` tells what there is"
+            }
+            _ => return Failure::new(error),
+        };
+        Failure { kind: Kind::NoSuchEvent, ..Failure::new(error) }.hint(hint)
+    })
+}
+
+/// The next record. The watcher is told of damage that was met; `damaged` says then that there is some.
+fn recorded(
+    story: &mut journal::Story<'_>,
+    work: &Work<'_>,
+    damaged: &mut bool,
+) -> Result<Option<journal::Event>, Failure> {
+    let next = story.next();
+    for error in story.damage() {
+        work.watcher.told(&Remark::SeenDamaged { cause: error.to_string() });
+        *damaged = true;
+    }
+    next.map_err(Failure::new)
+}
+
+/// What happens from now on, and before it all that did in this boot, or behind an event.
 pub struct Following<'a> {
     journal: &'a Journal,
+    /// What was behind the event.
+    since: Option<journal::Story<'a>>,
     follow: Follow<'a>,
+    told: VecDeque<Event>,
     /// The number of the last event that was given out.
     after: u64,
     /// When a damaged journal was read last.
     damaged: Option<Instant>,
+    /// A damaged journal that is being read.
+    readable: Option<journal::Story<'a>>,
+    /// Whether the watcher knows of the damage.
+    known: bool,
 }
 
-/// Follows the story.
+/// Follows the story, from an event on if one is named.
 ///
 /// # Errors
-/// When the journal cannot be opened.
-pub fn follow(engine: &Engine) -> Result<Following<'_>, Failure> {
+/// [`Kind::NoSuchEvent`], and when the journal cannot be opened.
+pub fn follow<'a>(engine: &'a Engine, since: Option<&Cursor>) -> Result<Following<'a>, Failure> {
     let journal = engine.ledger.journal()?;
-    Ok(Following { journal, follow: journal.follow(0), after: 0, damaged: None })
+    let after = since.map_or(0, |cursor| cursor.seq);
+    let since = since.map(|cursor| begin_behind(journal, cursor)).transpose()?;
+    Ok(Following {
+        journal,
+        since: since.map(journal::Story::to_be_followed),
+        follow: journal.follow(0),
+        told: VecDeque::new(),
+        after,
+        damaged: None,
+        readable: None,
+        known: false,
+    })
 }
 
 impl Following<'_> {
-    /// The events since the last call; it waits for none. Of a damaged journal what can be read, until somebody has rebuilt it.
+    /// The next event; `None` where there is none yet: it waits for none. Of a damaged journal what can be read, until somebody
+    /// has rebuilt it.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn next(&mut self, work: &Work<'_>) -> Result<Vec<Event>, Failure> {
-        let events = match self.follow.poll() {
-            Ok(events) => {
-                self.damaged = None;
-                events
+    pub fn next(&mut self, work: &Work<'_>) -> Result<Option<Event>, Failure> {
+        while self.told.is_empty() {
+            if let Some(story) = &mut self.since {
+                match recorded(story, work, &mut self.known)? {
+                    Some(event) => {
+                        self.told.extend(told(&event));
+                        self.after = event.seq;
+                    }
+                    None => {
+                        self.follow =
+                            self.since.take().map_or_else(|| self.journal.follow(0), journal::Story::follow)
+                    }
+                }
+                continue;
             }
-            Err(JournalError::Damaged { .. }) => self.readable(work)?,
-            Err(error) => return Err(Failure::new(error)),
-        };
-        let new = events.into_iter().filter(|event| event.seq > self.after).collect::<Vec<_>>();
-        self.after = new.iter().map(|event| event.seq).max().unwrap_or(self.after);
-        Ok(new.iter().flat_map(told).collect())
+            if self.readable.is_some() {
+                if !self.read_on(work)? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            match self.follow.poll() {
+                Ok(events) => {
+                    (self.damaged, self.known) = (None, false);
+                    if events.is_empty() {
+                        return Ok(None);
+                    }
+                    let new = events.iter().filter(|event| event.seq > self.after);
+                    self.told.extend(new.flat_map(told));
+                    self.after = events.iter().map(|event| event.seq).fold(self.after, u64::max);
+                }
+                Err(JournalError::Damaged { .. }) => {
+                    if self.damaged.is_some_and(|since| since.elapsed() < DAMAGED_PAUSE) {
+                        return Ok(None);
+                    }
+                    self.damaged = Some(Instant::now());
+                    self.readable = Some(self.journal.story_behind(self.after).map_err(Failure::new)?);
+                }
+                Err(error) => return Err(Failure::new(error)),
+            }
+        }
+        Ok(self.told.pop_front())
     }
 
-    fn readable(&mut self, work: &Work<'_>) -> Result<Vec<journal::Event>, Failure> {
-        if self.damaged.is_some_and(|since| since.elapsed() < DAMAGED_PAUSE) {
-            return Ok(Vec::new());
-        }
-        let (events, damage) = self.journal.readable_events().map_err(Failure::new)?;
-        if self.damaged.replace(Instant::now()).is_none() {
-            for error in damage {
-                work.watcher.told(&Remark::SeenDamaged { cause: error.to_string() });
+    /// Reads a record of a damaged journal; `false` at its end.
+    fn read_on(&mut self, work: &Work<'_>) -> Result<bool, Failure> {
+        let Some(story) = &mut self.readable else { return Ok(false) };
+        let quiet = Work { watcher: &Quiet, ..*work };
+        match recorded(story, if self.known { &quiet } else { work }, &mut false)? {
+            Some(event) => {
+                self.told.extend(told(&event));
+                self.after = event.seq;
+                Ok(true)
+            }
+            None => {
+                (self.readable, self.known) = (None, true);
+                Ok(false)
             }
         }
-        Ok(events)
     }
 }
 
-/// What a container asked for, what was planned, granted, mounted, refused and given back, and what it holds now.
+/// The story of a container, one event after the other; made by [`explain`].
+pub struct Explained<'a> {
+    container: ContainerId,
+    attempts: Attempts,
+    story: journal::Story<'a>,
+    told: VecDeque<Event>,
+    held: Vec<Held>,
+}
+
+/// What a container asked for, what was planned, granted, mounted, refused and given back, and what it holds now. All that is
+/// kept of the past is read twice, first for the container's attempts; nothing else of it is held.
 ///
 /// # Errors
-/// When nothing is known of it, and when the journal cannot be read.
-pub fn explain(engine: &Engine, asked: &Explain, work: &Work<'_>) -> Result<Story, Failure> {
+/// When nothing is known of the container, and when the journal cannot be read.
+pub fn explain<'a>(engine: &'a Engine, asked: &Explain, work: &Work<'_>) -> Result<Explained<'a>, Failure> {
     let context = &Context::new(engine, *work);
-    let Explain { container } = asked;
-    let recorded = recorded(engine, work)?;
-    let attempts = attempts_of(&recorded, container);
-    let events: Vec<Event> = recorded
-        .iter()
-        .filter(|event| concerns(event, container, &attempts))
-        .flat_map(told_in_full)
-        .collect();
+    let container = asked.container.clone();
+    let journal = engine.ledger.journal()?;
+    let mut attempts = Attempts::default();
+    let mut story = begin(journal)?;
+    while let Some(event) = recorded(&mut story, work, &mut false)? {
+        attempts.add(&event, &container);
+    }
     // The watcher knows by now if the journal is damaged.
-    let table = engine.ledger.seen(&Work { watcher: &volhook_leases::Quiet, ..*work })?;
-    let held: Vec<Held> = table.of_container(container).map(|grant| held(context, grant)).collect();
-    if events.is_empty() && held.is_empty() {
-        let reason = format!("volhook has never heard of container {:?}", container.as_str());
+    let quiet = Work { watcher: &Quiet, ..*work };
+    let table = engine.ledger.seen(&quiet)?;
+    let held: Vec<Held> = table.of_container(&container).map(|grant| held(context, grant)).collect();
+    let story = begin(journal)?;
+    let mut explained = Explained { container, attempts, story, told: VecDeque::new(), held };
+    if !explained.look_ahead()? && explained.held.is_empty() {
+        let reason = format!("volhook has never heard of container {:?}", explained.container.as_str());
         return Err(Failure::new(reason).hint(
             "only containers that claim volumes are recorded, by the id that the runtime has; \
              `volhook events` lists them",
         ));
     }
-    Ok(Story { container: container.clone(), events, held })
+    Ok(explained)
+}
+
+impl Explained<'_> {
+    /// The container.
+    #[must_use]
+    pub fn container(&self) -> &ContainerId {
+        &self.container
+    }
+
+    /// What happened next; `None` at the end.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn next(&mut self) -> Result<Option<Event>, Failure> {
+        self.look_ahead()?;
+        Ok(self.told.pop_front())
+    }
+
+    /// What it holds now.
+    #[must_use]
+    pub fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// All of it at once.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn whole(mut self) -> Result<Story, Failure> {
+        let mut events = Vec::new();
+        while let Some(event) = self.next()? {
+            events.push(event);
+        }
+        Ok(Story { container: self.container, events, held: self.held })
+    }
+
+    /// Has the next event at hand, if there is one.
+    fn look_ahead(&mut self) -> Result<bool, Failure> {
+        while self.told.is_empty() {
+            let Some(event) = self.story.next().map_err(Failure::new)? else { return Ok(false) };
+            if concerns(&event, &self.container, &self.attempts) {
+                self.told.extend(told_in_full(&event));
+            }
+        }
+        Ok(true)
+    }
 }
 
 fn held(context: &Context<'_>, grant: &Grant) -> Held {
@@ -243,6 +409,7 @@ fn one(
     what: String,
 ) -> Event {
     Event {
+        boot: event.boot.clone(),
         seq: event.seq,
         time: event.time,
         kind: kind.to_owned(),
@@ -265,25 +432,35 @@ fn why(reason: ReleaseReason) -> &'static str {
     }
 }
 
-/// The attempts that were this container's. Before its process was known, the spec stage may have called it
-/// something else.
-fn attempts_of(events: &[journal::Event], container: &ContainerId) -> BTreeSet<String> {
-    events
-        .iter()
-        .filter_map(|event| match &event.record {
+/// The attempts that were a container's. Before its process was known, the spec stage may have called it something else. Of
+/// each, what it hashes to is kept, by a secret of this process: there may be millions.
+#[derive(Default)]
+struct Attempts {
+    hashes: HashSet<u64>,
+    secret: RandomState,
+}
+
+impl Attempts {
+    fn add(&mut self, event: &journal::Event, container: &ContainerId) {
+        let attempt = match &event.record {
             EventRecord::Lease(LeaseRecord::Granted(grant)) if grant.container == *container => {
-                Some(grant.attempt.clone())
+                &grant.attempt
             }
             EventRecord::Lease(
                 LeaseRecord::Bound { attempt, container: whose, .. }
                 | LeaseRecord::Planned { attempt, container: whose, .. },
-            ) if whose == container => Some(attempt.clone()),
-            _ => None,
-        })
-        .collect()
+            ) if whose == container => attempt,
+            _ => return,
+        };
+        self.hashes.insert(self.secret.hash_one(attempt));
+    }
+
+    fn contains(&self, attempt: &String) -> bool {
+        self.hashes.contains(&self.secret.hash_one(attempt))
+    }
 }
 
-fn concerns(event: &journal::Event, container: &ContainerId, attempts: &BTreeSet<String>) -> bool {
+fn concerns(event: &journal::Event, container: &ContainerId, attempts: &Attempts) -> bool {
     match &event.record {
         EventRecord::Volume(VolumeRecord::Created { container: whose, .. }) => {
             whose.as_ref() == Some(container)

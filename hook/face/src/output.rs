@@ -116,6 +116,18 @@ impl Shown {
     pub fn new(text: impl Into<String>, tone: Option<Tone>) -> Self {
         Self { text: text.into(), tone }
     }
+
+    /// How many bytes it has, as it is.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
 }
 
 impl From<String> for Shown {
@@ -170,34 +182,81 @@ fn fitted(natural: &[u16], titles: &[u16], room: u16) -> Option<Vec<u16>> {
 /// # Errors
 /// When standard output cannot be written to.
 pub fn print_table<C: Into<Shown>>(header: &[&str], rows: Vec<Vec<C>>) -> Result<(), Failure> {
-    let stdout = std::io::stdout();
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).force_no_tty().set_content_arrangement(ContentArrangement::Disabled);
-    if AutoStream::choice(&stdout) != ColorChoice::Never {
-        table.enforce_styling().style_text_only();
+    LongTable::new(header).print(rows)
+}
+
+/// A table of which nobody knows how long it will be, printed some rows at a time. Columns can become wider on the way.
+#[derive(Debug)]
+pub struct LongTable {
+    titles: Vec<String>,
+    /// How wide the columns have become.
+    widths: Vec<u16>,
+}
+
+impl LongTable {
+    /// Begins one.
+    #[must_use]
+    pub fn new(header: &[&str]) -> Self {
+        Self { titles: header.iter().map(|title| title.to_uppercase()).collect(), widths: Vec::new() }
     }
-    table.set_header(
-        header.iter().map(|title| Cell::new(title.to_uppercase()).add_attribute(Attribute::Bold)),
-    );
-    for row in rows {
-        table.add_row(row.into_iter().map(|cell| Cell::from(cell.into())));
+
+    /// Prints the next rows, after the header if they are the first.
+    ///
+    /// # Errors
+    /// When standard output cannot be written to.
+    pub fn print<C: Into<Shown>>(&mut self, rows: Vec<Vec<C>>) -> Result<(), Failure> {
+        let stdout = std::io::stdout();
+        let is_styled = AutoStream::choice(&stdout) != ColorChoice::Never;
+        let terminal = terminal_size::terminal_size_of(&stdout).map(|(Width(width), _)| width);
+        out(&self.laid_out(rows, terminal, is_styled))
     }
-    let terminal = terminal_size::terminal_size_of(&stdout);
-    let titles: Vec<u16> = header.iter().map(|title| title.len().try_into().unwrap_or(u16::MAX)).collect();
-    let widths = terminal.and_then(|(Width(width), _)| {
-        fitted(&table.column_max_content_widths(), &titles, width.checked_sub(gaps(header.len()))?)
-    });
-    if widths.is_some() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding(padding(i));
-        if let Some(width) = widths.as_ref().and_then(|widths| widths.get(i)) {
-            let (left, right) = padding(i);
-            column.set_constraint(ColumnConstraint::Absolute(Fixed(left + width + right)));
+
+    /// The next rows as text, for a terminal as wide as `terminal`.
+    fn laid_out<C: Into<Shown>>(
+        &mut self,
+        rows: Vec<Vec<C>>,
+        terminal: Option<u16>,
+        is_styled: bool,
+    ) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).force_no_tty();
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        if is_styled {
+            table.enforce_styling().style_text_only();
         }
+        if self.widths.is_empty() {
+            table.set_header(self.titles.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+        }
+        for row in rows {
+            table.add_row(row.into_iter().map(|cell| Cell::from(cell.into())));
+        }
+        let natural = table.column_max_content_widths();
+        self.widths.resize(natural.len(), 0);
+        self.widths.iter_mut().zip(&natural).for_each(|(width, natural)| *width = (*width).max(*natural));
+        let titles: Vec<u16> =
+            self.titles.iter().map(|title| title.len().try_into().unwrap_or(u16::MAX)).collect();
+        let widths =
+            terminal.and_then(|width| fitted(&self.widths, &titles, width.checked_sub(gaps(titles.len()))?));
+        if widths.is_some() {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
+        let last = natural.len().saturating_sub(1);
+        for (i, column) in table.column_iter_mut().enumerate() {
+            let (left, right) = padding(i);
+            column.set_padding((left, right));
+            let padded = |width: u16| Fixed(width.saturating_add(left + right));
+            let constraint = match &widths {
+                Some(widths) => widths.get(i).map(|width| ColumnConstraint::Absolute(padded(*width))),
+                // Nothing stands behind the last one.
+                None if i == last => None,
+                None => self.widths.get(i).map(|width| ColumnConstraint::LowerBoundary(padded(*width))),
+            };
+            if let Some(constraint) = constraint {
+                column.set_constraint(constraint);
+            }
+        }
+        format!("{}\n", table.trim_fmt())
     }
-    out(&format!("{}\n", table.trim_fmt()))
 }
 
 /// How long the reader of standard error may keep this process waiting, all in all.
@@ -356,6 +415,8 @@ pub fn document(outcome: &impl Serialize) -> Result<Value, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::LongTable;
+    use super::Shown;
     use super::fitted;
     use super::printable;
 
@@ -369,8 +430,26 @@ mod tests {
 
     #[test]
     fn a_cell_is_one_too() {
-        let cell = comfy_table::Cell::from(super::Shown::from("Debian\u{1b}]0;owned\u{7}".to_owned()));
+        let cell = comfy_table::Cell::from(Shown::from("Debian\u{1b}]0;owned\u{7}".to_owned()));
         assert_eq!(cell.content(), "Debian\\u{1b}]0;owned\\u{7}");
+    }
+
+    #[test]
+    fn columns_stay_as_wide_as_they_have_become() {
+        let mut table = LongTable::new(&["a", "b", "c"]);
+        let rows = |rows: &[[&str; 3]]| -> Vec<Vec<Shown>> {
+            rows.iter().map(|row| row.iter().map(|text| text.to_string().into()).collect()).collect()
+        };
+        let first = table.laid_out(rows(&[["1", "22222", "3"]]), None, false);
+        let second = table.laid_out(rows(&[["1", "2", "333"], ["111", "2", "3"]]), None, false);
+        let third = table.laid_out(rows(&[["1", "2", "3"]]), None, false);
+        assert_eq!(
+            [first, second, third].concat(),
+            "\
+A   B       C\n1   22222   3\n\
+1     2       333\n111   2       3\n\
+1     2       3\n"
+        );
     }
 
     #[test]

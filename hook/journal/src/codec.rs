@@ -4,6 +4,8 @@
 //! layout is described in the crate documentation.
 
 use crate::disk::DiskFile;
+use crate::rest;
+use crate::rest::Rest;
 use crate::sum::crc32c;
 use crate::sum::crc32c_of_both;
 use std::io;
@@ -15,10 +17,9 @@ pub(crate) const HEADER: usize = 32;
 pub(crate) const FRAME: usize = 40;
 const FILE_MAGIC: [u8; 8] = *b"VOLHOOKJ";
 const FRAME_MAGIC: [u8; 4] = *b"VHF1";
-/// What a disk writes whole or not at all.
-const SECTOR: u64 = 512;
-const WORD: usize = 8;
-const CHUNK: usize = 128 << 10;
+pub(crate) const WORD: usize = 8;
+/// How much of a file is read at once.
+pub(crate) const CHUNK: usize = 128 << 10;
 /// The highest sequence number: no counting gets there, and there is always a next one.
 const LAST_SEQUENCE: u64 = u64::MAX / 2;
 
@@ -169,7 +170,13 @@ pub(crate) fn decode_whole(bytes: &[u8], kind: FileKind) -> Option<(FrameHeader,
     (crc32c(payload) == header.body_sum).then_some((header, payload))
 }
 
-/// The whole frames in `bytes`, wherever they stand, and where that is; for what lies behind a bad place.
+/// How many bytes of `bytes` come before the next whole word that a frame may begin with.
+pub(crate) fn next_mark(bytes: &[u8]) -> Option<usize> {
+    bytes.chunks(WORD).position(|word| word.starts_with(&FRAME_MAGIC)).map(|words| words * WORD)
+}
+
+/// The whole frames in `bytes`, wherever they stand, and where that is. For a few bytes; a file is looked through by
+/// [`Scan`](crate::scan::Scan).
 pub(crate) fn salvage(bytes: &[u8], kind: FileKind) -> impl Iterator<Item = (usize, FrameHeader, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -200,62 +207,17 @@ impl Link {
     pub(crate) fn first(header: FileHeader) -> Self {
         Self { end: HEADER as u64, start: HEADER as u64, sequence: 0, chain: header.chain }
     }
-}
 
-/// What stands behind the last good frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rest {
-    /// Nothing.
-    Clean,
-    /// An append that was never acknowledged; it is cut off before the next one.
-    Torn,
-    /// Bytes that were acknowledged once and are not what they were.
-    Damaged(&'static str),
-}
+    /// Whether a frame that stands at its end continues it.
+    pub(crate) fn leads_to(&self, frame: &FrameHeader) -> bool {
+        frame.previous == self.chain && frame.sequence > self.sequence
+    }
 
-/// Judges the bytes from the first frame that does not continue the chain at `link` to the end of the file.
-///
-/// A writer that died, or lost power before its sync, leaves a prefix of what it wrote, or sectors that never
-/// arrived and read as zeros. Anything else, and anything before a later append, was acknowledged.
-pub(crate) fn judge(rest: &[u8], link: Link, kind: FileKind) -> Rest {
-    if rest.is_empty() {
-        return Rest::Clean;
+    /// Where the chain stands behind such a frame.
+    pub(crate) fn behind(&self, frame: &FrameHeader) -> Self {
+        let size = (FRAME + frame.length) as u64;
+        Self { start: self.end, end: self.end + size, sequence: frame.sequence, chain: frame.chain }
     }
-    let mut later = salvage(rest, kind).map(|(_, header, _)| header);
-    if later.any(|h| h.sequence > link.sequence && h.part == 0 && h.previous != link.chain) {
-        return Rest::Damaged("a frame does not match its checksum, and later appends follow it");
-    }
-    if rest.len() < FRAME {
-        return Rest::Torn;
-    }
-    let extent = match decode_frame(rest, kind) {
-        Some(header) if header.previous != link.chain || header.sequence <= link.sequence => {
-            return Rest::Damaged("a frame does not continue the frame before it");
-        }
-        Some(header) => match rest.get(..FRAME + header.length) {
-            Some(frame) => frame,
-            None => return Rest::Torn,
-        },
-        None => rest,
-    };
-    if holds_unwritten_sector(extent, link.end) || ends_in_zeros(extent) {
-        return Rest::Torn;
-    }
-    Rest::Damaged("a complete frame does not match its checksum")
-}
-
-/// Whether one of the disk's sectors, as far as it lies in `bytes` (which begin at file offset `offset`), is all
-/// zeros. A frame starts and ends on whole words without zeros, so no single flipped byte looks like this.
-fn holds_unwritten_sector(bytes: &[u8], offset: u64) -> bool {
-    let head = usize::try_from(offset.next_multiple_of(SECTOR) - offset).map_or(0, |n| n.min(bytes.len()));
-    let (first, others) = bytes.split_at(head);
-    std::iter::once(first)
-        .chain(others.chunks(SECTOR as usize))
-        .any(|sector| sector.len() >= WORD && sector.iter().all(|&b| b == 0))
-}
-
-fn ends_in_zeros(bytes: &[u8]) -> bool {
-    bytes.last_chunk::<WORD>().is_some_and(|word| *word == [0; WORD])
 }
 
 /// Reads frames one after the other from a file, as far as it went when the reader was made.
@@ -319,7 +281,7 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         self.fill(FRAME + header.length)?;
-        if header.previous != self.link.chain || header.sequence <= self.link.sequence {
+        if !self.link.leads_to(&header) {
             return Ok(None);
         }
         let start = self.window_start();
@@ -327,26 +289,13 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         let size = FRAME + header.length;
-        self.link = Link {
-            start: self.link.end,
-            end: self.link.end + size as u64,
-            sequence: header.sequence,
-            chain: header.chain,
-        };
+        self.link = self.link.behind(&header);
         Ok(Some((header, &self.buffer[start + FRAME..start + size])))
     }
 
     /// What stands where [`Self::next`] found no frame.
-    pub(crate) fn rest(&mut self) -> io::Result<Rest> {
-        let (link, kind) = (self.link, self.kind);
-        Ok(judge(self.remaining()?, link, kind))
-    }
-
-    /// All bytes behind the last frame.
-    fn remaining(&mut self) -> io::Result<&[u8]> {
-        let left = self.limit.saturating_sub(self.link.end);
-        self.fill(usize::try_from(left).map_err(io::Error::other)?)?;
-        Ok(self.window())
+    pub(crate) fn rest(&self) -> io::Result<Rest> {
+        rest::judge(self.file, self.kind, self.link, self.limit)
     }
 
     fn window_start(&self) -> usize {

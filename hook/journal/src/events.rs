@@ -1,21 +1,18 @@
-//! Both kinds of files as one story, in the order of their sequence numbers.
+//! What was recorded, as events; and new ones as they come.
 
 use crate::Journal;
-use crate::codec;
 use crate::codec::FileKind;
 use crate::codec::FrameHeader;
-use crate::codec::HEADER;
 use crate::codec::Link;
 use crate::error::JournalError;
 use crate::leases::unknown_record;
+use crate::log;
 use crate::log::Log;
 use crate::log::Next;
 use crate::log::VOLUMES;
-use crate::log::copied_kind;
 use crate::log::kind_of;
 use jiff::Timestamp;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use volhook_core::record::LeaseRecord;
 use volhook_core::record::VolumeRecord;
@@ -23,7 +20,11 @@ use volhook_core::record::VolumeRecord;
 /// Something that was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
-    /// Its place in the story: rises strictly, over both files and over boots. Numbers may be left out.
+    /// The boot in whose file it stands; `None` for what outlives a boot.
+    pub boot: Option<String>,
+    /// Its place in the story: rises strictly, over both files and over boots, as long as nothing is lost. Numbers may be left
+    /// out. Where a power cut took the end of a boot's file, the next boot can have given the same numbers again: who
+    /// keeps a place keeps the boot as well.
     pub seq: u64,
     /// The wall clock when it was written, in whole microseconds. It may jump; it decides nothing.
     pub time: Timestamp,
@@ -42,7 +43,10 @@ pub enum EventRecord {
     Volume(VolumeRecord),
 }
 
-/// New events as they come; made by [`Journal::follow`].
+/// How many frames of leases are read by one call.
+const AT_ONCE: usize = 1000;
+
+/// New events as they come; made by [`Journal::follow`] and [`Story::follow`](crate::Story::follow).
 pub struct Follow<'a> {
     journal: &'a Journal,
     after: u64,
@@ -50,12 +54,17 @@ pub struct Follow<'a> {
 }
 
 impl<'a> Follow<'a> {
-    pub(crate) fn new(journal: &'a Journal, after: u64) -> Self {
-        Self { journal, after, places: HashMap::new() }
+    /// What happens behind the number `after`, with how far files were read: their identities and ends.
+    pub(crate) fn behind(
+        journal: &'a Journal,
+        after: u64,
+        places: HashMap<String, ((u64, u64), Link)>,
+    ) -> Self {
+        Self { journal, after, places }
     }
 
-    /// The events since the last call, in order; none when nothing happened. Reading does not wait for anything: call
-    /// it again after a pause of your choice.
+    /// The next events since the last call, in order; none when nothing more has happened. What happened in the meantime comes
+    /// in several calls where it is much. Reading does not wait for anything: call it again after a pause of your choice.
     ///
     /// # Errors
     /// Those of [`Journal::events`].
@@ -87,12 +96,15 @@ impl<'a> Follow<'a> {
             };
             let newer = log.newer();
             let mut found = Vec::new();
+            let mut frames = 0;
             log.replay(disk, link, |header, offset, payload| {
-                if header.sequence > bound {
+                // Of the file of volumes as much is read as the numbers lead to that were read of the other.
+                if header.sequence > bound || (kind == FileKind::Leases && frames == AT_ONCE) {
                     return Ok(Next::Stop);
                 }
+                frames += 1;
                 if header.sequence > self.after {
-                    match decode(kind, header, payload) {
+                    match decode(kind, log::boot_of(name), header, payload) {
                         Ok(event) => found.extend(event),
                         Err(_) if newer => {}
                         Err(source) => return Err(unknown_record(disk, name, offset, source)),
@@ -112,82 +124,20 @@ impl<'a> Follow<'a> {
 }
 
 impl Journal {
-    /// Everything that was recorded, by sequence number. Files of earlier boots are history, which a power cut may
-    /// have torn anywhere, and so are copies of damaged files: what is left of them is told.
-    ///
-    /// # Errors
-    /// This boot's file or the file of volumes cannot be read or is damaged.
-    pub fn events(&self) -> Result<Vec<Event>, JournalError> {
-        let (events, damage) = self.readable_events()?;
-        damage.into_iter().next().map_or(Ok(events), Err)
-    }
-
-    /// Everything that can be read, also of damaged files, and what is wrong with those.
-    ///
-    /// # Errors
-    /// A file cannot be read at all, or holds a record that is not understood.
-    pub fn readable_events(&self) -> Result<(Vec<Event>, Vec<JournalError>), JournalError> {
-        let mut events = Vec::new();
-        let mut damage = Vec::new();
-        let mut reader = self.follow(0);
-        for (name, kind) in [(&*self.leases_name, FileKind::Leases), (VOLUMES, FileKind::Volumes)] {
-            match reader.read(name, u64::MAX, &mut events) {
-                Err(error @ JournalError::Damaged { .. }) => {
-                    damage.push(error);
-                    events.extend(self.history(name, kind)?);
-                }
-                other => drop(other?),
-            }
-        }
-        let disk = self.disk();
-        let names =
-            disk.names().map_err(|source| JournalError::List { folder: disk.path().to_owned(), source })?;
-        for name in names.iter().filter(|name| *name != self.leases_name() && *name != VOLUMES) {
-            if let Some(kind) = kind_of(name).or_else(|| copied_kind(name)) {
-                events.extend(self.history(name, kind)?);
-            }
-        }
-        // What was taken over from a damaged file stands in its copy as well.
-        let mut story: BTreeMap<u64, Vec<Event>> = BTreeMap::new();
-        for event in events {
-            let there = story.entry(event.seq).or_default();
-            if !there.contains(&event) {
-                there.push(event);
-            }
-        }
-        Ok((story.into_values().flatten().collect(), damage))
-    }
-
-    fn history(&self, name: &str, kind: FileKind) -> Result<Vec<Event>, JournalError> {
-        let path = self.disk().path().join(name);
-        let file = self
-            .disk()
-            .open(name, false)
-            .map_err(|source| JournalError::Open { file: path.clone(), source })?;
-        let Some(file) = file else {
-            return Ok(Vec::new());
-        };
-        let unreadable = |source| JournalError::Read { file: path.clone(), source };
-        let length = file.size().map_err(unreadable)?.saturating_sub(HEADER as u64);
-        let mut bytes = vec![0; usize::try_from(length).map_err(|e| unreadable(std::io::Error::other(e)))?];
-        let read = file.read_at(&mut bytes, HEADER as u64).map_err(unreadable)?;
-        let mut events = Vec::new();
-        for (_, header, payload) in codec::salvage(&bytes[..read], kind) {
-            // A newer version's records are passed over here as well.
-            events.extend(decode(kind, &header, payload).ok().flatten());
-        }
-        Ok(events)
-    }
-
     /// The events behind the sequence number `after` in this boot's file and in the file of volumes, as they come.
     #[must_use]
     pub fn follow(&self, after: u64) -> Follow<'_> {
-        Follow::new(self, after)
+        Follow::behind(self, after, HashMap::new())
     }
 }
 
 /// `None` for a frame that only takes sequence numbers.
-fn decode(kind: FileKind, header: &FrameHeader, payload: &[u8]) -> Result<Option<Event>, serde_json::Error> {
+pub(crate) fn decode(
+    kind: FileKind,
+    boot: Option<&str>,
+    header: &FrameHeader,
+    payload: &[u8],
+) -> Result<Option<Event>, serde_json::Error> {
     if payload.is_empty() {
         return Ok(None);
     }
@@ -196,5 +146,5 @@ fn decode(kind: FileKind, header: &FrameHeader, payload: &[u8]) -> Result<Option
         FileKind::Volumes => EventRecord::Volume(serde_json::from_slice(payload)?),
     };
     let time = Timestamp::from_microsecond(header.time_us).unwrap_or(Timestamp::UNIX_EPOCH);
-    Ok(Some(Event { seq: header.sequence, time, record }))
+    Ok(Some(Event { boot: boot.map(str::to_owned), seq: header.sequence, time, record }))
 }

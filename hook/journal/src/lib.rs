@@ -124,6 +124,10 @@
 //! which of them cannot be told: then what either leaves held is held, a release that the other contradicts gives nothing
 //! back, and an attempt that may be of several processes is held by each of them until it is dead.
 //!
+//! The [story](Journal::story) is what the chains of all files lead to, and behind a place where one breaks whatever frames
+//! stand there with greater numbers than the chain has come to, in the order of these. A frame with a smaller one was never
+//! acknowledged, or is a piece of another file, which tells of it while it is kept.
+//!
 //! A file of leases that somebody cut at the end of a frame looks whole. That it once went further stands in the head of its
 //! index: so this is damage as well, and so is a file of leases whose header is gone while there is such a head. Nobody can tell
 //! this of `volumes`, of a file of leases removed as a whole, or where the index is gone too.
@@ -176,8 +180,11 @@ mod interest;
 mod leases;
 mod log;
 mod repair;
+mod rest;
 mod retain;
 mod salvage;
+mod scan;
+mod story;
 mod sum;
 mod volumes;
 
@@ -203,6 +210,7 @@ pub use repair::Salvaged;
 pub use repair::SalvagedVolumes;
 pub use retain::Removed;
 pub use retain::Retention;
+pub use story::Story;
 
 use codec::Link;
 use disk::Folder;
@@ -221,6 +229,10 @@ use std::time::Duration;
 use std::time::Instant;
 use volhook_core::lease::LeaseTable;
 use volhook_locks::Held;
+
+/// For how long who looks without the lock waits before he looks again at what seems to be damage.
+const SETTLING: [Duration; 3] =
+    [Duration::from_millis(1), Duration::from_millis(5), Duration::from_millis(20)];
 
 /// The journal of one state root, seen from one boot.
 pub struct Journal {
@@ -356,11 +368,9 @@ impl Journal {
     /// Runs a read that takes no lock. Such a read can meet a writer that cuts a torn tail and writes over it, and see
     /// half of each; only what looks the same after a while is damage.
     fn settle<T>(&self, read: impl Fn() -> Result<T, JournalError>) -> Result<T, JournalError> {
-        for pause in [1, 5, 20] {
+        for pause in SETTLING {
             match read() {
-                Err(JournalError::Damaged { .. } | JournalError::Record { .. }) => {
-                    self.disk.pause(Duration::from_millis(pause));
-                }
+                Err(JournalError::Damaged { .. } | JournalError::Record { .. }) => self.disk.pause(pause),
                 other => return other,
             }
         }

@@ -9,11 +9,13 @@ use crate::codec::HEADER;
 use crate::codec::HeaderRead;
 use crate::codec::Link;
 use crate::codec::Reader;
-use crate::codec::Rest;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
 use crate::error::is_full;
+use crate::rest;
+use crate::rest::Rest;
+use crate::scan::Scan;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -34,6 +36,11 @@ pub(crate) fn kind_of(name: &str) -> Option<FileKind> {
     name.strip_prefix(LEASES).is_some_and(is_boot_id).then_some(FileKind::Leases)
 }
 
+/// The boot whose leases stand in the file called `name`, or in the one that it is a copy of.
+pub(crate) fn boot_of(name: &str) -> Option<&str> {
+    original(name).strip_prefix(LEASES)
+}
+
 /// How many bytes of a file's end are looked at for its last frame: room for the largest, and for a torn one.
 pub(crate) const LOOK: u64 = 256 << 10;
 /// How much more than needed is set aside at once, so that few appends have to.
@@ -51,6 +58,11 @@ pub(crate) fn copied_kind(name: &str) -> Option<FileKind> {
     let (of, place) = name.split_once(COPY)?;
     let is_place = !place.is_empty() && place.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     kind_of(of).filter(|_| is_place)
+}
+
+/// The name of the file called `name`, or of the one that it is a copy of.
+pub(crate) fn original(name: &str) -> &str {
+    name.split_once(COPY).map_or(name, |(of, _)| of)
 }
 
 pub(crate) fn is_boot_id(text: &str) -> bool {
@@ -92,10 +104,8 @@ impl Log {
         let header = match codec::decode_header(&bytes[..read], kind, name) {
             HeaderRead::Valid(header) => Some(header),
             HeaderRead::Unfinished => {
-                let length = usize::try_from(file.size().map_err(unreadable)?).unwrap_or(usize::MAX);
-                let mut all = vec![0; length];
-                file.read_at(&mut all, 0).map_err(unreadable)?;
-                if length > HEADER && all.iter().any(|&b| b != 0) {
+                let length = file.size().map_err(unreadable)?;
+                if length > HEADER as u64 && !rest::is_all_zero(&*file, length).map_err(unreadable)? {
                     return Err(damaged(disk, name, 0, "the file's header is gone"));
                 }
                 None
@@ -398,19 +408,20 @@ fn last_sequence_of(file: &dyn DiskFile, kind: FileKind) -> std::io::Result<u64>
     let mut size = LOOK;
     loop {
         let start = (length.saturating_sub(size) / 8 * 8).max(HEADER as u64);
-        let mut bytes =
-            vec![0; usize::try_from(length.saturating_sub(start)).map_err(std::io::Error::other)?];
-        let read = file.read_at(&mut bytes, start)?;
-        let last = codec::salvage(&bytes[..read], kind).map(|(_, header, _)| header.sequence).max();
+        let mut scan = Scan::new(file, kind, start, length);
+        let mut last = None;
+        while let Some((_, header)) = scan.next()? {
+            last = last.max(Some(header.sequence));
+        }
         if last.is_some() || start == HEADER as u64 {
             return Ok(last.unwrap_or(0));
         }
-        size *= 4;
+        size = size.saturating_mul(4);
     }
 }
 
 /// The error for damage in the file called `name`; the copy is made by whoever holds the lock.
-fn damaged(disk: &dyn Disk, name: &str, offset: u64, reason: &'static str) -> JournalError {
+pub(crate) fn damaged(disk: &dyn Disk, name: &str, offset: u64, reason: &'static str) -> JournalError {
     JournalError::Damaged { file: disk.path().join(name), offset, reason, copy: None }
 }
 

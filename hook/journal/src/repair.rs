@@ -2,8 +2,9 @@
 
 use crate::Journal;
 use crate::append::encode;
-use crate::codec;
+use crate::codec::CHUNK;
 use crate::codec::FORMAT;
+use crate::codec::FRAME;
 use crate::codec::FileKind;
 use crate::codec::FrameHeader;
 use crate::codec::HEADER;
@@ -16,7 +17,9 @@ use crate::log::Log;
 use crate::log::Next;
 use crate::log::VOLUMES;
 use crate::salvage::Stories;
-use crate::sum::crc32c;
+use crate::scan::InOrder;
+use crate::scan::Scan;
+use crate::sum::Sum;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -24,6 +27,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use volhook_core::lease::Grant;
 use volhook_core::record::LeaseRecord;
+use volhook_core::record::VolumeRecord;
 
 /// What can still be read of this boot's damaged file; made by [`Journal::salvage`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,48 +94,113 @@ struct Print {
     sum: u32,
 }
 
-/// A damaged file, read whole.
+/// A damaged file, as far as it went when it was found to be. However long it is, only pieces of it are held.
 struct Wreck {
+    kind: FileKind,
+    path: PathBuf,
     file: Box<dyn DiskFile>,
-    bytes: Vec<u8>,
+    length: u64,
     offset: u64,
     reason: &'static str,
 }
 
 impl Wreck {
-    /// The readable frames in the order in which they stand there.
-    fn frames(&self, kind: FileKind) -> impl Iterator<Item = (usize, FrameHeader, &[u8])> {
-        codec::salvage(&self.bytes, kind)
+    /// Hands the readable frames to `each`, in the order in which they stand there.
+    fn frames(&self, mut each: impl FnMut(u64, FrameHeader)) -> Result<(), JournalError> {
+        let mut scan = Scan::new(&*self.file, self.kind, 0, self.length);
+        while let Some((offset, header)) = scan.next().map_err(|source| self.unreadable(source))? {
+            each(offset, header);
+        }
+        Ok(())
+    }
+
+    /// Hands the readable frames with numbers behind `after` to `each` in the order of these, those of one number together.
+    fn in_order(
+        &self,
+        after: u64,
+        mut each: impl FnMut(Vec<Frame>) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        let unreadable = |source| self.unreadable(source);
+        let mut frames = InOrder::new(&*self.file, self.kind, 0, self.length, after).map_err(unreadable)?;
+        let mut same: Vec<Frame> = Vec::new();
+        while let Some((offset, header, payload)) = frames.next(&*self.file).map_err(unreadable)? {
+            if same.first().is_some_and(|frame| frame.header.sequence != header.sequence) {
+                each(std::mem::take(&mut same))?;
+            }
+            same.push(Frame { offset, header, payload: payload.to_vec() });
+        }
+        if same.is_empty() { Ok(()) } else { each(same) }
+    }
+
+    /// Hands the readable records of volumes to `each`, one of each number: of several any will do, as the sidecars are the
+    /// truth. A disk can show a piece of another file, whose records are no part of this one.
+    fn volumes(&self, mut each: impl FnMut(Frame) -> Result<(), JournalError>) -> Result<(), JournalError> {
+        let is_volume = |frame: &Frame| serde_json::from_slice::<VolumeRecord>(&frame.payload).is_ok();
+        self.in_order(0, |same| same.into_iter().find(is_volume).map_or(Ok(()), &mut each))
     }
 
     /// The parts that hold no readable frame.
-    fn lost(&self, kind: FileKind) -> Vec<Lost> {
+    fn lost(&self) -> Result<Vec<Lost>, JournalError> {
         let mut lost = Vec::new();
         // The header is lost as well when the chain cannot even begin.
-        let mut at = if self.offset == 0 { 0 } else { HEADER };
-        for (offset, header, _) in self.frames(kind) {
+        let mut at = if self.offset == 0 { 0 } else { HEADER as u64 };
+        self.frames(|offset, header| {
             if offset > at {
-                lost.push(Lost { offset: at as u64, length: (offset - at) as u64 });
+                lost.push(Lost { offset: at, length: offset - at });
             }
-            at = offset + codec::FRAME + header.length;
+            at = end_of(offset, &header);
+        })?;
+        if self.length > at {
+            lost.push(Lost { offset: at, length: self.length - at });
         }
-        if self.bytes.len() > at {
-            lost.push(Lost { offset: at as u64, length: (self.bytes.len() - at) as u64 });
-        }
-        lost
+        Ok(lost)
     }
 
-    fn print(&self) -> Print {
-        let (length, sum) = (self.bytes.len() as u64, crc32c(&self.bytes));
-        Print { identity: self.file.identity(), length, sum }
+    fn print(&self) -> Result<Print, JournalError> {
+        let sum = self.sum(self.length)?;
+        Ok(Print { identity: self.file.identity(), length: self.length, sum })
     }
 
     /// Whether this is the file of that print, perhaps written on since: damage where nobody has to look does not keep
     /// others from appending.
-    fn continues(&self, print: &Print) -> bool {
-        let begin = usize::try_from(print.length).ok().and_then(|length| self.bytes.get(..length));
-        self.file.identity() == print.identity && begin.is_some_and(|b| crc32c(b) == print.sum)
+    fn continues(&self, print: &Print) -> Result<bool, JournalError> {
+        let same = self.file.identity() == print.identity && self.length >= print.length;
+        Ok(same && self.sum(print.length)? == print.sum)
     }
+
+    /// The checksum of the first `length` bytes.
+    fn sum(&self, length: u64) -> Result<u32, JournalError> {
+        let mut sum = Sum::default();
+        let mut buffer = vec![0; CHUNK];
+        let mut at = 0;
+        while at < length {
+            let size = usize::try_from(length - at).map_or(CHUNK, |left| left.min(CHUNK));
+            let read = self.file.read_at(&mut buffer[..size], at);
+            match read.map_err(|source| self.unreadable(source))? {
+                0 => break,
+                read => {
+                    sum.add(&buffer[..read]);
+                    at += read as u64;
+                }
+            }
+        }
+        Ok(sum.value())
+    }
+
+    fn unreadable(&self, source: std::io::Error) -> JournalError {
+        JournalError::Read { file: self.path.clone(), source }
+    }
+}
+
+/// A readable frame.
+struct Frame {
+    offset: u64,
+    header: FrameHeader,
+    payload: Vec<u8>,
+}
+
+fn end_of(offset: u64, header: &FrameHeader) -> u64 {
+    offset + (FRAME + header.length) as u64
 }
 
 impl Journal {
@@ -145,16 +214,21 @@ impl Journal {
         let Some(wreck) = wreck(self.disk(), name, FileKind::Leases)? else {
             return Ok(None);
         };
+        // Before the rest: what changes while that is read is another file to who rebuilds it.
+        let print = wreck.print()?;
         let mut stories = Stories::default();
-        stories.go_on(wreck.frames(FileKind::Leases).map(|(_, header, payload)| (header, payload)));
+        wreck.in_order(0, |same| {
+            stories.go_on(payloads(same));
+            Ok(())
+        })?;
         Ok(Some(Salvaged {
-            file: self.disk().path().join(name),
             offset: wreck.offset,
             reason: wreck.reason.to_owned(),
             released: stories.released(),
             grants: stories.grants(),
-            lost: wreck.lost(FileKind::Leases),
-            print: wreck.print(),
+            lost: wreck.lost()?,
+            print,
+            file: wreck.path,
         }))
     }
 
@@ -166,13 +240,17 @@ impl Journal {
         let Some(wreck) = wreck(self.disk(), VOLUMES, FileKind::Volumes)? else {
             return Ok(None);
         };
-        let numbers = wreck.frames(FileKind::Volumes).map(|(_, header, _)| header.sequence);
+        let mut records = 0;
+        wreck.volumes(|_| {
+            records += 1;
+            Ok(())
+        })?;
         Ok(Some(SalvagedVolumes {
-            file: self.disk().path().join(VOLUMES),
             offset: wreck.offset,
             reason: wreck.reason.to_owned(),
-            records: numbers.collect::<BTreeSet<u64>>().len(),
-            lost: wreck.lost(FileKind::Volumes),
+            records,
+            lost: wreck.lost()?,
+            file: wreck.path,
         }))
     }
 
@@ -195,18 +273,18 @@ impl Journal {
         let Some(wreck) = wreck(disk, name, FileKind::Leases)? else {
             return Ok(None);
         };
-        if !wreck.continues(&damage.print) {
-            let (file, offset, reason) = (disk.path().join(name), wreck.offset, wreck.reason);
+        if !wreck.continues(&damage.print)? {
+            let (file, offset, reason) = (wreck.path, wreck.offset, wreck.reason);
             return Err(JournalError::Damaged { file, offset, reason, copy: None });
         }
-        let grants = with_later_records(grants, &wreck, &damage.print);
+        let grants = with_later_records(grants, &wreck, &damage.print)?;
         let (rebuilt, record) = self.set_aside(name, &wreck, grants.len())?;
         let records: Vec<_> =
             std::iter::once(record).chain(grants.into_iter().map(LeaseRecord::Granted)).collect();
         let payloads = encode(FileKind::Leases, &records)?;
-        let readable = wreck.frames(FileKind::Leases).map(|(_, header, _)| header.sequence);
-        let first = log::last_sequence(disk)?.max(readable.max().unwrap_or(0)) + 1;
-        let time = distinct(now.as_microsecond(), &wreck);
+        let mut last = log::last_sequence(disk)?;
+        wreck.frames(|_, header| last = last.max(header.sequence))?;
+        let (first, time) = (last + 1, distinct(now.as_microsecond(), &wreck)?);
         self.put_in_place(name, FileKind::Leases, |log| {
             log.append(disk, &payloads, first, time)?;
             Ok(())
@@ -229,22 +307,21 @@ impl Journal {
         let Some(wreck) = wreck(disk, VOLUMES, FileKind::Volumes)? else {
             return Ok(None);
         };
-        let mut frames: Vec<_> =
-            wreck.frames(FileKind::Volumes).map(|(_, header, payload)| (header, payload)).collect();
-        frames.sort_by_key(|(header, _)| header.sequence);
-        // Of several with one number any will do: the sidecars are the truth.
-        frames.dedup_by_key(|(header, _)| header.sequence);
-        let (rebuilt, record) = self.set_aside(VOLUMES, &wreck, frames.len())?;
+        let (mut kept, mut newest) = (0, None);
+        wreck.frames(|_, header| newest = newest.max(Some(header.time_us.saturating_add(1))))?;
+        wreck.volumes(|_| {
+            kept += 1;
+            Ok(())
+        })?;
+        let (rebuilt, record) = self.set_aside(VOLUMES, &wreck, kept)?;
         // Whatever the clock says: it is begun after what stands in it, so that nobody takes that for appends to it, whose
         // first ones flushed its name.
-        let newest = frames.iter().map(|(header, _)| header.time_us.saturating_add(1)).max();
-        let begun = distinct(newest.unwrap_or(i64::MIN).max(now.as_microsecond()), &wreck);
+        let begun = distinct(newest.unwrap_or(i64::MIN).max(now.as_microsecond()), &wreck)?;
         self.put_in_place(VOLUMES, FileKind::Volumes, |log| {
             log.begin(disk, begun)?;
-            for (header, payload) in frames {
-                log.append(disk, &[payload.to_vec()], header.sequence, header.time_us)?;
-            }
-            Ok(())
+            wreck.volumes(|Frame { header, payload, .. }| {
+                log.append(disk, &[payload], header.sequence, header.time_us).map(drop)
+            })
         })?;
         // The story misses this line only if the other file cannot be written either.
         if let Ok(mut locked) = self.locked(guard) {
@@ -320,26 +397,34 @@ fn wreck(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Option<Wreck>, J
     let opened =
         disk.open(name, false).map_err(|source| JournalError::Open { file: path.clone(), source })?;
     let Some(file) = opened else { return Ok(None) };
-    let unreadable = |source| JournalError::Read { file: path.clone(), source };
-    let length = file.size().map_err(unreadable)?;
-    let mut bytes = vec![0; usize::try_from(length).map_err(|e| unreadable(std::io::Error::other(e)))?];
-    let read = file.read_at(&mut bytes, 0).map_err(unreadable)?;
-    bytes.truncate(read);
-    Ok(Some(Wreck { file, bytes, offset, reason }))
+    let length = file.size().map_err(|source| JournalError::Read { file: path.clone(), source })?;
+    Ok(Some(Wreck { kind, path, file, length, offset, reason }))
 }
 
 /// `grants` as they are after what was appended since the damaged file was salvaged. Frames that were older then and have
 /// come up since say nothing new.
-fn with_later_records(grants: &[Grant], wreck: &Wreck, print: &Print) -> Vec<Grant> {
-    let is_later = |offset: usize| offset as u64 >= print.length;
-    let earlier = wreck.frames(FileKind::Leases).filter(|(offset, _, _)| !is_later(*offset));
-    let last = earlier.map(|(_, header, _)| header.sequence).max().unwrap_or(0);
-    let later = wreck.frames(FileKind::Leases).filter(|(offset, _, _)| is_later(*offset));
+fn with_later_records(grants: &[Grant], wreck: &Wreck, print: &Print) -> Result<Vec<Grant>, JournalError> {
+    // One that was being written then was not read.
+    let is_later = |offset: u64, header: &FrameHeader| end_of(offset, header) > print.length;
+    let mut last = 0;
+    wreck.frames(|offset, header| {
+        if !is_later(offset, &header) {
+            last = last.max(header.sequence);
+        }
+    })?;
     let mut stories = Stories::of(grants);
-    stories.go_on(
-        later.map(|(_, header, payload)| (header, payload)).filter(|(header, _)| header.sequence > last),
-    );
-    stories.grants()
+    wreck.in_order(last, |mut same| {
+        same.retain(|frame| is_later(frame.offset, &frame.header));
+        if !same.is_empty() {
+            stories.go_on(payloads(same));
+        }
+        Ok(())
+    })?;
+    Ok(stories.grants())
+}
+
+fn payloads(frames: Vec<Frame>) -> Vec<Vec<u8>> {
+    frames.into_iter().map(|frame| frame.payload).collect()
 }
 
 fn beside_name(name: &str) -> String {
@@ -361,7 +446,9 @@ fn beside(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Log, JournalErr
 
 /// A time for the new file's header, `time` or the next, that makes its checksum another one than the damaged file's, so that a
 /// index of that one is not taken for this one's.
-fn distinct(time: i64, wreck: &Wreck) -> i64 {
-    let old = wreck.bytes.get(16..24).and_then(|bytes| bytes.first_chunk()).map(|b| i64::from_le_bytes(*b));
-    if old == Some(time) { time.saturating_add(1) } else { time }
+fn distinct(time: i64, wreck: &Wreck) -> Result<i64, JournalError> {
+    let mut old = [0; 8];
+    let read = wreck.file.read_at(&mut old, 16).map_err(|source| wreck.unreadable(source))?;
+    let same = read == old.len() && i64::from_le_bytes(old) == time;
+    Ok(if same { time.saturating_add(1) } else { time })
 }

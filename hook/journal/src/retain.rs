@@ -2,7 +2,6 @@
 
 use crate::Journal;
 use crate::codec::HEADER;
-use crate::codec::salvage;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
@@ -10,6 +9,7 @@ use crate::log;
 use crate::log::VOLUMES;
 use crate::log::copied_kind;
 use crate::log::kind_of;
+use crate::scan::Scan;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::time::Duration;
@@ -182,9 +182,11 @@ fn newest(disk: &dyn Disk, name: &str) -> Option<(u64, i64)> {
     let file = disk.open(name, false).ok()??;
     let length = file.size().ok()?;
     let start = (length.saturating_sub(log::LOOK) / 8 * 8).max(HEADER as u64);
-    let mut bytes = vec![0; usize::try_from(length.saturating_sub(start)).ok()?];
-    let read = file.read_at(&mut bytes, start).ok()?;
-    let last = salvage(&bytes[..read], kind).last().map(|(_, header, _)| (header.sequence, header.time_us));
+    let mut scan = Scan::new(&*file, kind, start, length);
+    let mut last = None;
+    while let Some((_, header)) = scan.next().ok()? {
+        last = Some((header.sequence, header.time_us));
+    }
     last.or_else(|| Some((0, beginning(&*file)?)))
 }
 

@@ -4,7 +4,6 @@
 //! once, or show it in another place. Two frames of the same number cannot both have been a part of the file, and which of
 //! them was cannot be told. Then both stories are followed, and whatever is held in one of them is held.
 
-use crate::codec::FrameHeader;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use volhook_core::lease::Grant;
@@ -44,18 +43,15 @@ impl Stories {
         stories
     }
 
-    /// Goes on with frames, given in any order. What is no record of a lease changes nothing.
-    pub(crate) fn go_on<'a>(&mut self, frames: impl Iterator<Item = (FrameHeader, &'a [u8])>) {
-        let mut frames: Vec<_> = frames.map(|(header, payload)| (header.sequence, payload)).collect();
-        frames.sort_unstable();
-        frames.dedup();
-        for same in frames.chunk_by(|one, next| one.0 == next.0) {
-            let records: Vec<Option<LeaseRecord>> =
-                same.iter().map(|(_, payload)| serde_json::from_slice(payload).ok()).collect();
-            let changes: Vec<Option<Change<'_>>> =
-                records.iter().map(|record| record.as_ref().and_then(LeaseRecord::change)).collect();
-            self.step(&changes);
-        }
+    /// Goes on with the frames of one number. What is no record of a lease changes nothing.
+    pub(crate) fn go_on(&mut self, mut same: Vec<Vec<u8>>) {
+        same.sort_unstable();
+        same.dedup();
+        let records: Vec<Option<LeaseRecord>> =
+            same.iter().map(|payload| serde_json::from_slice(payload).ok()).collect();
+        let changes: Vec<Option<Change<'_>>> =
+            records.iter().map(|record| record.as_ref().and_then(LeaseRecord::change)).collect();
+        self.step(&changes);
     }
 
     /// One of `candidates` is what happened next.

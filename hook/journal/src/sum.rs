@@ -5,6 +5,7 @@
 
 use crc::CRC_32_ISCSI;
 use crc::Crc;
+use crc::Digest;
 use crc::Table;
 
 static TABLES: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
@@ -20,6 +21,25 @@ pub(crate) fn crc32c_of_both(first: &[u8], second: &[u8]) -> u32 {
     digest.update(first);
     digest.update(second);
     digest.finalize()
+}
+
+/// The checksum of bytes that come in pieces.
+pub(crate) struct Sum(Digest<'static, u32, Table<16>>);
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self(TABLES.digest())
+    }
+}
+
+impl Sum {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn value(self) -> u32 {
+        self.0.finalize()
+    }
 }
 
 #[cfg(test)]

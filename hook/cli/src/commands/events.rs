@@ -1,5 +1,6 @@
 //! `volhook events`: what happened, one line for each volume that it is about.
 
+use crate::long_list::LongList;
 use crate::output::Shown;
 use crate::output::Tone;
 use crate::output::dash;
@@ -7,11 +8,11 @@ use crate::output::document;
 use crate::output::is_read_after;
 use crate::output::out;
 use crate::output::out_line;
-use crate::output::print_table;
 use crate::shape::Shape;
 use crate::watch::Watch;
 use std::time::Duration;
 use volhook_api::story::Event;
+use volhook_core::cursor::Cursor;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
 use volhook_engine::story;
@@ -19,26 +20,44 @@ use volhook_engine::story;
 /// How often is looked for new events.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// `volhook events`.
-pub(crate) fn events(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
-    let events = story::events(engine, &watch.work())?;
-    let header = ["time", "kind", "container", "volume", "what"];
-    shape.print(&events, || print_table(&header, events.iter().map(cells).collect()))
+/// `volhook events`: prints what is read as it is read, as long as somebody reads that.
+pub(crate) fn events(
+    engine: &Engine,
+    watch: &Watch,
+    since: Option<&Cursor>,
+    shape: &Shape,
+) -> Result<(), Failure> {
+    let mut events = story::events(engine, since)?;
+    let mut list = LongList::begin(shape, &["time", "kind", "container", "volume", "what"]);
+    while let Some(event) = events.next(&watch.work())? {
+        if !list.add(&event, || cells(&event))? {
+            return Ok(());
+        }
+    }
+    list.end(if matches!(shape, Shape::Json) { "\n" } else { "" })
 }
 
 /// `volhook events --follow`: goes on as long as somebody reads.
-pub(crate) fn follow(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
-    let mut following = story::follow(engine)?;
+pub(crate) fn follow(
+    engine: &Engine,
+    watch: &Watch,
+    since: Option<&Cursor>,
+    shape: &Shape,
+) -> Result<(), Failure> {
+    let mut following = story::follow(engine, since)?;
     if let Shape::Format(format) = shape {
         format.print_titles()?;
     }
     loop {
-        for event in following.next(&watch.work())? {
+        while let Some(event) = following.next(&watch.work())? {
             match shape {
                 // One document of its own each: there is no end to a list.
                 Shape::Json => out(&format!("{}\n", document(&event)?))?,
                 Shape::Format(format) => format.print_next(&document(&event)?)?,
                 Shape::Table => out_line(&row(&event).join("  "))?,
+            }
+            if !is_read_after(Duration::ZERO)? {
+                return Ok(());
             }
         }
         if !is_read_after(PAUSE)? {

@@ -12,6 +12,7 @@ use clap_complete::env::CompleteEnv;
 use clap_complete::env::Shells;
 use clap_mangen::Man;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::Path;
 use volhook_api::filter::Filter;
@@ -86,6 +87,9 @@ fn knowing(command: Command, parent: &str, engine: fn() -> Engine) -> Command {
     command.mut_args(values).mut_subcommands(|sub| knowing(sub, &path, engine))
 }
 
+/// How many of the last containers are known to a shell.
+const CONTAINERS: usize = 10_000;
+
 /// What an argument may be, from what is on this host.
 type Names = fn(&Engine, &Work<'_>) -> Option<Vec<String>>;
 
@@ -106,9 +110,16 @@ fn candidates(path: &str, id: &str) -> Option<Names> {
             Some(options.map(|option| format!("{}=", option.name)).collect())
         },
         (_, "container") => |engine, work| {
-            let events = story::events(engine, work).ok()?;
-            let known = events.into_iter().filter(|event| matches!(&*event.kind, "granted" | "refused"));
-            Some(known.filter_map(|event| Some(event.container?.to_string())).collect())
+            let mut events = story::events(engine, None).ok()?;
+            let mut known = VecDeque::new();
+            while let Some(event) = events.next(work).ok()? {
+                let is_container = matches!(&*event.kind, "granted" | "refused");
+                let id = event.container.filter(|_| is_container).map(|id| id.to_string());
+                known.extend(id.filter(|id| known.back() != Some(id)));
+                // Nobody wants to choose among all of a year.
+                known.drain(..known.len().saturating_sub(CONTAINERS));
+            }
+            Some(known.into())
         },
         (_, "tenant") => |engine, work| {
             Some(volumes(engine, work)?.into_iter().map(|volume| volume.tenant.to_string()).collect())

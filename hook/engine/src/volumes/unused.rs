@@ -26,12 +26,16 @@ pub(crate) struct History<'a> {
 impl<'a> History<'a> {
     /// Reads it; volumes count as unused after `days`.
     pub(crate) fn read(context: &'a Context<'_>, days: u32) -> Result<Self, Failure> {
-        let journal = context.ledger.journal()?;
-        // Before the history is read: what comes in between is seen twice rather than never.
-        let mut news = journal.follow(0);
-        news.poll().map_err(Failure::new)?;
+        let mut story = context.ledger.journal()?.story().map_err(Failure::new)?.to_be_followed();
         let mut uses = Uses::default();
-        add(&mut uses, journal.events().map_err(Failure::new)?);
+        while let Some(event) = story.next().map_err(Failure::new)? {
+            add(&mut uses, &event);
+        }
+        // What is missing in a damaged file may be a use.
+        if let Some(error) = story.damage().into_iter().next() {
+            return Err(Failure::new(error));
+        }
+        let news = story.follow();
         let age = SignedDuration::from_hours(24 * i64::from(days));
         Ok(Self { uses, known: known(context)?, news, age })
     }
@@ -47,7 +51,13 @@ impl<'a> History<'a> {
 
     /// Fails if a container had the volume after somebody was told that none did. To be asked by who alone holds the volume.
     pub(crate) fn still_unused(&mut self, volume: &Volume) -> Result<(), Failure> {
-        add(&mut self.uses, self.news.poll().map_err(Failure::new)?);
+        loop {
+            let events = self.news.poll().map_err(Failure::new)?;
+            if events.is_empty() {
+                break;
+            }
+            events.iter().for_each(|event| add(&mut self.uses, event));
+        }
         match self.unused(volume, &LeaseTable::default()) {
             Some(_) => Ok(()),
             None => {
@@ -58,11 +68,9 @@ impl<'a> History<'a> {
     }
 }
 
-fn add(uses: &mut Uses, events: Vec<Event>) {
-    for event in events {
-        if let EventRecord::Lease(record) = event.record {
-            uses.add(event.time, &record);
-        }
+fn add(uses: &mut Uses, event: &Event) {
+    if let EventRecord::Lease(record) = &event.record {
+        uses.add(event.time, record);
     }
 }
 

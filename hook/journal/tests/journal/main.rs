@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
 mod check;
+mod counted;
 mod crash;
+mod cursor;
 mod damage;
 mod disk;
 mod fold;
@@ -15,3 +17,4 @@ mod records;
 mod repair;
 mod retain;
 mod salvage;
+mod story;

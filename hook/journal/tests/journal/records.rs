@@ -81,6 +81,10 @@ pub(crate) fn released(attempt: &str) -> LeaseRecord {
     }
 }
 
+pub(crate) fn note(text: &str) -> LeaseRecord {
+    LeaseRecord::Note { container: container("c1"), volume: None, text: text.to_owned() }
+}
+
 pub(crate) fn created(name: &str) -> VolumeRecord {
     VolumeRecord::Created {
         volume: volume(name),

@@ -1,5 +1,6 @@
 //! After damage: what can be read is found, a new file takes the damaged one's place, and the story stays whole.
 
+use crate::counted::Counted;
 use crate::damage::leases;
 use crate::damage::open;
 use crate::damage::sample;
@@ -12,6 +13,7 @@ use crate::records::container;
 use crate::records::created;
 use crate::records::granted;
 use crate::records::holder;
+use crate::records::note;
 use crate::records::released;
 use crate::records::soon;
 use volhook_core::lease::Grant;
@@ -346,4 +348,77 @@ fn with_durable_leases(disk: &Simulated, left: Left) -> Simulated {
     let cut = disk.after_power_cut(left);
     cut.put(&leases(), disk.live(&leases()).unwrap());
     cut
+}
+
+/// However long a damaged file is, pieces of it are held: what is lost of it, what is kept, and what is put in its place is found
+/// out without reading it at once.
+#[test]
+fn a_long_file_is_salvaged_and_rebuilt_in_pieces() {
+    const PIECE: usize = 1 << 20;
+    let disk = Simulated::default();
+    {
+        let journal = open(&disk);
+        let mut locked = journal.lock(soon()).unwrap();
+        locked.append(at(0), &[granted("a", &["one"])]).unwrap();
+        let long = note(&"x".repeat(60_000));
+        for second in 0..50 {
+            locked.append(at(second), std::slice::from_ref(&long)).unwrap();
+        }
+        locked.append(at(60), &[granted("b", &["two"])]).unwrap();
+    }
+    let length = disk.live(&leases()).unwrap().len();
+    assert!(length > 2 * PIECE, "{length} bytes are not many");
+    for place in [40, length - 3] {
+        let disk = disk.after_kill();
+        let mut bytes = disk.live(&leases()).unwrap();
+        bytes[place] ^= 1;
+        // Behind the last frame there is nothing readable, and much of it.
+        bytes.extend(vec![0x55; PIECE]);
+        disk.put(&leases(), bytes);
+        let counted = Counted::new(&disk);
+        let journal = Journal::on(Box::new(counted.clone()), BOOT).unwrap();
+        let salvaged = journal.salvage().unwrap().expect("it is damaged");
+        let kept = if place == 40 { "b" } else { "a" };
+        let attempts: Vec<_> = salvaged.grants.iter().map(|grant| &grant.attempt).collect();
+        assert_eq!(attempts, [kept]);
+        assert_eq!(salvaged.lost.last().map(|lost| lost.offset + lost.length), Some((length + PIECE) as u64));
+        journal.rebuild(soon(), at(99), &salvaged, &salvaged.grants).unwrap().expect("needed");
+        let largest = counted.counts().largest_read;
+        assert!(largest <= PIECE, "{largest} bytes were read at once");
+        assert_eq!(held(&journal.read().unwrap()).keys().collect::<Vec<_>>(), [kept]);
+    }
+}
+
+/// Somebody was writing it while the damaged file was salvaged: it was not read then, and is no older record.
+#[test]
+fn a_record_that_was_half_there_when_the_file_was_salvaged_is_taken_over() {
+    let disk = Simulated::default();
+    for record in [granted("a", &["one"]), granted("b", &["two"]), granted("c", &["three"])] {
+        open(&disk).lock(soon()).unwrap().append(at(0), &[record]).unwrap();
+    }
+    let mut bytes = disk.live(&leases()).unwrap();
+    bytes[40] ^= 1;
+    let last = bytes.windows(4).rposition(|window| window == b"VHF1").unwrap();
+    disk.put(&leases(), bytes[..last + 48].to_vec());
+    let salvaged = open(&disk).salvage().unwrap().expect("it is damaged");
+    assert_eq!(salvaged.grants.len(), 1);
+    disk.put(&leases(), bytes);
+    open(&disk).rebuild(soon(), at(9), &salvaged, &salvaged.grants).unwrap().expect("needed");
+    assert_eq!(held(&open(&disk).read().unwrap()).keys().collect::<Vec<_>>(), ["b", "c"]);
+}
+
+/// A disk can show a block of another file. Whoever took it over would have a file that nobody understands.
+#[test]
+fn a_record_of_the_other_file_is_not_taken_over() {
+    let (disk, _) = sample();
+    let bytes = disk.live(VOLUMES).unwrap();
+    let other = disk.live(&leases()).unwrap();
+    disk.put(VOLUMES, [&bytes[..], &other[32..]].concat());
+    let journal = open(&disk);
+    assert_eq!(journal.salvage_volumes().unwrap().expect("it is damaged").records, 3);
+    let rebuilt = journal.rebuild_volumes(soon(), at(9)).unwrap().expect("needed");
+    assert_eq!(rebuilt.kept, 3);
+    let events = open(&disk).events().expect("every record is understood");
+    let volumes = events.iter().filter(|event| matches!(event.record, EventRecord::Volume(_)));
+    assert_eq!(volumes.count(), 3);
 }
