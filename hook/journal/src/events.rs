@@ -139,6 +139,9 @@ impl Journal {
                 other => drop(other?),
             }
         }
+        if !self.is_begun()? {
+            damage.extend(self.refuse_gone().err());
+        }
         let disk = self.disk();
         let names =
             disk.names().map_err(|source| JournalError::List { folder: disk.path().to_owned(), source })?;

@@ -127,8 +127,12 @@
 //!
 //! A file of leases that somebody cut at the end of a frame looks whole. That it once went further stands in the
 //! checkpoint's file, where every writer notes the log's end behind its append: so this is damage as well, and so is a file
-//! of leases whose header is gone while an end is noted. Nobody can tell this of `volumes`, of a file of leases
-//! removed as a whole, or where the checkpoint's file is gone too.
+//! of leases whose header is gone while an end is noted. Nobody can tell this of `volumes`, or where the checkpoint's file
+//! is gone too.
+//!
+//! A file of leases that was removed as a whole, perhaps with everything else here, looks like a boot in which nothing has been
+//! granted yet. So whoever opens the journal gives it a [`Witness`], who knows from elsewhere whether anybody holds something: then
+//! that the file is missing, or empty, is damage from offset 0 on. There is nothing to keep a copy of.
 //!
 //! A file with a newer format is read as far as its records are known and never written. A file of an earlier
 //! boot was never synced: what is left of it is history, wherever it is torn.
@@ -159,6 +163,7 @@
 //! | copying a damaged file | the damaged file and a part of the copy | whoever meets the damage next completes the copy |
 //! | writing `<file>.rebuilding` | the damaged file, its copy, and a part of the new file | the next rebuild writes it anew |
 //! | between the rename of it and its sync, by a power cut | the damaged file or the new one, each complete | the next rebuild, if need be |
+//! | rebuilding a file that is gone, before the rename | no file, and a part of the new one | the next rebuild writes it anew |
 //! | removing old history | this boot's file with the highest sequence number, synced; some of the old files | the next to remove |
 //! | holding the lock | the lock is free: the kernel gives it back with the last descriptor | nobody needs to |
 //! | anywhere, by a power cut | leases of another boot: none hold; `volumes` as above | the next boot begins its own file |
@@ -175,6 +180,7 @@ mod codec;
 mod disk;
 mod error;
 mod events;
+mod gone;
 mod index;
 mod interest;
 mod leases;
@@ -202,6 +208,7 @@ pub use error::JournalError;
 pub use events::Event;
 pub use events::EventRecord;
 pub use events::Follow;
+pub use gone::Witness;
 pub use interest::Interest;
 pub use repair::Lost;
 pub use repair::Rebuilt;
@@ -237,6 +244,7 @@ pub struct Journal {
     checkpoint_every: u64,
     /// What the last look learnt, with its open files, for the next to go on from.
     kept: Mutex<Option<Leases>>,
+    witness: Option<Box<dyn Witness>>,
 }
 
 impl Journal {
@@ -264,6 +272,7 @@ impl Journal {
             poisoned: AtomicBool::new(false),
             checkpoint_every: leases::TAIL,
             kept: Mutex::default(),
+            witness: None,
         })
     }
 
@@ -281,8 +290,16 @@ impl Journal {
     /// [`JournalError::LockTimeout`] at the deadline; [`JournalError::Damaged`] and [`JournalError::NewerFormat`]
     /// when this boot's file may not be written; [`JournalError::Poisoned`] after a failed sync; failures of I/O.
     pub fn lock(&self, deadline: Instant) -> Result<Locked<'_>, JournalError> {
-        let guard = self.guard(deadline)?;
-        self.locked(guard)
+        loop {
+            let guard = self.guard(deadline)?;
+            if let Some(locked) = self.locked(guard)? {
+                return Ok(locked);
+            }
+            self.refuse_gone()?;
+            if Instant::now() >= deadline {
+                return Err(JournalError::LockTimeout { file: self.disk.path().join(disk::LOCK) });
+            }
+        }
     }
 
     /// The lock alone.
@@ -304,7 +321,8 @@ impl Journal {
         Ok(Guard { _held: None, ..self.guard(deadline)? })
     }
 
-    fn locked(&self, guard: Guard) -> Result<Locked<'_>, JournalError> {
+    /// `None` where this boot's file may be gone, which is not to be found out under the lock.
+    fn locked(&self, guard: Guard) -> Result<Option<Locked<'_>>, JournalError> {
         let loaded = match self.resumed() {
             Some(leases) => Ok(Some(leases)),
             None => Leases::load(&*self.disk, &self.leases_name, true),
@@ -317,10 +335,13 @@ impl Journal {
                 return Err(log::keep_copy(&*self.disk, error, damaged.as_deref()));
             }
         };
+        if self.may_be_gone(leases.as_ref()) {
+            return Ok(None);
+        }
         if let Some(leases) = &leases {
             self.refuse_newer(&leases.log)?;
         }
-        Ok(Locked { journal: self, leases, failed: false, _guard: guard })
+        Ok(Some(Locked { journal: self, leases, failed: false, _guard: guard }))
     }
 
     /// What an earlier look learnt, brought up to date, if it is of the file that has the name now: files change their
@@ -353,7 +374,7 @@ impl Journal {
     fn look(&self, interest: Option<&Interest<'_>>) -> Result<LeaseTable, JournalError> {
         // A checkpoint changes after a good many appends, so a look that meets two changes is rare.
         for _ in 0..8 {
-            let Some(leases) = self.load_to_look(interest.is_some())? else {
+            let Some(leases) = self.unless_gone(self.load_to_look(interest.is_some())?)? else {
                 return Ok(LeaseTable::default());
             };
             if let Some(table) = leases.table_unlocked(&*self.disk, interest)? {

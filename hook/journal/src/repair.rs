@@ -10,6 +10,7 @@ use crate::codec::HEADER;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
+use crate::gone::GONE;
 use crate::index::noted_end;
 use crate::log;
 use crate::log::Log;
@@ -20,6 +21,8 @@ use crate::sum::crc32c;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Instant;
 use volhook_core::lease::Grant;
@@ -34,6 +37,8 @@ pub struct Salvaged {
     pub offset: u64,
     /// What is wrong there.
     pub reason: String,
+    /// Whether it is not there at all, so that nothing is known of what stood in it.
+    pub gone: bool,
     /// Grants that no readable record gives back, with their bindings. An unreadable one may have given them back. Records
     /// count by their sequence numbers, wherever and however often they stand in the file. Where two that contradict each
     /// other have the same number, what either of them leaves held is here; an attempt that may be of several
@@ -74,8 +79,8 @@ pub struct Lost {
 /// What was done about a damaged file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rebuilt {
-    /// The copy of the damaged file.
-    pub copy: PathBuf,
+    /// The copy of the damaged file; `None` where there was none any more.
+    pub copy: Option<PathBuf>,
     /// How many grants, or records of volumes, stand in the new file.
     pub kept: u32,
     /// Where the damage began.
@@ -85,20 +90,26 @@ pub struct Rebuilt {
 /// By which a file's first bytes are known again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Print {
-    identity: (u64, u64),
+    identity: Option<(u64, u64)>,
     length: u64,
     sum: u32,
 }
 
 /// A damaged file, read whole.
 struct Wreck {
-    file: Box<dyn DiskFile>,
+    /// `None` where it is gone.
+    file: Option<Box<dyn DiskFile>>,
     bytes: Vec<u8>,
     offset: u64,
     reason: &'static str,
 }
 
 impl Wreck {
+    /// What is left of a file that is gone.
+    fn of_nothing() -> Self {
+        Self { file: None, bytes: Vec::new(), offset: 0, reason: GONE }
+    }
+
     /// The readable frames in the order in which they stand there.
     fn frames(&self, kind: FileKind) -> impl Iterator<Item = (usize, FrameHeader, &[u8])> {
         codec::salvage(&self.bytes, kind)
@@ -123,14 +134,18 @@ impl Wreck {
 
     fn print(&self) -> Print {
         let (length, sum) = (self.bytes.len() as u64, crc32c(&self.bytes));
-        Print { identity: self.file.identity(), length, sum }
+        Print { identity: self.identity(), length, sum }
+    }
+
+    fn identity(&self) -> Option<(u64, u64)> {
+        self.file.as_ref().map(|file| file.identity())
     }
 
     /// Whether this is the file of that print, perhaps written on since: damage before the checkpoint does not keep
     /// others from appending.
     fn continues(&self, print: &Print) -> bool {
         let begin = usize::try_from(print.length).ok().and_then(|length| self.bytes.get(..length));
-        self.file.identity() == print.identity && begin.is_some_and(|b| crc32c(b) == print.sum)
+        self.identity() == print.identity && begin.is_some_and(|b| crc32c(b) == print.sum)
     }
 }
 
@@ -142,15 +157,18 @@ impl Journal {
     /// Failures of I/O, and [`JournalError::NewerFormat`].
     pub fn salvage(&self) -> Result<Option<Salvaged>, JournalError> {
         let name = self.leases_name();
-        let Some(wreck) = wreck(self.disk(), name, FileKind::Leases)? else {
-            return Ok(None);
+        let damaged = match wreck(self.disk(), name, FileKind::Leases)? {
+            None if !self.is_begun()? => self.is_gone().then(Wreck::of_nothing),
+            damaged => damaged,
         };
+        let Some(wreck) = damaged else { return Ok(None) };
         let mut stories = Stories::default();
         stories.go_on(wreck.frames(FileKind::Leases).map(|(_, header, payload)| (header, payload)));
         Ok(Some(Salvaged {
             file: self.disk().path().join(name),
             offset: wreck.offset,
             reason: wreck.reason.to_owned(),
+            gone: wreck.file.is_none(),
             released: stories.released(),
             grants: stories.grants(),
             lost: wreck.lost(FileKind::Leases),
@@ -192,9 +210,12 @@ impl Journal {
     ) -> Result<Option<Rebuilt>, JournalError> {
         let _guard = self.guard_to_rebuild(deadline)?;
         let (disk, name) = (self.disk(), self.leases_name());
-        let Some(wreck) = wreck(disk, name, FileKind::Leases)? else {
-            return Ok(None);
+        let damaged = match wreck(disk, name, FileKind::Leases)? {
+            // That it is gone was asked before, without the lock.
+            None if damage.gone && !self.is_begun()? => Some(Wreck::of_nothing()),
+            damaged => damaged,
         };
+        let Some(wreck) = damaged else { return Ok(None) };
         if !wreck.continues(&damage.print) {
             let (file, offset, reason) = (disk.path().join(name), wreck.offset, wreck.reason);
             return Err(JournalError::Damaged { file, offset, reason, copy: None });
@@ -247,10 +268,16 @@ impl Journal {
             Ok(())
         })?;
         // The story misses this line only if the other file cannot be written either.
-        if let Ok(mut locked) = self.locked(guard) {
+        if let Ok(Some(mut locked)) = self.locked(guard) {
             let _ = locked.append(now, &[record]);
         }
         Ok(Some(rebuilt))
+    }
+
+    /// Whether this boot has a file of leases with any content.
+    pub(crate) fn is_begun(&self) -> Result<bool, JournalError> {
+        let file = Log::open(self.disk(), self.leases_name(), FileKind::Leases, false)?;
+        Ok(file.is_some_and(|log| log.header.is_some()))
     }
 
     /// Keeps a copy of a damaged file, and says so.
@@ -261,10 +288,11 @@ impl Journal {
         kept: usize,
     ) -> Result<(Rebuilt, LeaseRecord), JournalError> {
         let (file, lost_at) = (self.disk().path().join(name), wreck.offset);
-        let copy = log::copy_of(self.disk(), &file, &*wreck.file, lost_at)
-            .map_err(|source| JournalError::Copy { file: file.clone(), source })?;
+        let copied = wreck.file.as_ref().map(|damaged| log::copy_of(self.disk(), &file, &**damaged, lost_at));
+        let copy = copied.transpose().map_err(|source| JournalError::Copy { file: file.clone(), source })?;
         let kept = u32::try_from(kept).unwrap_or(u32::MAX);
-        let copy_name = copy.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+        let copy_name = copy.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+        let copy_name = copy_name.unwrap_or_default().to_owned();
         Ok((Rebuilt { copy, kept, lost_at }, LeaseRecord::Rebuilt { kept, lost_at, copy: copy_name }))
     }
 
@@ -325,7 +353,7 @@ fn wreck(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Option<Wreck>, J
     let mut bytes = vec![0; usize::try_from(length).map_err(|e| unreadable(std::io::Error::other(e)))?];
     let read = file.read_at(&mut bytes, 0).map_err(unreadable)?;
     bytes.truncate(read);
-    Ok(Some(Wreck { file, bytes, offset, reason }))
+    Ok(Some(Wreck { file: Some(file), bytes, offset, reason }))
 }
 
 /// `grants` as they are after what was appended since the damaged file was salvaged. Frames that were older then and have

@@ -10,6 +10,7 @@ mod disk;
 mod fold;
 mod full;
 mod golden;
+mod gone;
 mod processes;
 mod records;
 mod repair;
