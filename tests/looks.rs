@@ -103,6 +103,25 @@ fn leases_file(volhook: &Volhook) -> Result<PathBuf> {
 
 #[test]
 fn a_look_leaves_a_damaged_journal_as_it_is() -> Result<()> {
+    // In the first record.
+    assert_looks_change_nothing(|file| {
+        let mut bytes = fs::read(file)?;
+        bytes[100] ^= 0x55;
+        Ok(fs::write(file, bytes)?)
+    })
+}
+
+#[test]
+fn a_look_begins_no_journal_where_one_was_removed() -> Result<()> {
+    assert_looks_change_nothing(|file| {
+        // What belongs to it would say so as well.
+        let _ = fs::remove_file(file.with_extension("index"));
+        Ok(fs::remove_file(file)?)
+    })
+}
+
+/// Looks at a sound journal, has `damage` damage its file of leases, and looks again.
+fn assert_looks_change_nothing(damage: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let volhook = Volhook::new()?;
     let bundle = planned(&volhook)?;
     let looks = looks(&bundle);
@@ -116,11 +135,7 @@ fn a_look_leaves_a_damaged_journal_as_it_is() -> Result<()> {
         assert!(everything(volhook.folder())? == sound, "{line:?} changed a sound journal");
     }
 
-    // In the first record.
-    let file = leases_file(&volhook)?;
-    let mut bytes = fs::read(&file)?;
-    bytes[100] ^= 0x55;
-    fs::write(&file, bytes)?;
+    damage(&leases_file(&volhook)?)?;
     let damaged = everything(volhook.folder())?;
     for (line, seen) in &looks {
         let output = look(line)?;

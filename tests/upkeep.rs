@@ -127,3 +127,40 @@ fn what_was_done_is_one_document() -> Result<()> {
     assert!(swept.stderr.contains(ATTEMPTS[0]) && swept.code() == Some(1), "{swept}");
     Ok(())
 }
+
+/// What is adopted when the command is killed comes back by itself, or is told of until a person has moved what is in its way.
+#[test]
+fn an_adoption_that_was_killed_is_put_back_or_told() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let path = volhook.folder().join("made-before");
+    std::fs::create_dir(&path)?;
+    std::fs::write(path.join("file"), "kept")?;
+    let adopt = || volhook.command(&["volume", "adopt"]).arg(&path).arg("v");
+    assert_eq!(adopt().env("VOLHOOK_FAILPOINT", "adopt.moved").run()?.code(), None, "it was killed");
+    assert!(!path.exists() && volhook.run(&["volume", "ls", "-q"])?.success().is_empty());
+
+    std::fs::write(&path, "another's")?;
+    let told = "made-before\" lies at ";
+    let doctor = volhook.run(&["doctor"])?;
+    assert!(doctor.stdout.contains(told) && doctor.code() == Some(1), "{doctor}");
+    for output in [volhook.run(&["gc"])?, adopt().run()?] {
+        assert_eq!(output.code(), Some(1), "{output}");
+        assert!(output.stderr.contains(told), "{output}");
+        assert!(
+            output.stderr.contains("since its adoption was killed: something else has its place"),
+            "{output}"
+        );
+        assert!(output.stderr.contains("hint: nobody deletes it"), "{output}");
+    }
+    std::fs::remove_file(&path)?;
+    volhook.run(&["gc"])?.success();
+    assert_eq!(std::fs::read_to_string(path.join("file"))?, "kept");
+    assert!(!volhook.run(&["doctor"])?.stdout.contains(told));
+
+    // Once more, and adopted by the next try.
+    assert_eq!(adopt().env("VOLHOOK_FAILPOINT", "adopt.moved").run()?.code(), None);
+    assert_eq!(adopt().run()?.success(), "v\n");
+    assert_eq!(std::fs::read_to_string(volhook.root().join("volumes/default/v/data/file"))?, "kept");
+    assert_eq!(std::fs::read_dir(volhook.root().join("staging"))?.count(), 0);
+    Ok(())
+}

@@ -31,6 +31,8 @@ on_both_runtimes!(
     privileged_killed_at_each_step_of_poststop,
     privileged_a_damaged_journal_is_rebuilt_while_containers_run,
     privileged_a_lost_grant_is_found_in_its_record,
+    privileged_a_journal_that_is_removed_is_missed_while_containers_run,
+    privileged_a_journal_that_is_removed_is_missed_at_the_spec_stage,
 );
 
 const BLOCK: &str = "source=mydb,target=/data,volume-driver=block,volume-opt=size=16M";
@@ -223,6 +225,94 @@ fn privileged_a_lost_grant_is_found_in_its_record(kind: RuntimeKind) -> Result<(
     assert_eq!(leases(&volhook)?.len(), 2);
     runtime.delete_force("c1")?.success();
     assert_eq!(leases(&volhook)?, []);
+    Ok(())
+}
+
+/// Removes this boot's file of leases with what belongs to it, or the whole folder of the journal.
+fn remove_journal(volhook: &Volhook, whole: bool) -> Result<()> {
+    let file = leases_file(volhook)?;
+    if whole {
+        return Ok(fs::remove_dir_all(volhook.root().join("journal"))?);
+    }
+    fs::remove_file(&file)?;
+    let index = file.with_extension("index");
+    if index.exists() {
+        fs::remove_file(index)?;
+    }
+    Ok(())
+}
+
+fn privileged_a_journal_that_is_removed_is_missed_while_containers_run(kind: RuntimeKind) -> Result<()> {
+    for whole in [false, true] {
+        let volhook = Volhook::new()?;
+        let runtime = Runtime::new(kind)?;
+        let (first, second) = (claiming()?, claiming()?);
+        volhook.install(&first)?.success();
+        volhook.install(&second)?.success();
+        let before = HostSnapshot::take()?.below([volhook.folder(), first.path(), second.path()]);
+        runtime.run_detached(&first, "c1")?.success();
+
+        // Looks say so, show who holds what, and change nothing.
+        remove_journal(&volhook, whole)?;
+        let check = volhook.run(&["journal", "check"])?;
+        assert_eq!(check.code(), Some(1));
+        assert_contains(&check.stdout, "it is gone, and containers that began in this boot hold volumes");
+        assert!(!check.stdout.contains("\nok\n"), "{check}");
+        assert_contains(&volhook.run(&["doctor"])?.stdout, "it is gone, and containers");
+        assert_eq!(leases(&volhook)?.len(), 2);
+        assert_contains(
+            &volhook.run(&["journal", "rebuild", "--dry-run"])?.success(),
+            "held by container c1: mydb, shared\n  would be begun anew with 1 of its records\n",
+        );
+        assert!(!leases_file(&volhook)?.exists(), "a look has begun a journal");
+
+        // Whoever needs something rebuilds it.
+        runtime.run(&second, "c2")?.failure();
+        assert_contains(&last_refusal(&volhook)?, "held exclusively by container \"c1\"");
+        assert_contains(&volhook.run(&["journal", "check"])?.success(), "\nok\n");
+        assert_contains(&volhook.run(&["events"])?.success(), "records kept; the file was gone");
+        remove_journal(&volhook, whole)?;
+        let removal = volhook.run(&["volume", "rm", "--force", "mydb"])?;
+        assert_contains(&removal.stderr, "is held by container \"c1\"");
+        remove_journal(&volhook, whole)?;
+        volhook.run(&["gc"])?.success();
+        assert_eq!(leases(&volhook)?.len(), 2);
+        assert_eq!(fs::read_dir(volhook.run_dir().join("attempts"))?.count(), 1);
+
+        // Its own poststop finds it as well, or finds it dead.
+        remove_journal(&volhook, whole)?;
+        runtime.delete_force("c1")?.success();
+        assert_eq!(leases(&volhook)?, []);
+        assert_recovered(&volhook, &runtime, &second, &before)?;
+    }
+    Ok(())
+}
+
+fn privileged_a_journal_that_is_removed_is_missed_at_the_spec_stage(kind: RuntimeKind) -> Result<()> {
+    for whole in [false, true] {
+        let volhook = Volhook::new()?;
+        let wrapped = volhook.wrapped_runtime(kind)?;
+        let (first, second) = (claiming()?, claiming()?);
+        let before = HostSnapshot::take()?.below([volhook.folder(), first.path(), second.path()]);
+        // A grant that waits for its container.
+        let original = first.config()?;
+        let precreate =
+            volhook.command(&["hook", "precreate"]).directory(first.path()).stdin(original.to_string());
+        first.write_config(&precreate.run()?.json())?;
+        remove_journal(&volhook, whole)?;
+        wrapped.run(&second, "c2")?.failure();
+        assert_contains(&last_refusal(&volhook)?, "held exclusively by container");
+        remove_journal(&volhook, whole)?;
+        let bare = Runtime::new(kind)?;
+        bare.run_detached(&first, "c1")?.success();
+        assert_eq!(leases(&volhook)?.len(), 2);
+        remove_journal(&volhook, whole)?;
+        wrapped.run(&second, "c2")?.failure();
+        assert_contains(&last_refusal(&volhook)?, "held exclusively by container \"c1\"");
+        bare.delete_force("c1")?.success();
+        assert_eq!(leases(&volhook)?, []);
+        assert_recovered(&volhook, &wrapped, &second, &before)?;
+    }
     Ok(())
 }
 

@@ -137,6 +137,8 @@ pub struct Damaged {
     pub offset: u64,
     /// What is wrong there.
     pub reason: String,
+    /// Whether there is no file any more, of which a copy could be kept.
+    pub gone: bool,
     /// The parts of it that cannot be read.
     pub lost: Vec<Lost>,
     /// How many records are kept of it, or grants.
@@ -170,6 +172,6 @@ pub struct Rebuilt {
     pub kept: u32,
     /// Where the damage began.
     pub lost_at: u64,
-    /// The copy of the damaged file.
-    pub copy: String,
+    /// The copy of the damaged file; none where the file was gone.
+    pub copy: Option<String>,
 }

@@ -22,8 +22,8 @@ pub enum Remark {
     Rebuilt {
         /// How many records it has now.
         kept: u32,
-        /// Where the copy of the damaged file is.
-        copy: String,
+        /// Where the copy of the damaged file is; none where the file was gone.
+        copy: Option<String>,
     },
     /// Nobody can tell whether the holder of a lease lives: the lease stays.
     NotJudged {
@@ -71,9 +71,10 @@ impl fmt::Display for Remark {
                 f,
                 "{cause}; what can still be read of it is shown, and `volhook journal rebuild` mends it"
             ),
-            Self::Rebuilt { kept, copy } => {
+            Self::Rebuilt { kept, copy: Some(copy) } => {
                 write!(f, "rebuilt it with {kept} records; the damaged file is kept as {copy}")
             }
+            Self::Rebuilt { kept, copy: None } => write!(f, "rebuilt it with {kept} records"),
         }
     }
 }

@@ -161,7 +161,7 @@ pub enum LeaseRecord {
         kept: u32,
         /// Offset in the damaged file from which on it could not be trusted.
         lost_at: u64,
-        /// The name of the copy of the damaged file, in the journal's folder.
+        /// The name of the copy of the damaged file, in the journal's folder; empty where the file was gone.
         copy: String,
     },
 }

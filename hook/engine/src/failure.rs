@@ -15,6 +15,7 @@ use volhook_core::plan::PlanError;
 use volhook_mounts::OLDEST_KERNEL;
 use volhook_mounts::SyscallError;
 use volhook_plugin_host::CompileError;
+use volhook_volumes::Stranded;
 
 /// Why a command or hook failed.
 #[derive(Debug)]
@@ -210,6 +211,16 @@ fn of_the_place(cause: &(dyn Error + 'static)) -> Option<String> {
 struct Context {
     intention: String,
     source: Box<dyn Error + Send + Sync>,
+}
+
+/// What is to be done about what an adoption left that cannot be put back.
+pub(crate) const STRANDED: &str =
+    "nobody deletes it: move it to where it belongs, and `volhook gc` removes the rest";
+
+impl From<&Stranded> for Failure {
+    fn from(stranded: &Stranded) -> Self {
+        Self::new(stranded.to_string()).hint(STRANDED)
+    }
 }
 
 impl From<ClaimError> for Failure {

@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
+use volhook_api::Remark;
 use volhook_api::VolumeRef;
 use volhook_api::lease::Break;
 use volhook_api::lease::Breakable;
@@ -78,7 +79,7 @@ pub fn break_leases(engine: &Engine, breakable: &Breakable, work: &Work<'_>) -> 
     let table =
         locked.about(&Interest { attempts: &attempts, ..Interest::default() }).map_err(Failure::new)?;
     let mut records = Vec::new();
-    for attempt in attempts {
+    for &attempt in &attempts {
         let seen = leases.iter().filter(|lease| lease.attempt == attempt);
         let stands = |grant: &&Grant| {
             let now: Vec<Lease> = grant.leases.iter().map(|lease| told(grant, lease, None)).collect();
@@ -94,7 +95,14 @@ pub fn break_leases(engine: &Engine, breakable: &Breakable, work: &Work<'_>) -> 
         let evidence = seen.clone().next().map(standing).unwrap_or_default();
         records.extend(without(grant, volume.id(), &evidence));
     }
-    locked.append(Timestamp::now(), &records).map_err(Failure::new)
+    locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
+    drop(locked);
+    for attempt in attempts {
+        if let Err(error) = context.ledger.attempts().without(attempt, volume.id()) {
+            work.watcher.told(&Remark::NotRecorded { cause: error.line() });
+        }
+    }
+    Ok(())
 }
 
 /// How a lease stood, and what showed it.

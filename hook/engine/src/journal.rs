@@ -81,6 +81,7 @@ pub fn rebuild(engine: &Engine, asked: &Rebuild, work: &Work<'_>) -> Result<Mend
             file: damage.file.display().to_string(),
             offset: damage.offset,
             reason: damage.reason,
+            gone: damage.gone,
             lost: lost(&damage.lost),
             kept: grants.len(),
             held: grants.iter().map(holds).collect(),
@@ -91,6 +92,7 @@ pub fn rebuild(engine: &Engine, asked: &Rebuild, work: &Work<'_>) -> Result<Mend
             file: damage.file.display().to_string(),
             offset: damage.offset,
             reason: damage.reason,
+            gone: false,
             lost: lost(&damage.lost),
             kept: damage.records,
             held: Vec::new(),
@@ -102,7 +104,7 @@ pub fn rebuild(engine: &Engine, asked: &Rebuild, work: &Work<'_>) -> Result<Mend
             .map(|rebuilt| Rebuilt {
                 kept: rebuilt.kept,
                 lost_at: rebuilt.lost_at,
-                copy: rebuilt.copy.display().to_string(),
+                copy: rebuilt.copy.map(|copy| copy.display().to_string()),
             })
             .collect();
     }

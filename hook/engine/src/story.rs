@@ -391,6 +391,9 @@ fn told(event: &journal::Event) -> Vec<Event> {
         LeaseRecord::Fault { container, stage, reason } => {
             vec![line("fault", None, Some(container), format!("{stage}: {reason}"))]
         }
+        LeaseRecord::Rebuilt { kept, copy, .. } if copy.is_empty() => {
+            vec![line("rebuilt", None, None, format!("{kept} records kept; the file was gone"))]
+        }
         LeaseRecord::Rebuilt { kept, lost_at, copy } => {
             let what = format!("{kept} records kept; damaged at offset {lost_at}, see {copy}");
             vec![line("rebuilt", None, None, what)]

@@ -36,6 +36,10 @@ pub fn gc(engine: &Engine, asked: &Sweep, work: &Work<'_>) -> Swept {
     if let Err(error) = context.store.clean_staging(context.long_deadline()) {
         swept.failed.push(Failure::new(error).as_failed());
     }
+    match context.store.stranded() {
+        Ok(stranded) => swept.failed.extend(stranded.iter().map(|it| Failure::from(it).as_failed())),
+        Err(error) => swept.failed.push(Failure::new(error).as_failed()),
+    }
     match trash::expire(engine, work) {
         Ok(emptied) => {
             swept.deleted = emptied.deleted;

@@ -21,6 +21,7 @@ use volhook_engine::held;
 use volhook_leases::Ledger;
 use volhook_leases::Quiet;
 use volhook_leases::Work;
+use volhook_leases::attempts::Attempts;
 
 fn work() -> Work<'static> {
     Work { until: Instant::now() + Duration::from_secs(60), watcher: &Quiet }
@@ -114,4 +115,26 @@ fn all_starts_of_a_container_are_given_back_at_once() {
     let seen = held::breakable(&engine, &asked, &work()).unwrap();
     held::break_leases(&engine, &seen, &work()).unwrap();
     assert_eq!(held(&engine), Vec::<String>::new());
+}
+
+/// From what is kept of it nobody could rebuild a lease that was broken.
+#[test]
+fn what_is_broken_goes_from_the_record_of_its_attempt() {
+    const RECORD: &str = include_str!("../../leases/tests/fixtures/attempt-0.json");
+    let folder = TempDir::new().unwrap();
+    let engine = engine(&folder);
+    let attempts = Attempts::below(&engine.places.run_dir);
+    let record = serde_json::from_str::<volhook_leases::attempts::Record>(RECORD).unwrap();
+    let attempt = record.plan.attempt.clone();
+    attempts.write(&record).unwrap();
+    append(&engine, grant(&attempt, &["mydb", "news"]));
+    for (volume, left) in [("mydb", &["news"][..]), ("news", &[])] {
+        let asked = Break { volume: volume.parse().unwrap(), container: ContainerId::new("c1").unwrap() };
+        let seen = held::breakable(&engine, &asked, &work()).unwrap();
+        held::break_leases(&engine, &seen, &work()).unwrap();
+        let kept = attempts.grant(&attempt).unwrap();
+        let kept = kept.iter().flat_map(|grant| &grant.leases).map(|lease| lease.volume.name.to_string());
+        assert_eq!(kept.collect::<Vec<_>>(), left, "without {volume}");
+    }
+    assert_eq!(attempts.list().unwrap(), Vec::<String>::new());
 }

@@ -4,6 +4,7 @@ use crate::Journal;
 use crate::codec::FileKind;
 use crate::disk::Disk;
 use crate::error::JournalError;
+use crate::gone::GONE;
 use crate::leases::Leases;
 use crate::leases::noted_end;
 use crate::log::Log;
@@ -159,7 +160,8 @@ impl Journal {
             };
             Some(check_patiently(disk, name, content))
         });
-        let files = files.collect();
+        let mut files: Vec<FileReport> = files.collect();
+        self.report_gone(&mut files);
         let copies = names.iter().filter(|name| crate::log::is_copy(name));
         let copies = copies.map(|name| {
             let file = disk.open(name, false).ok().flatten();
@@ -168,6 +170,26 @@ impl Journal {
         let copies = copies.collect();
         let index = Leases::check_index(disk, self.leases_name());
         Ok(Report { folder: disk.path().to_owned(), files, index, copies })
+    }
+
+    /// Says of this boot's file that it is gone, if that is so.
+    fn report_gone(&self, files: &mut Vec<FileReport>) {
+        let is_begun = |report: &FileReport| report.state != FileState::TornTail { offset: 0 };
+        let there = files.iter().position(|report| report.kind == Content::ThisBoot);
+        if there.is_some_and(|place| is_begun(&files[place])) {
+            return;
+        }
+        if !self.is_gone() {
+            return;
+        }
+        // Another process may have begun it since.
+        let mut report = check_patiently(self.disk(), self.leases_name(), Content::ThisBoot);
+        if report.format.is_none() {
+            report.state = FileState::Damaged { offset: 0, reason: GONE.to_owned() };
+        }
+        files.retain(|report| report.kind != Content::ThisBoot);
+        files.push(report);
+        files.sort_by(|a, b| a.name.cmp(&b.name));
     }
 }
 

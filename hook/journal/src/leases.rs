@@ -78,6 +78,17 @@ pub(crate) enum Opened {
     Unindexed(Unindexed),
 }
 
+impl Opened {
+    /// Whether there is more than a name.
+    pub(crate) fn has_content(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Indexed(_) => true,
+            Self::Unindexed(rest) => rest.log.header.is_some(),
+        }
+    }
+}
+
 /// A log whose index is missing, does not fit, or is just being written.
 pub(crate) struct Unindexed {
     log: Log,
@@ -601,6 +612,12 @@ impl Leases {
             && index.head.link == folded.log.link;
         if same { IndexState::Agrees } else { IndexState::Disagrees }
     }
+}
+
+/// Whether an index says of the log called `name` that something was appended to it.
+pub(crate) fn was_begun(disk: &dyn Disk, name: &str) -> bool {
+    let file = disk.open(&index_name(name), false).ok().flatten();
+    file.is_some_and(|file| Top::read(&*file, AHEAD).is_some())
 }
 
 /// How far the log was noted to go at its last append.

@@ -129,8 +129,12 @@
 //! acknowledged, or is a piece of another file, which tells of it while it is kept.
 //!
 //! A file of leases that somebody cut at the end of a frame looks whole. That it once went further stands in the head of its
-//! index: so this is damage as well, and so is a file of leases whose header is gone while there is such a head. Nobody can tell
-//! this of `volumes`, of a file of leases removed as a whole, or where the index is gone too.
+//! index: so this is damage as well, and so is a file of leases that is gone, or whose header is, while there is such a head.
+//! Nobody can tell this of `volumes`, or where the index is gone too.
+//!
+//! A file of leases that was removed with everything else here looks like a boot in which nothing has been granted yet. So
+//! whoever opens the journal gives it a [`Witness`], who knows from elsewhere whether anybody holds something: then that the
+//! file is missing, or empty, is damage from offset 0 on. There is nothing to keep a copy of.
 //!
 //! A file with a newer format is read as far as its records are known and never written. A file of an earlier
 //! boot was never synced: what is left of it is history, wherever it is torn.
@@ -159,6 +163,7 @@
 //! | copying a damaged file | the damaged file and a part of the copy | whoever meets the damage next completes the copy |
 //! | writing `<file>.rebuilding` | the damaged file, its copy, and a part of the new file | the next rebuild writes it anew |
 //! | between the rename of it and its sync, by a power cut | the damaged file or the new one, each complete | the next rebuild, if need be |
+//! | rebuilding a file that is gone, before the rename | no file, and a part of the new one | the next rebuild writes it anew |
 //! | removing old history | this boot's file with the highest sequence number, synced; some of the old files | the next to remove |
 //! | holding the lock | the lock is free: the kernel gives it back with the last descriptor | nobody needs to |
 //! | anywhere, by a power cut | leases of another boot: none hold; `volumes` as above | the next boot begins its own file |
@@ -175,6 +180,7 @@ mod codec;
 mod disk;
 mod error;
 mod events;
+mod gone;
 mod index;
 mod interest;
 mod leases;
@@ -203,6 +209,7 @@ pub use error::JournalError;
 pub use events::Event;
 pub use events::EventRecord;
 pub use events::Follow;
+pub use gone::Witness;
 pub use interest::Interest;
 pub use repair::Lost;
 pub use repair::Rebuilt;
@@ -243,6 +250,7 @@ pub struct Journal {
     poisoned: AtomicBool,
     /// What the last look learnt, with its open files, for the next to go on from.
     kept: Mutex<Option<Leases>>,
+    witness: Option<Box<dyn Witness>>,
 }
 
 impl Journal {
@@ -269,6 +277,7 @@ impl Journal {
             synced: Mutex::default(),
             poisoned: AtomicBool::new(false),
             kept: Mutex::default(),
+            witness: None,
         })
     }
 
@@ -278,8 +287,16 @@ impl Journal {
     /// [`JournalError::LockTimeout`] at the deadline; [`JournalError::Damaged`] and [`JournalError::NewerFormat`]
     /// when this boot's file may not be written; [`JournalError::Poisoned`] after a failed sync; failures of I/O.
     pub fn lock(&self, deadline: Instant) -> Result<Locked<'_>, JournalError> {
-        let guard = self.guard(deadline)?;
-        self.locked(guard)
+        loop {
+            let guard = self.guard(deadline)?;
+            if let Some(locked) = self.locked(guard)? {
+                return Ok(locked);
+            }
+            self.refuse_gone()?;
+            if Instant::now() >= deadline {
+                return Err(JournalError::LockTimeout { file: self.disk.path().join(disk::LOCK) });
+            }
+        }
     }
 
     /// The lock alone.
@@ -301,7 +318,8 @@ impl Journal {
         Ok(Guard { _held: None, ..self.guard(deadline)? })
     }
 
-    fn locked(&self, guard: Guard) -> Result<Locked<'_>, JournalError> {
+    /// `None` where this boot's file may be gone, which is not to be found out under the lock.
+    fn locked(&self, guard: Guard) -> Result<Option<Locked<'_>>, JournalError> {
         let loaded = match self.resumed() {
             Some(leases) => Ok(Some(leases)),
             None => Leases::load(&*self.disk, &self.leases_name, true),
@@ -314,10 +332,13 @@ impl Journal {
                 return Err(log::keep_copy(&*self.disk, error, damaged.as_deref()));
             }
         };
+        if self.may_be_gone(leases.as_ref()) {
+            return Ok(None);
+        }
         if let Some(leases) = &leases {
             self.refuse_newer(&leases.log)?;
         }
-        Ok(Locked { journal: self, leases, failed: false, _guard: guard })
+        Ok(Some(Locked { journal: self, leases, failed: false, _guard: guard }))
     }
 
     /// What an earlier look learnt, brought up to date, if it is of the file that has the name now: files change their
@@ -359,10 +380,14 @@ impl Journal {
     /// Who asks about something often takes the lock next, so the files are opened for that where it is allowed.
     fn open_to_look(&self, lock_follows: bool, ahead: usize) -> Result<Opened, JournalError> {
         let open = |write| Leases::open(&*self.disk, &self.leases_name, write, ahead);
-        match lock_follows.then(|| open(true)) {
+        let opened = match lock_follows.then(|| open(true)) {
             None | Some(Err(JournalError::Open { .. })) => open(false),
             Some(other) => other,
+        }?;
+        if !opened.has_content() {
+            self.refuse_gone()?;
         }
+        Ok(opened)
     }
 
     /// Runs a read that takes no lock. Such a read can meet a writer that cuts a torn tail and writes over it, and see

@@ -11,6 +11,7 @@ use crate::codec::HEADER;
 use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
+use crate::gone::GONE;
 use crate::leases::noted_end;
 use crate::log;
 use crate::log::Log;
@@ -23,6 +24,8 @@ use crate::sum::Sum;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Instant;
 use volhook_core::lease::Grant;
@@ -38,6 +41,8 @@ pub struct Salvaged {
     pub offset: u64,
     /// What is wrong there.
     pub reason: String,
+    /// Whether it is not there at all, so that nothing is known of what stood in it.
+    pub gone: bool,
     /// Grants that no readable record gives back, with their bindings. An unreadable one may have given them back. Records
     /// count by their sequence numbers, wherever and however often they stand in the file. Where two that contradict each
     /// other have the same number, what either of them leaves held is here; an attempt that may be of several
@@ -78,8 +83,8 @@ pub struct Lost {
 /// What was done about a damaged file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rebuilt {
-    /// The copy of the damaged file.
-    pub copy: PathBuf,
+    /// The copy of the damaged file; `None` where there was none any more.
+    pub copy: Option<PathBuf>,
     /// How many grants, or records of volumes, stand in the new file.
     pub kept: u32,
     /// Where the damage began.
@@ -89,7 +94,7 @@ pub struct Rebuilt {
 /// By which a file's first bytes are known again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Print {
-    identity: (u64, u64),
+    identity: Option<(u64, u64)>,
     length: u64,
     sum: u32,
 }
@@ -98,16 +103,23 @@ struct Print {
 struct Wreck {
     kind: FileKind,
     path: PathBuf,
-    file: Box<dyn DiskFile>,
+    /// `None` where it is gone.
+    file: Option<Box<dyn DiskFile>>,
     length: u64,
     offset: u64,
     reason: &'static str,
 }
 
 impl Wreck {
+    /// What is left of a file that is gone.
+    fn of_nothing(disk: &dyn Disk, name: &str, kind: FileKind) -> Self {
+        Self { kind, path: disk.path().join(name), file: None, length: 0, offset: 0, reason: GONE }
+    }
+
     /// Hands the readable frames to `each`, in the order in which they stand there.
     fn frames(&self, mut each: impl FnMut(u64, FrameHeader)) -> Result<(), JournalError> {
-        let mut scan = Scan::new(&*self.file, self.kind, 0, self.length);
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut scan = Scan::new(&**file, self.kind, 0, self.length);
         while let Some((offset, header)) = scan.next().map_err(|source| self.unreadable(source))? {
             each(offset, header);
         }
@@ -120,10 +132,11 @@ impl Wreck {
         after: u64,
         mut each: impl FnMut(Vec<Frame>) -> Result<(), JournalError>,
     ) -> Result<(), JournalError> {
+        let Some(file) = &self.file else { return Ok(()) };
         let unreadable = |source| self.unreadable(source);
-        let mut frames = InOrder::new(&*self.file, self.kind, 0, self.length, after).map_err(unreadable)?;
+        let mut frames = InOrder::new(&**file, self.kind, 0, self.length, after).map_err(unreadable)?;
         let mut same: Vec<Frame> = Vec::new();
-        while let Some((offset, header, payload)) = frames.next(&*self.file).map_err(unreadable)? {
+        while let Some((offset, header, payload)) = frames.next(&**file).map_err(unreadable)? {
             if same.first().is_some_and(|frame| frame.header.sequence != header.sequence) {
                 each(std::mem::take(&mut same))?;
             }
@@ -158,24 +171,29 @@ impl Wreck {
 
     fn print(&self) -> Result<Print, JournalError> {
         let sum = self.sum(self.length)?;
-        Ok(Print { identity: self.file.identity(), length: self.length, sum })
+        Ok(Print { identity: self.identity(), length: self.length, sum })
+    }
+
+    fn identity(&self) -> Option<(u64, u64)> {
+        self.file.as_ref().map(|file| file.identity())
     }
 
     /// Whether this is the file of that print, perhaps written on since: damage where nobody has to look does not keep
     /// others from appending.
     fn continues(&self, print: &Print) -> Result<bool, JournalError> {
-        let same = self.file.identity() == print.identity && self.length >= print.length;
+        let same = self.identity() == print.identity && self.length >= print.length;
         Ok(same && self.sum(print.length)? == print.sum)
     }
 
     /// The checksum of the first `length` bytes.
     fn sum(&self, length: u64) -> Result<u32, JournalError> {
         let mut sum = Sum::default();
+        let Some(file) = &self.file else { return Ok(sum.value()) };
         let mut buffer = vec![0; CHUNK];
         let mut at = 0;
         while at < length {
             let size = usize::try_from(length - at).map_or(CHUNK, |left| left.min(CHUNK));
-            let read = self.file.read_at(&mut buffer[..size], at);
+            let read = file.read_at(&mut buffer[..size], at);
             match read.map_err(|source| self.unreadable(source))? {
                 0 => break,
                 read => {
@@ -211,9 +229,13 @@ impl Journal {
     /// Failures of I/O, and [`JournalError::NewerFormat`].
     pub fn salvage(&self) -> Result<Option<Salvaged>, JournalError> {
         let name = self.leases_name();
-        let Some(wreck) = wreck(self.disk(), name, FileKind::Leases)? else {
-            return Ok(None);
+        let damaged = match wreck(self.disk(), name, FileKind::Leases)? {
+            None if !self.is_begun()? => {
+                self.is_gone().then(|| Wreck::of_nothing(self.disk(), name, FileKind::Leases))
+            }
+            damaged => damaged,
         };
+        let Some(wreck) = damaged else { return Ok(None) };
         // Before the rest: what changes while that is read is another file to who rebuilds it.
         let print = wreck.print()?;
         let mut stories = Stories::default();
@@ -224,6 +246,7 @@ impl Journal {
         Ok(Some(Salvaged {
             offset: wreck.offset,
             reason: wreck.reason.to_owned(),
+            gone: wreck.file.is_none(),
             released: stories.released(),
             grants: stories.grants(),
             lost: wreck.lost()?,
@@ -270,9 +293,12 @@ impl Journal {
     ) -> Result<Option<Rebuilt>, JournalError> {
         let _guard = self.guard_to_rebuild(deadline)?;
         let (disk, name) = (self.disk(), self.leases_name());
-        let Some(wreck) = wreck(disk, name, FileKind::Leases)? else {
-            return Ok(None);
+        let damaged = match wreck(disk, name, FileKind::Leases)? {
+            // That it is gone was asked before, without the lock.
+            None if damage.gone && !self.is_begun()? => Some(Wreck::of_nothing(disk, name, FileKind::Leases)),
+            damaged => damaged,
         };
+        let Some(wreck) = damaged else { return Ok(None) };
         if !wreck.continues(&damage.print)? {
             let (file, offset, reason) = (wreck.path, wreck.offset, wreck.reason);
             return Err(JournalError::Damaged { file, offset, reason, copy: None });
@@ -324,10 +350,16 @@ impl Journal {
             })
         })?;
         // The story misses this line only if the other file cannot be written either.
-        if let Ok(mut locked) = self.locked(guard) {
+        if let Ok(Some(mut locked)) = self.locked(guard) {
             let _ = locked.append(now, &[record]);
         }
         Ok(Some(rebuilt))
+    }
+
+    /// Whether this boot has a file of leases with any content.
+    pub(crate) fn is_begun(&self) -> Result<bool, JournalError> {
+        let file = Log::open(self.disk(), self.leases_name(), FileKind::Leases, false)?;
+        Ok(file.is_some_and(|log| log.header.is_some()))
     }
 
     /// Keeps a copy of a damaged file, and says so.
@@ -338,10 +370,11 @@ impl Journal {
         kept: usize,
     ) -> Result<(Rebuilt, LeaseRecord), JournalError> {
         let (file, lost_at) = (self.disk().path().join(name), wreck.offset);
-        let copy = log::copy_of(self.disk(), &file, &*wreck.file, lost_at)
-            .map_err(|source| JournalError::Copy { file: file.clone(), source })?;
+        let copied = wreck.file.as_ref().map(|damaged| log::copy_of(self.disk(), &file, &**damaged, lost_at));
+        let copy = copied.transpose().map_err(|source| JournalError::Copy { file: file.clone(), source })?;
         let kept = u32::try_from(kept).unwrap_or(u32::MAX);
-        let copy_name = copy.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+        let copy_name = copy.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+        let copy_name = copy_name.unwrap_or_default().to_owned();
         Ok((Rebuilt { copy, kept, lost_at }, LeaseRecord::Rebuilt { kept, lost_at, copy: copy_name }))
     }
 
@@ -398,7 +431,7 @@ fn wreck(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Option<Wreck>, J
         disk.open(name, false).map_err(|source| JournalError::Open { file: path.clone(), source })?;
     let Some(file) = opened else { return Ok(None) };
     let length = file.size().map_err(|source| JournalError::Read { file: path.clone(), source })?;
-    Ok(Some(Wreck { kind, path, file, length, offset, reason }))
+    Ok(Some(Wreck { kind, path, file: Some(file), length, offset, reason }))
 }
 
 /// `grants` as they are after what was appended since the damaged file was salvaged. Frames that were older then and have
@@ -447,8 +480,9 @@ fn beside(disk: &dyn Disk, name: &str, kind: FileKind) -> Result<Log, JournalErr
 /// A time for the new file's header, `time` or the next, that makes its checksum another one than the damaged file's, so that a
 /// index of that one is not taken for this one's.
 fn distinct(time: i64, wreck: &Wreck) -> Result<i64, JournalError> {
+    let Some(file) = &wreck.file else { return Ok(time) };
     let mut old = [0; 8];
-    let read = wreck.file.read_at(&mut old, 16).map_err(|source| wreck.unreadable(source))?;
+    let read = file.read_at(&mut old, 16).map_err(|source| wreck.unreadable(source))?;
     let same = read == old.len() && i64::from_le_bytes(old) == time;
     Ok(if same { time.saturating_add(1) } else { time })
 }

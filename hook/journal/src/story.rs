@@ -129,6 +129,9 @@ impl Journal {
         let leases = self.leases_name();
         story.begin_live(0, leases, FileKind::Leases)?;
         story.begin_live(1, VOLUMES, FileKind::Volumes)?;
+        if matches!(self.is_begun(), Ok(false)) {
+            story.damage.extend(self.refuse_gone().err());
+        }
         let disk = self.disk();
         let names =
             disk.names().map_err(|source| JournalError::List { folder: disk.path().to_owned(), source })?;

@@ -22,6 +22,7 @@ use volhook_core::lease::Grant;
 use volhook_core::lease::Holder;
 use volhook_core::lease::LeasedVolume;
 use volhook_core::names::ContainerId;
+use volhook_core::names::VolumeId;
 use volhook_core::plan::Plan;
 
 /// The newest format of a record that this version reads, and the one that it writes.
@@ -145,19 +146,53 @@ impl Attempts {
     /// # Errors
     /// [`Error::ListRecords`].
     pub fn list(&self) -> Result<Vec<String>, Error> {
+        Ok(self.names()?.iter().filter_map(|name| Self::attempt_of(name)).map(str::to_owned).collect())
+    }
+
+    /// The names of the files in which something is kept of attempts, or was about to be.
+    ///
+    /// # Errors
+    /// [`Error::ListRecords`].
+    pub(crate) fn names(&self) -> Result<Vec<String>, Error> {
         let failed = |source| Error::ListRecords { folder: self.folder.clone(), source };
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(failed)?,
         };
-        let mut attempts = Vec::new();
+        let mut names = Vec::new();
         for entry in entries {
             let name = entry.map_err(failed)?.file_name();
-            // What a killed process was about to write has the same name with a dot before it.
-            let attempt = name.to_str().map(|name| name.trim_start_matches('.').trim_end_matches(".json"));
-            attempts.extend(attempt.filter(|text| uuid::Uuid::try_parse(text).is_ok()).map(str::to_owned));
+            let name = name.to_str().filter(|name| Self::attempt_of(name).is_some());
+            names.extend(name.map(str::to_owned));
         }
-        Ok(attempts)
+        Ok(names)
+    }
+
+    /// The attempt of which the file of this name is.
+    pub(crate) fn attempt_of(name: &str) -> Option<&str> {
+        // What a killed process was about to write has the same name with a dot before it.
+        let attempt = name.trim_start_matches('.').trim_end_matches(".json");
+        uuid::Uuid::try_parse(attempt).is_ok().then_some(attempt)
+    }
+
+    /// Takes a lease that was broken out of the record of an attempt, and removes a record that has no other: from it nobody
+    /// rebuilds the lease. A plan that is still to be carried out stays whole.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read) and [`write`](Self::write); the record is then as it was.
+    pub fn without(&self, attempt: &str, volume: &VolumeId) -> Result<(), Error> {
+        let mut record = match self.read(attempt) {
+            Err(Error::ReadRecord { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        if record.plan.leases.iter().all(|lease| lease.volume == *volume) {
+            return self.remove_all(attempt);
+        }
+        if record.holder.is_none() {
+            return Ok(());
+        }
+        record.plan.leases.retain(|lease| lease.volume != *volume);
+        self.write(&record)
     }
 
     /// Removes what is kept of an attempt. Nothing depends on its being gone.

@@ -9,13 +9,20 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use volhook_journal::Journal;
+use volhook_journal::Witness;
 use volhook_mounts::process::HostIdentity;
 use volhook_volumes::Store;
+
+/// Makes the one who knows, by what there is below a state root and a run directory besides the journal, whether anybody holds
+/// something.
+pub(crate) type Witnessing = fn(&Path, &Path) -> Box<dyn Witness>;
 
 /// The journal, the records, the volumes and the host.
 pub struct Ground {
     store: Store,
-    folder: PathBuf,
+    root: PathBuf,
+    run_dir: PathBuf,
+    witnessing: Witnessing,
     attempts: Attempts,
     host: OnceCell<HostIdentity>,
     journal: OnceCell<Journal>,
@@ -24,12 +31,14 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Those below a state root and a run directory. Opens nothing.
+    /// Those below a state root and a run directory, with `witnessing` for a journal that is not there. Opens nothing.
     #[must_use]
-    pub fn at(root: &Path, run_dir: &Path) -> Self {
+    pub(crate) fn at(root: &Path, run_dir: &Path, witnessing: Witnessing) -> Self {
         Self {
             store: Store::new(root),
-            folder: root.join("journal"),
+            root: root.to_owned(),
+            run_dir: run_dir.to_owned(),
+            witnessing,
             attempts: Attempts::below(run_dir),
             host: OnceCell::new(),
             journal: OnceCell::new(),
@@ -72,8 +81,12 @@ impl Ground {
     pub fn journal(&self) -> Result<&Journal, Error> {
         let boot_id = &self.host()?.boot_id;
         get_or_try_init(&self.journal, || {
-            Journal::open(&self.folder, boot_id)
-                .map_err(|source| Error::Open { folder: self.folder.clone(), source })
+            let folder = self.root.join("journal");
+            let journal = match Journal::open(&folder, boot_id) {
+                Ok(journal) => journal,
+                Err(source) => return Err(Error::Open { folder, source }),
+            };
+            Ok(journal.with_witness((self.witnessing)(&self.root, &self.run_dir)))
         })
     }
 }

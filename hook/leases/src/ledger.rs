@@ -6,6 +6,7 @@ use crate::ground::Ground;
 use crate::judge;
 use crate::judge::Over;
 use crate::patience;
+use crate::records;
 use crate::repair;
 use crate::work::Work;
 use jiff::Timestamp;
@@ -43,7 +44,7 @@ impl Ledger {
     /// The ledger below a state root and a run directory. Opens nothing.
     #[must_use]
     pub fn at(root: &Path, run_dir: &Path) -> Self {
-        Self(Ground::at(root, run_dir))
+        Self(Ground::at(root, run_dir, records::witness))
     }
 
     /// The journal under its lock.

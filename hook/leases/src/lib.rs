@@ -14,6 +14,7 @@ mod hold;
 pub mod judge;
 mod ledger;
 pub mod patience;
+mod records;
 pub mod repair;
 mod work;
 

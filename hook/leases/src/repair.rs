@@ -1,10 +1,14 @@
 //! Rebuilding a damaged journal, from what can still be read of it, from the records of attempts and from the kernel.
 //!
 //! What these cannot settle stays held: a lease that nobody can prove to be dead is never lost.
+//!
+//! A journal that is not there at all is damaged where a record says that somebody holds something in this boot
+//! (the module `records`). Whose container had no record yet when the journal was removed is lost.
 
 use crate::error::Error;
 use crate::ground::Ground;
 use crate::judge;
+use crate::records::stood_in_it;
 use crate::work::Work;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -38,7 +42,8 @@ pub fn rebuild(ground: &Ground, work: &Work<'_>) -> Result<Vec<Rebuilt>, Error> 
     }
     done.extend(journal.rebuild_volumes(work.until, Timestamp::now())?);
     for rebuilt in &done {
-        work.watcher.told(&Remark::Rebuilt { kept: rebuilt.kept, copy: rebuilt.copy.display().to_string() });
+        let copy = rebuilt.copy.as_ref().map(|copy| copy.display().to_string());
+        work.watcher.told(&Remark::Rebuilt { kept: rebuilt.kept, copy });
     }
     Ok(done)
 }
@@ -63,6 +68,9 @@ pub fn grants(ground: &Ground, damage: &Salvaged) -> Result<Vec<Grant>, Error> {
             Err(_) if grants.contains_key(&attempt) => continue,
             Err(error) => return Err(error),
         };
+        if damage.gone && !stood_in_it(ground, &told) {
+            continue;
+        }
         let grant = grants.entry(attempt).or_insert_with(|| told.clone());
         if grant.holder.is_none() {
             (grant.holder, grant.container) = (told.holder, told.container);

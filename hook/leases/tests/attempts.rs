@@ -36,7 +36,7 @@ fn work() -> Work<'static> {
 /// A state root with a journal that is damaged from its first record on.
 fn damaged(root: &Path, run_dir: &Path) -> Ledger {
     fs::create_dir_all(root.join("journal")).unwrap();
-    let ledger = Ledger::at(root, run_dir);
+    let ledger = Ledger::at(root, &root.join("no records"));
     for _ in 0..2 {
         let mut locked = ledger.lock(&work()).unwrap();
         let note = volhook_core::record::LeaseRecord::Note {

@@ -1,21 +1,30 @@
 //! Taking in what was made before volhook: a directory or an image becomes a volume, moved without being copied.
 //!
-//! The volume is created empty, and what is adopted takes the place of its content by one rename. Killed before that, an
-//! empty volume is there and what was to be adopted is where it was.
+//! What is adopted is moved into the staging folder in which its volume is built, and the volume is put in its place with all that
+//! is in it. Killed in between, it lies there, and the next one to create or adopt a volume, or `gc`, puts it back where it was
+//! (the module `origin`).
 
+use crate::create::Content;
 use crate::create::Created;
+use crate::create::STAGING;
+use crate::create::Stage;
 use crate::error::StoreError;
+use crate::failpoint;
 use crate::files;
+use crate::origin;
+use crate::origin::ORIGIN;
 use crate::store::DATA;
 use crate::store::IMAGE;
-use crate::store::SIDECAR;
 use crate::store::Store;
 use crate::store::below;
+use rustix::fs::AtFlags;
 use rustix::fs::FileType;
 use rustix::fs::OFlags;
+use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -34,6 +43,8 @@ pub struct Adoptable {
     /// The folder that it is in, and its name there.
     parent: OwnedFd,
     name: OsString,
+    /// Device and inode.
+    identity: (u64, u64),
     backing: Backing,
 }
 
@@ -72,7 +83,8 @@ impl Adoptable {
             }
             _ => return Err(failed("it is neither a directory nor a regular file".to_owned())),
         };
-        Ok(Self { path: path.to_owned(), parent, name, backing })
+        let identity = (stat.st_dev, stat.st_ino);
+        Ok(Self { path: path.to_owned(), parent, name, identity, backing })
     }
 
     /// What it is, as the backing of a volume.
@@ -86,7 +98,35 @@ impl Adoptable {
     }
 
     fn lock(&self) -> Result<LockedImage, StoreError> {
-        source::lock_image(&self.path).map_err(|error| self.failed(format!("it cannot be locked: {error}")))
+        let locked = source::lock_image(&self.path)
+            .map_err(|error| self.failed(format!("it cannot be locked: {error}")))?;
+        self.refuse_another(&locked)?;
+        Ok(locked)
+    }
+
+    /// Fails if `opened` is not what was looked at.
+    fn refuse_another(&self, opened: impl AsFd) -> Result<(), StoreError> {
+        match files::identity(opened) {
+            Ok(identity) if identity == self.identity => Ok(()),
+            _ => Err(self.failed("another took its place meanwhile".to_owned())),
+        }
+    }
+
+    /// Moves it into the staging folder of its volume, where it is called `content`.
+    fn move_into(&self, stage: &Stage, content: &'static str) -> Result<Content, StoreError> {
+        let broken = |errno: Errno| self.failed(io::Error::from(errno).to_string());
+        // Before it is moved, and on the disk: from then on nobody takes it for a half volume.
+        origin::write_down(stage.folder(), &self.parent, &self.name)
+            .map_err(|error| self.failed(format!("it cannot be written down where it was: {error}")))?;
+        stage.sync_name().and_then(|()| failpoint::reached("adopt.recorded")).map_err(broken)?;
+        let flags = RenameFlags::NOREPLACE;
+        rustix::fs::renameat_with(&self.parent, &self.name, stage.folder(), content, flags)
+            .map_err(|errno| self.immovable(errno))?;
+        failpoint::reached("adopt.moved").map_err(broken)?;
+        let moved = files::open_below(stage.folder(), Path::new(content), OFlags::RDONLY).map_err(broken)?;
+        self.refuse_another(&moved)?;
+        volhook_locks::flush(&self.parent).map_err(broken)?;
+        Ok((moved, content))
     }
 
     /// Why it cannot be brought into the store.
@@ -112,7 +152,9 @@ impl Store {
             let linked =
                 rustix::fs::linkat(&found.parent, &found.name, folder, IMAGE, rustix::fs::AtFlags::empty())
                     .and_then(|()| files::open_below(folder, Path::new(IMAGE), OFlags::RDWR));
-            Ok(Some((linked.map_err(|errno| found.immovable(errno))?, IMAGE)))
+            let linked = linked.map_err(|errno| found.immovable(errno))?;
+            found.refuse_another(&linked)?;
+            Ok(Some((linked, IMAGE)))
         })
     }
 
@@ -124,41 +166,30 @@ impl Store {
     pub fn adopt(&self, found: &Adoptable, volume: &Volume) -> Result<Created, StoreError> {
         let is_image = matches!(volume.backing, Backing::Image(_));
         let _locked = if is_image { Some(found.lock()?) } else { None };
-        let created = self.create_with(volume, |stage| match &volume.backing {
-            Backing::Directory(directory) => Ok(Some((stage.make_directory(directory)?, DATA))),
-            _ => Ok(Some((stage.new_file(IMAGE)?, IMAGE))),
-        })?;
-        let Created::New(made) = &created else { return Ok(created) };
-        let folder = self.root().and_then(|root| files::folder_below(root, &below(&made.id)));
-        let moved = folder.and_then(|folder| {
-            let content = if is_image { IMAGE } else { DATA };
-            rustix::fs::renameat(&found.parent, &found.name, &folder, content)?;
-            volhook_locks::flush(&folder)?;
-            volhook_locks::flush(&found.parent)
-        });
-        match moved {
-            Ok(()) => Ok(created),
-            Err(errno) => {
-                self.withdraw(made);
-                Err(found.immovable(errno))
+        let name = origin::staging_name(&volume.uuid);
+        let content = if is_image { IMAGE } else { DATA };
+        let adopted = self.create_in(&name, volume, |stage| found.move_into(stage, content).map(Some));
+        match &adopted {
+            Ok(Created::New(made)) => self.forget_origin(made),
+            failed => {
+                let place = self.root.join(STAGING).join(&name);
+                if let Some(stranded) = self.stranded()?.into_iter().find(|it| it.path.starts_with(&place)) {
+                    let why =
+                        failed.as_ref().err().map_or("its name is taken".to_owned(), ToString::to_string);
+                    let (path, reason) = (stranded.path.display(), stranded.reason);
+                    return Err(found.failed(format!("{why}; it lies at {path} now: {reason}")));
+                }
             }
         }
+        adopted
     }
 
-    /// Removes a volume that was made a moment ago and is still empty.
-    fn withdraw(&self, volume: &Volume) {
-        let path = self.folder(&volume.id);
-        let image = path.join(IMAGE);
-        // Only what is empty: remove_dir fails for anything else.
-        let is_empty = |image: &Path| std::fs::symlink_metadata(image).is_ok_and(|it| it.len() == 0);
-        let emptied = if matches!(volume.backing, Backing::Image(_)) {
-            is_empty(&image) && std::fs::remove_file(image).is_ok()
-        } else {
-            std::fs::remove_dir(path.join(DATA)).is_ok()
-        };
-        if emptied {
-            let _ = std::fs::remove_file(path.join(SIDECAR));
-            let _ = std::fs::remove_dir(path);
-        }
+    /// Removes from a volume that is in its place what says where its content came from. Where that fails it means nothing, and
+    /// `gc` removes it.
+    fn forget_origin(&self, volume: &Volume) {
+        let _ = failpoint::reached("adopt.placed")
+            .and_then(|()| self.root())
+            .and_then(|root| files::folder_below(root, &below(&volume.id)))
+            .and_then(|folder| rustix::fs::unlinkat(&folder, ORIGIN, AtFlags::empty()));
     }
 }

@@ -5,6 +5,7 @@ use crate::files;
 use crate::image;
 use crate::links::Names;
 use crate::links::is_storage_of;
+use crate::origin;
 use crate::remove;
 use crate::storage;
 use crate::store::DATA;
@@ -89,6 +90,16 @@ impl Store {
         volume: &Volume,
         make: impl FnOnce(&Stage) -> Result<Option<Content>, StoreError>,
     ) -> Result<Created, StoreError> {
+        self.create_in(&volume.uuid, volume, make)
+    }
+
+    /// The same in a staging folder of this name.
+    pub(crate) fn create_in(
+        &self,
+        staging_name: &str,
+        volume: &Volume,
+        make: impl FnOnce(&Stage) -> Result<Option<Content>, StoreError>,
+    ) -> Result<Created, StoreError> {
         check(volume)?;
         if let Some(existing) = self.existing(volume)? {
             self.mend_links(&existing);
@@ -96,7 +107,7 @@ impl Store {
         }
         let places = self.make_places(volume)?;
         clean(&places.staging, Instant::now() + CLEANING);
-        let mut stage = Stage::begin(self, volume, &places.staging)?;
+        let mut stage = Stage::begin_in(staging_name, self, volume, &places.staging)?;
         stage.build(make)?;
         // As long as this is held, no link of a creator that lives is without what it is for.
         let names = match &volume.storage {
@@ -121,7 +132,7 @@ impl Store {
             let name = volume.id.name.as_str();
             let moved = rustix::fs::renameat_with(
                 &places.staging,
-                &volume.uuid,
+                staging_name,
                 &places.tenant,
                 name,
                 RenameFlags::NOREPLACE,
@@ -212,7 +223,7 @@ impl Store {
     }
 
     /// Removes what creators and changes that died left: in the staging folder, which [`create`](Self::create) does on its
-    /// way as far as it gets in half a second, the links of pods' volumes that are not there, and what was on its way to the place
+    /// way as far as it gets in half a second, with what was being adopted put back where it was; the links of pods' volumes that are not there, and what was on its way to the place
     /// of a volume's content or sidecar.
     ///
     /// # Errors
@@ -250,7 +261,9 @@ impl Store {
                 // A creator makes its folder and then locks it; who locks it in between, and does not remove it, is in
                 // its way.
                 let is_left = |name: &String| {
-                    Uuid::parse_str(name).is_ok() && old(&path.join(name)) && lock(&staging, name).is_some()
+                    let unused =
+                        || lock(&staging, name).is_some_and(|(folder, _held)| origin::is_free(name, &folder));
+                    is_staged(name) && old(&path.join(name)) && unused()
                 };
                 names.filter(is_left).map(|name| path.join(name)).collect()
             }
@@ -310,9 +323,10 @@ pub(crate) fn check(volume: &Volume) -> Result<(), StoreError> {
 /// What holds a new volume's data, open, and its name in the volume's folder.
 pub(crate) type Content = (OwnedFd, &'static str);
 
-/// A volume under construction. Dropping it before it is done removes it, the lock still held.
+/// A volume under construction. Dropping it before it is done removes it, the lock still held, and puts back what was adopted.
 pub(crate) struct Stage {
     pub(crate) volume: Volume,
+    name: String,
     staging: OwnedFd,
     pub(crate) path: PathBuf,
     pub(crate) folder: OwnedFd,
@@ -324,7 +338,7 @@ pub(crate) struct Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if !self.done {
-            remove(&self.staging, &self.volume.uuid, &self.folder, Instant::now() + REMOVING);
+            remove(&self.staging, &self.name, &self.folder, Instant::now() + REMOVING);
         }
     }
 }
@@ -332,15 +346,20 @@ impl Drop for Stage {
 impl Stage {
     /// Makes the folder and locks it, so that it is not taken for a dead creator's.
     pub(crate) fn begin(store: &Store, volume: &Volume, staging: &OwnedFd) -> Result<Self, StoreError> {
-        let path = store.root.join(STAGING).join(&volume.uuid);
+        Self::begin_in(&volume.uuid, store, volume, staging)
+    }
+
+    /// The same with a folder of this name.
+    fn begin_in(name: &str, store: &Store, volume: &Volume, staging: &OwnedFd) -> Result<Self, StoreError> {
+        let path = store.root.join(STAGING).join(name);
         let staging = rustix::io::fcntl_dupfd_cloexec(staging, 0)
             .map_err(|errno| failed(volume, "open", store.root.join(STAGING))(errno.into()))?;
         for _ in 0..ATTEMPTS {
-            match rustix::fs::mkdirat(&staging, &volume.uuid, files::PRIVATE) {
+            match rustix::fs::mkdirat(&staging, name, files::PRIVATE) {
                 Ok(()) => {
-                    if let Some((folder, held)) = lock(&staging, &volume.uuid) {
-                        let volume = volume.clone();
-                        return Ok(Self { volume, staging, path, folder, _held: held, done: false });
+                    if let Some((folder, held)) = lock(&staging, name) {
+                        let (volume, name) = (volume.clone(), name.to_owned());
+                        return Ok(Self { volume, name, staging, path, folder, _held: held, done: false });
                     }
                 }
                 Err(Errno::EXIST) => {}
@@ -395,6 +414,11 @@ impl Stage {
         volhook_locks::flush(&self.folder).map_err(self.failed("sync", ""))
     }
 
+    /// Makes the folder's name survive a power cut, so that what is moved into it does.
+    pub(crate) fn sync_name(&self) -> Result<(), Errno> {
+        volhook_locks::flush(&self.staging)
+    }
+
     /// The folder that becomes the volume's.
     pub(crate) fn folder(&self) -> &OwnedFd {
         &self.folder
@@ -437,17 +461,22 @@ impl Stage {
 }
 
 /// Locks the folder `name`; `None` when another holds it, or when it is not there (any more).
-fn lock(staging: &OwnedFd, name: &str) -> Option<(OwnedFd, Held)> {
+pub(crate) fn lock(staging: &OwnedFd, name: &str) -> Option<(OwnedFd, Held)> {
     let folder = files::folder_below(staging, Path::new(name)).ok()?;
     let held = volhook_locks::try_take(Lock::Staging, &folder).ok()??;
     // Until the lock was ours its holder may have moved it to its place as a finished volume, or removed it.
     files::is_named(&folder, staging, name).ok()?.then_some((folder, held))
 }
 
+/// Whether this is the name of a folder in which a volume is built.
+fn is_staged(name: &str) -> bool {
+    Uuid::parse_str(name).is_ok() || origin::is_adoption(name)
+}
+
 /// Removes the folders in `staging` whose creators are gone. What cannot be removed is the next one's to try.
 pub(crate) fn clean(staging: &OwnedFd, deadline: Instant) {
     for name in files::names(staging).unwrap_or_default() {
-        if Uuid::parse_str(&name).is_err() {
+        if !is_staged(&name) {
             continue;
         }
         if let Some((folder, _held)) = lock(staging, &name) {
@@ -459,6 +488,10 @@ pub(crate) fn clean(staging: &OwnedFd, deadline: Instant) {
 /// Removes what is left of a volume, as far as it goes: the next creator tries again. It may be a half copy of what a
 /// container made, of any depth.
 pub(crate) fn remove(staging: &OwnedFd, name: &str, folder: &OwnedFd, deadline: Instant) {
+    // What was adopted is somebody's.
+    if origin::is_adoption(name) && origin::put_back(folder).is_err() {
+        return;
+    }
     let content = files::folder_on_same_mount(folder, c".");
     if content.is_ok_and(|content| remove::remove_content(content, &[], deadline, &mut 0).is_ok()) {
         let _ = rustix::fs::unlinkat(staging, name, AtFlags::REMOVEDIR);

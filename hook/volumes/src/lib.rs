@@ -7,6 +7,7 @@
 //! <root>/volumes/<tenant>/<part>                a symbolic link `<name>/<member>`: a part of the volume <name>
 //! <root>/pods/<tenant>/<pod>                    a symbolic link `<name>`: the volume that holds the volumes of a pod
 //! <root>/staging/<uuid>/                        a volume being built, locked (flock) by its builder
+//! <root>/staging/adopt-<uuid>/                  the same of what was elsewhere, with `origin.json` that says where
 //! <root>/sizes.json                             what was counted of directories, a cache
 //! <root>/trash/<uuid>/                          a removed volume, whole, with `trashed.json` beside `volume.json`
 //! ```
@@ -29,6 +30,8 @@
 //! | killed | left | who goes on |
 //! |---|---|---|
 //! | creating, before the rename | a folder in `staging`, perhaps links that mean nothing | the next one to create a volume, or that pod's |
+//! | adopting, before the rename | a folder in `staging`, perhaps with what is adopted | the same, who puts that back where it was; where that cannot be it stays, see [`Store::stranded`] |
+//! | adopting, after the rename | a volume with an `origin.json`, which means nothing there | [`Store::clean_staging`] |
 //! | discarding a storage, after the rename | links that mean nothing | [`Store::clean_staging`] |
 //! | discarding, before the rename | a volume, perhaps with a `trashed.json`, which means nothing there | the next one to discard it writes it anew |
 //! | restoring, after the rename | the same | the same |
@@ -66,6 +69,7 @@ mod inside;
 mod links;
 mod list;
 mod measure;
+mod origin;
 mod populate;
 mod program;
 mod remove;
@@ -116,6 +120,7 @@ pub use links::ListedPart;
 pub use list::Listing;
 pub use list::Other;
 pub use list::OtherKind;
+pub use origin::Stranded;
 pub use populate::Wanted;
 pub use program::find_program;
 pub use renew::Renewal;

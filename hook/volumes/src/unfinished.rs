@@ -5,6 +5,7 @@ use crate::change::Changing;
 use crate::change::NEW_SIDECAR;
 use crate::copy_up::NEW_DATA;
 use crate::error::StoreError;
+use crate::origin::ORIGIN;
 use crate::resize::NEW_IMAGE;
 use crate::store::Store;
 use rustix::fs::AtFlags;
@@ -13,8 +14,9 @@ use rustix::io::Errno;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// The names of what is on its way to the place of something.
-const UNFINISHED: [&str; 3] = [NEW_SIDECAR, NEW_IMAGE, NEW_DATA];
+/// The names of what is on its way to the place of something, and of what says where a volume's content came from while it was
+/// on its way.
+const UNFINISHED: [&str; 4] = [NEW_SIDECAR, NEW_IMAGE, NEW_DATA, ORIGIN];
 
 impl Store {
     /// What killed changes left in the folders of volumes, by path, as long as nobody is changing them.

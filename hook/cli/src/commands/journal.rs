@@ -101,12 +101,13 @@ pub(crate) fn rebuild(engine: &Engine, watch: &Watch, dry_run: bool) -> Result<(
     for damaged in &mended.damaged {
         print_damaged(damaged)?;
         if dry_run {
-            let kept = damaged.kept;
-            out(&format!("  would be begun anew with {kept} of its records; a copy would be kept\n"))?;
+            let (kept, copy) = (damaged.kept, if damaged.gone { "" } else { "; a copy would be kept" });
+            out(&format!("  would be begun anew with {kept} of its records{copy}\n"))?;
         }
     }
     for Rebuilt { kept, copy, .. } in &mended.rebuilt {
-        out(&format!("{kept} records kept; the damaged file is now {copy}\n"))?;
+        let copy = copy.as_ref().map_or(String::new(), |copy| format!("; the damaged file is now {copy}"));
+        out(&format!("{kept} records kept{copy}\n"))?;
     }
     if mended.damaged.is_empty() && mended.rebuilt.is_empty() {
         return out("nothing is damaged\n");

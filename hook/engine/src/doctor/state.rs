@@ -7,6 +7,7 @@ use super::named;
 use super::unlooked;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::failure::STRANDED;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use volhook_api::doctor::Finding;
@@ -246,17 +247,26 @@ fn volumes(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
 /// What creators and changes that were killed have left.
 fn staging(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
     const CHECK: &str = "staging";
-    vec![match context.store.leftovers() {
-        Ok(left) if left.is_empty() => Finding::ok(CHECK, "nothing is left over"),
-        Ok(left) => {
-            let found = format!(
-                "{} of commands and hooks that were killed",
-                counted(left.len(), "unfinished thing", "unfinished things")
-            );
-            Finding::warning(CHECK, found, GC)
+    let looked = context.store.leftovers().and_then(|left| Ok((left, context.store.stranded()?)));
+    let (left, stranded) = match looked {
+        Ok(both) => both,
+        Err(error) => {
+            return vec![unlooked(CHECK, rights, &Failure::new(error), "make the folder readable")];
         }
-        Err(error) => unlooked(CHECK, rights, &Failure::new(error), "make the folder readable"),
-    }]
+    };
+    let mut findings: Vec<Finding> =
+        stranded.iter().map(|it| Finding::problem(CHECK, it.to_string(), STRANDED)).collect();
+    if !left.is_empty() {
+        let found = format!(
+            "{} of commands and hooks that were killed",
+            counted(left.len(), "unfinished thing", "unfinished things")
+        );
+        findings.push(Finding::warning(CHECK, found, GC));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(CHECK, "nothing is left over"));
+    }
+    findings
 }
 
 /// Removed volumes whose time is over.

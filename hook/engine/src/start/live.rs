@@ -221,7 +221,9 @@ fn mount_bound(
     failpoint::reached("bound")?;
     let reading = debug_span!("spec").entered();
     let bundle = state.bundle()?;
-    let record = context.ledger.attempts().read(planned.attempt)?;
+    let mut record = context.ledger.attempts().read(planned.attempt)?;
+    // At the spec stage it may have had no name yet, and who stops it only knows this one.
+    record.plan.container = state.id()?;
     let spec = match planned.spec_file {
         Some(file) => read_spec_file(file)?,
         None => read_spec(bundle)?,
@@ -386,10 +388,11 @@ fn give_back(context: &Context<'_>, container: &ContainerId, attempt: Option<&st
     let attempts: Vec<&str> = attempt.into_iter().collect();
     let interest = Interest { container: Some(container), attempts: &attempts, ..Interest::default() };
     let table = context.grants_about(&interest)?;
-    let own_pending = |grant: &Grant| grant.holder.is_none() && Some(grant.attempt.as_str()) == attempt;
+    // One that was rebuilt may be known by the name from before the container had one.
+    let is_own = |grant: &Grant| Some(grant.attempt.as_str()) == attempt;
     let mut first_failure = Ok(());
-    for grant in table.grants().filter(|grant| grant.container == *container || own_pending(grant)) {
-        let evidence = if own_pending(grant) {
+    for grant in table.grants().filter(|grant| grant.container == *container || is_own(grant)) {
+        let evidence = if is_own(grant) && grant.holder.is_none() {
             Ok(Some("the container stopped before its createRuntime hook".to_owned()))
         } else {
             proof_of_death(context, grant, patience)

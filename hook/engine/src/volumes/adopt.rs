@@ -43,7 +43,11 @@ pub fn adopt(engine: &Engine, adoption: &Adopt, work: &Work<'_>) -> Result<Volum
     if roots.iter().any(|root| root.starts_with(path) || path.starts_with(root)) {
         return Err(Failure::new(format!("{} belongs to volhook's own root", path.display())));
     }
-    let found = Adoptable::look(path).map_err(Failure::new)?;
+    let stranded = context.store.put_back_adopted().map_err(Failure::new)?;
+    let found = Adoptable::look(path).map_err(|error| {
+        let of_this = stranded.iter().find(|stranded| stranded.origin.as_ref() == Some(path));
+        of_this.map_or_else(|| Failure::new(error), Failure::from)
+    })?;
     let driver = adoption.driver.as_deref().unwrap_or(match found.backing() {
         Backing::Image(_) => "block",
         _ => "local",

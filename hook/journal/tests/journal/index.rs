@@ -326,9 +326,16 @@ fn an_index_is_used_and_any_wrong_one_is_ignored() {
     disk.put(&index(), Vec::new());
     assert_eq!(fresh().unwrap(), wish.expected(&all), "without any index the file is folded");
 
-    // An index of a file that is gone does not speak for a new one.
-    disk.put(&index(), good);
+    // It tells that its file is gone, and does not speak for a new one.
+    disk.put(&index(), good.clone());
     disk.remove_now(&leases());
+    assert!(matches!(fresh(), Err(JournalError::Damaged { offset: 0, .. })));
+    let locked = open(&disk).lock(soon()).map(drop);
+    assert!(matches!(locked, Err(JournalError::Damaged { offset: 0, .. })), "{locked:?}");
+    let salvaged = open(&disk).salvage().unwrap().expect("it is gone");
+    open(&disk).rebuild(soon(), at(4), &salvaged, &[]).unwrap().expect("it is gone");
+    assert_eq!(fresh().unwrap(), BTreeMap::new());
+    disk.put(&index(), good);
     assert_eq!(fresh().unwrap(), BTreeMap::new());
     open(&disk).lock(soon()).unwrap().append(at(5), &[granted("new", &["one"])]).unwrap();
     assert_eq!(fresh().unwrap().keys().collect::<Vec<_>>(), ["new"]);

@@ -11,6 +11,7 @@ mod disk;
 mod fold;
 mod full;
 mod golden;
+mod gone;
 mod index;
 mod processes;
 mod records;

@@ -81,7 +81,7 @@ fn whatever_byte_is_hit_the_file_is_rebuilt_and_the_story_stays_whole() {
         assert!(rising(&told), "{told:#?}");
         let missing = events.iter().filter(|event| !told.contains(event)).count();
         assert!(missing <= 1, "more than the frame that was hit is gone");
-        let copy = rebuilt.copy.file_name().unwrap().to_str().unwrap();
+        let copy = rebuilt.copy.as_ref().unwrap().file_name().unwrap().to_str().unwrap();
         let record =
             LeaseRecord::Rebuilt { kept: rebuilt.kept, lost_at: salvaged.offset, copy: copy.to_owned() };
         let last = events.last().unwrap().seq;

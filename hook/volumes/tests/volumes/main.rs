@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 
 mod adopt;
+mod adopt_killed;
 mod archive;
 mod clone;
 mod copy;

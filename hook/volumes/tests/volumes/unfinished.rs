@@ -17,12 +17,13 @@ fn what_killed_changes_left_is_told_of_and_removed() {
     fs::write(store.directory_path(&volume.id).join("file"), "kept").unwrap();
     let place = root(&folder).join("volumes/default/v");
     let before = tree(&root(&folder));
-    let left = ["data.new", "volume.img.new", "volume.json.new"].map(|name| place.join(name));
+    let left = ["data.new", "origin.json", "volume.img.new", "volume.json.new"].map(|name| place.join(name));
     let leave = || {
         fs::create_dir_all(left[0].join("a/b")).unwrap();
         fs::write(left[0].join("a/b/c"), "half").unwrap();
         fs::write(&left[1], "half").unwrap();
         fs::write(&left[2], "half").unwrap();
+        fs::write(&left[3], "half").unwrap();
     };
     leave();
     std::thread::scope(|scope| {

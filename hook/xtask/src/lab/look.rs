@@ -52,6 +52,9 @@ pub(super) fn state(host: &mut Host<'_>) -> Result<State> {
             "echo '@ pod {name}'; container look-{name} pod {name} 'cd / && find root app -type f -exec sha256sum {{}} +' || exit 1"
         );
     }
+    // Of what is adopted, and of nothing else, a cut may leave all in a place of volhook's own, from where it comes back.
+    let _ =
+        writeln!(script, "ls -d {ROOT}/staging/adopt-* >/dev/null 2>&1 && {{ volhook gc >&2 || exit 1; }}");
     script.push_str("echo '@ folders'; cd /mnt/folders && files\n");
     for (place, files) in digests(&host.run(&script)?.success()?)? {
         match place.split_once(' ') {

@@ -229,13 +229,6 @@ impl Operation {
                     .extend(texts.iter().map(|text| (text.path.clone(), Content::Any)));
                 outcomes.push(state);
             }
-            // The volume is made empty, and then the directory moved to its place: at no time does it lie where only volhook would
-            // find it.
-            Self::Adopt { name, .. } => {
-                let mut made = before.clone();
-                made.volumes.insert(name.clone(), Volume::default());
-                outcomes.push(made);
-            }
             // Deletion has no order.
             Self::Empty => {
                 outcomes.clear();
