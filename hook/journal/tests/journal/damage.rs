@@ -38,6 +38,12 @@ pub(crate) fn sample() -> (Simulated, Vec<Event>) {
     (disk, events)
 }
 
+/// What can be told, whatever is damaged.
+fn told(journal: &Journal) -> Vec<Event> {
+    let mut story = journal.story().unwrap();
+    std::iter::from_fn(|| story.next().unwrap()).collect()
+}
+
 fn with(name: &str, bytes: Vec<u8>) -> Simulated {
     let disk = sample().0;
     disk.put(name, bytes);
@@ -52,7 +58,7 @@ fn every_truncation_is_a_prefix_and_written_on_where_no_lease_is_lost() {
         in_parallel(whole.len(), |length| {
             let disk = with(&name, whole[..length].to_vec());
             let journal = open(&disk);
-            let seen = journal.events().unwrap();
+            let seen = told(&journal);
             assert!(seen.iter().all(|event| events.contains(event)), "{name} cut at {length}");
             let kept: Vec<_> = events.iter().filter(|event| seen.contains(event)).cloned().collect();
             assert_eq!(seen, kept, "{name} cut at {length}");
@@ -103,7 +109,7 @@ fn a_tail_of_zeros_is_cut() {
             assert_eq!(open(&disk).events().unwrap().len(), events.len() + 2);
         }
         let disk = with(&name, vec![0; whole.len()]);
-        assert!(open(&disk).events().unwrap().len() < events.len());
+        assert!(told(&open(&disk)).len() < events.len());
         let written = open(&disk).append_volumes(soon(), at(9), &[created("v9")]);
         match written {
             Err(JournalError::Damaged { offset: 0, .. }) => assert_eq!(name, leases()),
