@@ -31,6 +31,7 @@
 //! how), with its zero bytes replaced as COBS does it (S. Cheshire, M. Baker: Consistent Overhead Byte Stuffing, 1999): where
 //! sectors never reached the disk there are zeros, and nowhere else. A field of a number that is not known is passed over; one
 //! that is missing, stands twice or has a value that its type does not have makes the record unreadable.
+//! Counters ([`Totals`]) have a payload of the same form.
 
 mod shape;
 mod wire;
@@ -45,6 +46,7 @@ use minicbor::Encoder;
 use std::ops::RangeInclusive;
 use volhook_core::record::LeaseRecord;
 use volhook_core::record::VolumeRecord;
+use volhook_core::totals::Totals;
 use wire::Out;
 use wire::Put;
 use wire::Taken;
@@ -184,11 +186,11 @@ records! {
     LeaseRecord, numbers (1..=63), encode_lease, decode_lease, LEASE_KINDS:
     1 kept Granted(grant)
     2 kept Bound { 1 attempt, 2 container, 3 holder }
-    3 kept Released { 1 attempt, 2 container, 3 reason, 4 evidence }
+    3 kept Released { 1 attempt, 2 container, 3 reason, 4 evidence, 5 steps }
     4 kept Broken { 1 attempt, 2 container, 3 volume, 4 evidence }
     5 skipped Planned { 1 attempt, 2 container, 3 stage, 4 pod, 5 root, 6 volumes }
-    6 skipped Mounted { 1 attempt, 2 container }
-    7 skipped Refused { 1 container, 2 volume, 3 reason, 4 asked }
+    6 skipped Mounted { 1 attempt, 2 container, 3 steps }
+    7 skipped Refused { 1 container, 2 volume, 3 reason, 4 asked, 5 why }
     8 skipped Fault { 1 container, 2 stage, 3 reason }
     9 skipped Note { 1 container, 2 volume, 3 text }
     10 skipped Rebuilt { 1 kept, 2 lost_at, 3 copy }
@@ -205,6 +207,19 @@ records! {
     70 skipped Upgraded { 1 volume, 2 uuid, 3 image }
     71 skipped Renamed { 1 volume, 2 uuid, 3 to }
     72 skipped Deleted { 1 volume, 2 uuid }
+}
+
+/// The payload of counters.
+pub(crate) fn encode_totals(totals: &Totals) -> Vec<u8> {
+    payload(|out| totals.put(out))
+}
+
+/// The counters of a payload.
+///
+/// # Errors
+/// [`Unreadable::Payload`].
+pub(crate) fn decode_totals(payload: &[u8]) -> Result<Totals, Unreadable> {
+    content(payload, Wire::take).map_err(|reason| Unreadable::Payload { kind: "Totals", reason })
 }
 
 /// The payload of what `put` writes.

@@ -238,6 +238,7 @@ fn release(grant: &Grant, reason: ReleaseReason, evidence: String) -> LeaseRecor
         container: grant.container.clone(),
         reason,
         evidence,
+        steps: Vec::new(),
     }
 }
 

@@ -139,7 +139,11 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     drop(mounting);
     failpoint::reached("mounted")?;
     let _recording = debug_span!("journal").entered();
-    let mounted = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };
+    let mounted = LeaseRecord::Mounted {
+        attempt: plan.attempt.clone(),
+        container: plan.container.clone(),
+        steps: Vec::new(),
+    };
     let mut locked = context.lock(context.deadline)?;
     let note =
         |(volume, text)| LeaseRecord::Note { container: plan.container.clone(), volume: Some(volume), text };

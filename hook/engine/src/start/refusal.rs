@@ -23,6 +23,7 @@ pub fn refused(engine: &Engine, container: Option<&ContainerId>, failure: &Failu
         container: container.clone(),
         volume: failure.volume.clone(),
         reason: line.clone(),
+        why: None,
         asked: failure.start.asked.clone(),
     };
     tell(engine, container, failure, &line, record, work);

@@ -1,6 +1,7 @@
 //! Arbitrary records of every kind, and one fixed record of each.
 
 use jiff::Timestamp;
+use proptest::collection::btree_map;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -24,10 +25,16 @@ use volhook_core::names::VolumeId;
 use volhook_core::names::VolumeName;
 use volhook_core::record::LeaseRecord;
 use volhook_core::record::PlannedVolume;
+use volhook_core::record::RefusalKind;
 use volhook_core::record::ReleaseReason;
+use volhook_core::record::Step;
+use volhook_core::record::Steps;
 use volhook_core::record::VolumeRecord;
 use volhook_core::stage::Apply;
 use volhook_core::stage::Stage;
+use volhook_core::totals::BUCKETS;
+use volhook_core::totals::Histogram;
+use volhook_core::totals::Totals;
 use volhook_core::volume::PodMember;
 
 pub(super) const ATTEMPT: &str = "7f1f0c4e-0d6c-4f0e-9c6e-3f6a1c0f2b11";
@@ -241,6 +248,73 @@ fn reason() -> impl Strategy<Value = ReleaseReason> {
     select(vec![Poststop, Reaped, Undone, Superseded, Expired, Broken, Done])
 }
 
+fn step() -> impl Strategy<Value = Step> {
+    use Step::*;
+    select(vec![
+        Spec, Process, Pod, Plugins, Resolve, Volumes, Plan, Journal, Fill, Record, Sources, Mounts, Release,
+        Total, Other,
+    ])
+}
+
+fn steps() -> impl Strategy<Value = Steps> {
+    vec((step(), any::<u32>()), 0..20)
+}
+
+fn refusal() -> impl Strategy<Value = RefusalKind> {
+    use RefusalKind::*;
+    select(vec![
+        Failed,
+        Usage,
+        NoSuchVolume,
+        NoSuchPod,
+        NoSuchPlugin,
+        Held,
+        Exists,
+        TooLate,
+        NoRoom,
+        Config,
+        Internal,
+        Interrupted,
+        Other,
+    ])
+}
+
+pub(super) fn totals() -> impl Strategy<Value = Totals> {
+    let count = || prop_oneof![any::<u64>(), 0..3_u64];
+    let buckets = vec(count(), BUCKETS).prop_map(|all| <[u64; BUCKETS]>::try_from(all).unwrap());
+    let histogram = (buckets, count()).prop_map(|(buckets, sum)| Histogram { buckets, sum }).boxed();
+    let steps = || btree_map(step(), histogram.clone(), 0..4);
+    let counts = (count(), count(), btree_map(reason(), count(), 0..9), btree_map(refusal(), count(), 0..9));
+    (counts, steps(), steps()).prop_map(|((started, faults, released, refused), start_steps, stop_steps)| {
+        Totals { started, released, refused, faults, start_steps, stop_steps }
+    })
+}
+
+/// The counters of one start and one stop.
+pub(super) fn one_totals() -> Totals {
+    let mut totals = Totals::default();
+    one_of_each_lease_record().iter().for_each(|record| totals.fold(record));
+    totals
+}
+
+/// How long the parts of a start took.
+fn one_start() -> Steps {
+    let parts = [
+        Step::Spec,
+        Step::Process,
+        Step::Plugins,
+        Step::Resolve,
+        Step::Volumes,
+        Step::Plan,
+        Step::Journal,
+        Step::Record,
+        Step::Sources,
+        Step::Mounts,
+        Step::Total,
+    ];
+    parts.into_iter().zip([41, 38, 170, 25, 60, 33, 92, 71, 240, 310, 1150]).collect()
+}
+
 pub(super) fn lease_record() -> impl Strategy<Value = LeaseRecord> {
     let stage = select(vec![Stage::Spec, Stage::Live]);
     prop_oneof![
@@ -250,9 +324,15 @@ pub(super) fn lease_record() -> impl Strategy<Value = LeaseRecord> {
             container,
             holder
         }),
-        (text(), container(), reason(), text()).prop_map(|(attempt, container, reason, evidence)| {
-            LeaseRecord::Released { attempt, container, reason, evidence }
-        }),
+        (text(), container(), reason(), text(), steps()).prop_map(
+            |(attempt, container, reason, evidence, steps)| LeaseRecord::Released {
+                attempt,
+                container,
+                reason,
+                evidence,
+                steps
+            }
+        ),
         (text(), container(), volume(), text()).prop_map(|(attempt, container, volume, evidence)| {
             LeaseRecord::Broken { attempt, container, volume, evidence }
         }),
@@ -266,9 +346,19 @@ pub(super) fn lease_record() -> impl Strategy<Value = LeaseRecord> {
                 volumes
             }
         ),
-        (text(), container()).prop_map(|(attempt, container)| LeaseRecord::Mounted { attempt, container }),
-        (container(), option::of(volume()), text(), vec(claim(), 0..5)).prop_map(
-            |(container, volume, reason, asked)| LeaseRecord::Refused { container, volume, reason, asked }
+        (text(), container(), steps()).prop_map(|(attempt, container, steps)| LeaseRecord::Mounted {
+            attempt,
+            container,
+            steps
+        }),
+        (container(), option::of(volume()), text(), option::of(refusal()), vec(claim(), 0..5)).prop_map(
+            |(container, volume, reason, why, asked)| LeaseRecord::Refused {
+                container,
+                volume,
+                reason,
+                why,
+                asked
+            }
         ),
         (container(), text(), text()).prop_map(|(container, stage, reason)| LeaseRecord::Fault {
             container,
@@ -395,6 +485,7 @@ pub(super) fn one_of_each_lease_record() -> Vec<LeaseRecord> {
             container: container(),
             reason: ReleaseReason::Poststop,
             evidence: "pid 4242 is gone".to_owned(),
+            steps: vec![(Step::Release, 310), (Step::Total, 340)],
         },
         LeaseRecord::Broken {
             attempt: attempt(),
@@ -403,7 +494,7 @@ pub(super) fn one_of_each_lease_record() -> Vec<LeaseRecord> {
             evidence: "held by pid 4242".to_owned(),
         },
         one_plan(&["etc"]),
-        LeaseRecord::Mounted { attempt: attempt(), container: container() },
+        LeaseRecord::Mounted { attempt: attempt(), container: container(), steps: one_start() },
         LeaseRecord::Refused {
             container: container(),
             volume: Some(VolumeId {
@@ -411,6 +502,7 @@ pub(super) fn one_of_each_lease_record() -> Vec<LeaseRecord> {
                 name: VolumeName::new("mydb").unwrap(),
             }),
             reason: "volume \"mydb\" is held".to_owned(),
+            why: Some(RefusalKind::Held),
             asked: vec![claim],
         },
         LeaseRecord::Fault {

@@ -5,14 +5,18 @@ use super::LEASE_KINDS;
 use super::Unreadable;
 use super::VOLUME_KINDS;
 use super::decode_lease;
+use super::decode_totals;
 use super::decode_volume;
 use super::encode_lease;
+use super::encode_totals;
 use super::encode_volume;
 use super::generated::lease_record;
 use super::generated::one_grant;
 use super::generated::one_of_each_lease_record;
 use super::generated::one_of_each_volume_record;
 use super::generated::one_plan;
+use super::generated::one_totals;
+use super::generated::totals;
 use super::generated::volume_record;
 use minicbor::Decoder;
 use minicbor::Encoder;
@@ -27,6 +31,8 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::Instant;
 use volhook_core::record::LeaseRecord;
+use volhook_core::record::RefusalKind;
+use volhook_core::record::Step;
 
 const GOLDEN: &str = include_str!("golden.hex");
 
@@ -81,8 +87,34 @@ fn the_bytes_are_for_ever() {
     let written: String = one_of_each()
         .iter()
         .map(|(kind, payload)| format!("{:04x} {}\n", kind.bits(), hex(payload)))
+        .chain([format!("totals {}\n", hex(&encode_totals(&one_totals())))])
         .collect();
     assert_eq!(written, GOLDEN, "written now:\n{written}");
+}
+
+#[test]
+fn the_bytes_are_read_as_they_were() {
+    let records = one_of_each_lease_record()
+        .iter()
+        .map(|record| serde_json::to_string(record).unwrap())
+        .collect::<Vec<_>>();
+    let volumes =
+        one_of_each_volume_record().iter().map(|record| serde_json::to_string(record).unwrap()).collect();
+    let written = [records, volumes].concat();
+    let unhex = |text: &str| -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    };
+    let mut lines: Vec<(&str, Vec<u8>)> = GOLDEN
+        .lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(kind, bytes)| (kind, unhex(bytes)))
+        .collect();
+    let (_, counters) = lines.pop().unwrap();
+    assert_eq!(decode_totals(&counters), Ok(one_totals()));
+    let kind = |bits| Kind::from_bits(u16::from_str_radix(bits, 16).unwrap());
+    let read: Vec<String> =
+        lines.iter().map(|(bits, payload)| decode(kind(bits), payload).unwrap().unwrap()).collect();
+    assert_eq!(read, written);
 }
 
 /// A fixed record is of every kind, so that its bytes are looked at.
@@ -169,6 +201,21 @@ proptest! {
         let _ = decode(kind, &payload);
     }
 
+    #[test]
+    fn counters_come_out_as_by_json(counters in totals()) {
+        let payload = encode_totals(&counters);
+        prop_assert!(!payload.contains(&0));
+        let read = decode_totals(&payload).unwrap();
+        prop_assert_eq!(&read, &by_json(&counters));
+        prop_assert_eq!(&read, &counters);
+    }
+
+    #[test]
+    fn any_bytes_are_counters_or_none(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode_totals(&bytes);
+        let _ = decode_totals(&wrapped(&bytes));
+    }
+
     /// What is cut off, or stands behind the end, is missed or noticed.
     #[test]
     fn a_record_is_whole_and_nothing_stands_behind_it(
@@ -234,6 +281,26 @@ fn fields_of_a_later_version_are_passed_over() {
         assert_eq!(decode(kind, &later), decode(kind, &payload));
         decode(kind, &later).unwrap().unwrap();
     }
+}
+
+/// What a later version tells apart is one thing to this one, and all of it is counted.
+#[test]
+fn steps_and_kinds_of_a_later_version_are_read() {
+    let mut out = Encoder::new(Vec::new());
+    out.map(3).unwrap().u8(1).unwrap().str("a").unwrap().u8(2).unwrap().str("c").unwrap();
+    out.u8(3).unwrap().array(2).unwrap();
+    out.array(2).unwrap().u8(7).unwrap().u32(40).unwrap().array(2).unwrap().u8(99).unwrap().u32(50).unwrap();
+    let read = decode_lease(Kind::skipped(6), &wrapped(out.writer())).unwrap().unwrap();
+    let LeaseRecord::Mounted { steps, .. } = read else { panic!("{read:?}") };
+    assert_eq!(steps, [(Step::Plan, 40), (Step::Other, 50)]);
+    let mut out = Encoder::new(Vec::new());
+    out.map(3).unwrap().u8(1).unwrap().u8(5).unwrap().u8(3).unwrap().map(3).unwrap();
+    for (kind, count) in [(6, 2), (98, 3), (99, 4)] {
+        out.u8(kind).unwrap().u8(count).unwrap();
+    }
+    out.u8(4).unwrap().u8(0).unwrap();
+    let read = decode_totals(&wrapped(out.writer())).unwrap();
+    assert_eq!(read.refused, [(RefusalKind::Held, 2), (RefusalKind::Other, 7)].into());
 }
 
 #[test]

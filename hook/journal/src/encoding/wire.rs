@@ -10,9 +10,10 @@
 //! | yes or no | boolean; no is left out of a map |
 //! | what there may be | itself, or left out of a map |
 //! | list | array; an empty one is left out of a map |
-//! | name and value | array of two texts |
+//! | two of something | array of both |
 //! | volume | its name, or an array of its tenant and its name where the tenant is not the default one |
 //! | one of a fixed set | integer; see [`super::shape`] |
+//! | how many there were of what | map with what they are of as keys, an empty one is left out of a map |
 //! | what has fields | map with the fields' numbers as keys, in ascending order |
 //!
 //! Nothing is of indefinite length. A number never gets another meaning; what is added to a map gets a new one, and whoever
@@ -24,6 +25,7 @@ use minicbor::Encoder;
 use minicbor::data::Tag;
 use minicbor::data::Type;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Display;
 use volhook_core::names::ContainerId;
@@ -74,13 +76,13 @@ pub(super) fn wrong(what: impl Display) -> minicbor::decode::Error {
 }
 
 /// Writes the head of an array of `length` elements.
-fn put_array(out: &mut Out, length: usize) -> Put {
+pub(super) fn put_array(out: &mut Out, length: usize) -> Put {
     out.array(length as u64)?;
     Ok(())
 }
 
 /// Reads the head of an array.
-fn take_array(from: &mut Decoder<'_>) -> Taken<u64> {
+pub(super) fn take_array(from: &mut Decoder<'_>) -> Taken<u64> {
     from.array()?.ok_or_else(|| wrong("an array without a length"))
 }
 
@@ -260,7 +262,7 @@ impl Wire for String {
     }
 }
 
-impl Wire for (String, String) {
+impl<A: Wire, B: Wire> Wire for (A, B) {
     fn put(&self, out: &mut Out) -> Put {
         out.array(2)?;
         self.0.put(out)?;
@@ -269,7 +271,47 @@ impl Wire for (String, String) {
 
     fn take(from: &mut Decoder<'_>) -> Taken<Self> {
         take_two(from)?;
-        Ok((String::take(from)?, String::take(from)?))
+        Ok((A::take(from)?, B::take(from)?))
+    }
+}
+
+/// What is counted of each of a fixed set.
+pub(super) trait Count: Wire + Default {
+    /// Counts on.
+    fn add(&mut self, more: Self);
+}
+
+impl Count for u64 {
+    fn add(&mut self, more: Self) {
+        *self = self.saturating_add(more);
+    }
+}
+
+impl<K: Wire + Ord, V: Count> Wire for BTreeMap<K, V> {
+    fn put(&self, out: &mut Out) -> Put {
+        out.map(self.len() as u64)?;
+        self.iter().try_for_each(|(of, count)| {
+            of.put(out)?;
+            count.put(out)
+        })
+    }
+
+    fn take(from: &mut Decoder<'_>) -> Taken<Self> {
+        let entries = from.map()?.ok_or_else(|| wrong("a map without a length"))?;
+        let mut counts = Self::new();
+        for _ in 0..entries {
+            // What a later version tells apart is one to this one.
+            counts.entry(K::take(from)?).or_default().add(V::take(from)?);
+        }
+        Ok(counts)
+    }
+
+    fn is_left_out(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn left_out() -> Option<Self> {
+        Some(Self::new())
     }
 }
 
