@@ -226,7 +226,11 @@ pub(crate) fn decode_totals(payload: &[u8]) -> Result<Totals, Unreadable> {
 fn payload(put: impl FnOnce(&mut Out) -> Put) -> Vec<u8> {
     let mut out = Encoder::new(Vec::with_capacity(USUAL));
     put(&mut out).expect("memory takes all that is written to it");
-    cobs::encode_vec(out.writer())
+    let content = out.writer();
+    let mut payload = vec![0; cobs::max_encoding_length(content.len())];
+    let length = cobs::encode(content, &mut payload);
+    payload.truncate(length);
+    payload
 }
 
 /// What `take` reads from a payload, which has to be all that is in it. Memory is taken for what is there, whatever lengths it
@@ -235,8 +239,10 @@ fn content<T>(payload: &[u8], take: impl FnOnce(&mut Decoder<'_>) -> Taken<T>) -
     if payload.contains(&0) {
         return Err("there are zeros in it".to_owned());
     }
-    let content = cobs::decode_vec(payload).map_err(|error| error.to_string())?;
-    let mut from = Decoder::new(&content);
+    let mut content = vec![0; payload.len()];
+    let length = cobs::decode(payload, &mut content).map_err(|error| error.to_string())?;
+    let content = &content[..length];
+    let mut from = Decoder::new(content);
     let value = take(&mut from).map_err(|error| error.to_string())?;
     if from.position() < content.len() {
         return Err(format!("{} bytes stand behind its end", content.len() - from.position()));

@@ -62,11 +62,17 @@ fn decode(kind: Kind, payload: &[u8]) -> Result<Option<String>, Unreadable> {
 
 /// The content of a payload, and a payload of some content.
 fn unwrapped(payload: &[u8]) -> Vec<u8> {
-    cobs::decode_vec(payload).unwrap()
+    let mut content = vec![0; payload.len()];
+    let length = cobs::decode(payload, &mut content).unwrap();
+    content.truncate(length);
+    content
 }
 
 fn wrapped(content: &[u8]) -> Vec<u8> {
-    cobs::encode_vec(content)
+    let mut payload = vec![0; cobs::max_encoding_length(content.len())];
+    let length = cobs::encode(content, &mut payload);
+    payload.truncate(length);
+    payload
 }
 
 /// One payload of each kind.
