@@ -14,7 +14,6 @@ use super::generated::lease_record;
 use super::generated::one_grant;
 use super::generated::one_of_each_lease_record;
 use super::generated::one_of_each_volume_record;
-use super::generated::one_plan;
 use super::generated::one_totals;
 use super::generated::totals;
 use super::generated::volume_record;
@@ -28,8 +27,6 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fmt::Write as _;
-use std::hint::black_box;
-use std::time::Instant;
 use volhook_core::record::LeaseRecord;
 use volhook_core::record::RefusalKind;
 use volhook_core::record::Step;
@@ -399,38 +396,4 @@ fn values_that_json_would_not_take_are_refused() {
     let (kind, payload) = encode_lease(&one_grant(&["v"]));
     let error = decode_lease(kind, &[payload, vec![0; 8]].concat()).unwrap_err().to_string();
     assert!(error.contains("zeros"), "{error}");
-}
-
-/// How much smaller records are, and how much faster made and read.
-#[test]
-#[ignore = "prints sizes and times, for people"]
-fn sizes_and_times() {
-    let nine = ["etc", "home", "opt", "root", "srv", "usr", "var", "data", "media"];
-    let release = one_of_each_lease_record().remove(2);
-    let records = [
-        ("granted, 1", one_grant(&["mydb"])),
-        ("granted, 9", one_grant(&nine)),
-        ("planned, 9", one_plan(&nine)),
-        ("released", release),
-    ];
-    for (name, record) in records {
-        let (kind, payload) = encode_lease(&record);
-        let json = serde_json::to_vec(&record).unwrap();
-        // Of many runs the fastest was disturbed least.
-        let run = |work: &dyn Fn()| {
-            let begun = Instant::now();
-            (0..100).for_each(|_| work());
-            begun.elapsed() / 100
-        };
-        let time = |work: &dyn Fn()| (0..300).map(|_| run(work)).min().unwrap();
-        let encode = time(&|| drop(black_box(encode_lease(&record))));
-        let decode = time(&|| drop(black_box(decode_lease(kind, &payload))));
-        let to_json = time(&|| drop(black_box(serde_json::to_vec(&record))));
-        let from_json = time(&|| drop(black_box(serde_json::from_slice::<LeaseRecord>(&json))));
-        println!(
-            "{name}: {} of {} bytes; made in {encode:?}, by JSON {to_json:?}; read in {decode:?}, by JSON {from_json:?}",
-            payload.len(),
-            json.len()
-        );
-    }
 }
