@@ -29,5 +29,6 @@ pub mod size;
 pub mod spec;
 pub mod stage;
 pub mod state;
+pub mod totals;
 pub mod unused;
 pub mod volume;

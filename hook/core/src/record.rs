@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 /// Why an attempt's leases were given back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseReason {
     /// The runtime called poststop.
@@ -37,6 +37,79 @@ pub enum ReleaseReason {
     Broken,
     /// The command that held them was done.
     Done,
+}
+
+/// A part of a container's start or stop of which the time is recorded; what a part waits for in another is that one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The container's spec and its claims are read.
+    Spec,
+    /// The container's process and root filesystem are looked at.
+    Process,
+    /// What a pod has is found, renewed or brought to another image.
+    Pod,
+    /// Plugins are asked.
+    Plugins,
+    /// Targets are resolved in the root filesystem.
+    Resolve,
+    /// Volumes are looked up and created.
+    Volumes,
+    /// The plan is made.
+    Plan,
+    /// Leases are looked at, taken and recorded.
+    Journal,
+    /// New volumes get what the image has.
+    Fill,
+    /// The attempt's record is written into the run directory.
+    Record,
+    /// What is to be mounted is made.
+    Sources,
+    /// It is mounted into the container.
+    Mounts,
+    /// What the container held is judged and given back.
+    Release,
+    /// All of it together.
+    Total,
+    /// A part that only a later version tells apart.
+    #[serde(other)]
+    Other,
+}
+
+/// How long the parts of a start or stop took, in microseconds, in the order in which they were entered first.
+pub type Steps = Vec<(Step, u32)>;
+
+/// What kind of cause a container was refused for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// Another than those below.
+    Failed,
+    /// Something was asked for in a way that makes no sense.
+    Usage,
+    /// There is no such volume.
+    NoSuchVolume,
+    /// There is no such pod.
+    NoSuchPod,
+    /// There is no such plugin.
+    NoSuchPlugin,
+    /// Somebody holds a volume.
+    Held,
+    /// A name is taken.
+    Exists,
+    /// It was not done within the time that there was.
+    TooLate,
+    /// There is no room: blocks, inodes or a quota.
+    NoRoom,
+    /// The configuration is not usable.
+    Config,
+    /// A bug in volhook.
+    Internal,
+    /// A signal stopped it.
+    Interrupted,
+    /// One that only a later version tells apart.
+    #[serde(other)]
+    Other,
 }
 
 /// One volume of a plan, as it is recorded: why the container gets it, and where and how.
@@ -102,6 +175,9 @@ pub enum LeaseRecord {
         attempt: String,
         /// The container.
         container: ContainerId,
+        /// How long the parts of the start took up to here. Older versions did not record it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        steps: Steps,
     },
     /// Leases were given back.
     Released {
@@ -113,6 +189,9 @@ pub enum LeaseRecord {
         reason: ReleaseReason,
         /// What proved it, for people.
         evidence: String,
+        /// How long the parts of the stop took up to here, where a stop it was. Older versions did not record it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        steps: Steps,
     },
     /// A person broke one lease of an attempt; what is left of the attempt follows.
     Broken {
@@ -133,6 +212,9 @@ pub enum LeaseRecord {
         volume: Option<VolumeId>,
         /// The cause, one line.
         reason: String,
+        /// Of which kind the cause is. Older versions did not record it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<RefusalKind>,
         /// What it had asked for, as far as that was understood.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         asked: Vec<Claim>,
@@ -331,7 +413,9 @@ impl VolumeRecord {
 mod tests {
     use super::Change;
     use super::LeaseRecord;
+    use super::RefusalKind;
     use super::ReleaseReason;
+    use super::Step;
     use super::fold;
     use crate::lease::Grant;
     use crate::lease::Holder;
@@ -378,8 +462,9 @@ mod tests {
                 container: container("c1"),
                 reason: ReleaseReason::Reaped,
                 evidence: String::new(),
+                steps: Vec::new(),
             },
-            3 => LeaseRecord::Mounted { attempt, container: container("c1") },
+            3 => LeaseRecord::Mounted { attempt, container: container("c1"), steps: Vec::new() },
             _ => LeaseRecord::Note { container: container("c1"), volume: None, text: attempt },
         })
     }
@@ -400,6 +485,31 @@ mod tests {
             }
         }
         Some(grant)
+    }
+
+    /// What an older version wrote is read, and what it reads is what it wrote: what is new is left out where nothing is said.
+    #[test]
+    fn records_of_before_are_read_and_written_as_they_were() {
+        let before = [
+            r#"{"kind":"mounted","attempt":"a","container":"c"}"#,
+            r#"{"kind":"released","attempt":"a","container":"c","reason":"done","evidence":"it is done"}"#,
+            r#"{"kind":"refused","container":"c","volume":null,"reason":"no"}"#,
+        ];
+        for text in before {
+            let record: LeaseRecord = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&record).unwrap(), text);
+        }
+    }
+
+    /// What a later version tells apart is something else here.
+    #[test]
+    fn steps_and_kinds_of_a_later_version_are_read() {
+        let text = r#"{"kind":"mounted","attempt":"a","container":"c","steps":[["plan",7],["later",8]]}"#;
+        let LeaseRecord::Mounted { steps, .. } = serde_json::from_str(text).unwrap() else { panic!() };
+        assert_eq!(steps, [(Step::Plan, 7), (Step::Other, 8)]);
+        let text = r#"{"kind":"refused","container":"c","volume":null,"reason":"no","why":"later","new":1}"#;
+        let LeaseRecord::Refused { why, .. } = serde_json::from_str(text).unwrap() else { panic!() };
+        assert_eq!(why, Some(RefusalKind::Other));
     }
 
     proptest! {

@@ -2,11 +2,17 @@
 
 use crate::engine::Engine;
 use crate::failure::Failure;
+use crate::laps::Lap;
+use crate::laps::Laps;
 use std::ops::Deref;
 use std::time::Duration;
 use std::time::Instant;
+use tracing::Span;
+use tracing::span::EnteredSpan;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseTable;
+use volhook_core::record::Step;
+use volhook_core::record::Steps;
 use volhook_core::record::VolumeRecord;
 use volhook_journal::Interest;
 use volhook_journal::Locked;
@@ -30,6 +36,14 @@ pub struct Context<'a> {
     /// When this work is given up.
     pub deadline: Instant,
     work: Work<'a>,
+    laps: Option<&'a Laps>,
+}
+
+/// A part of the work that is not over. It is when this is dropped.
+#[must_use]
+pub(crate) struct Entered<'a> {
+    _span: EnteredSpan,
+    _lap: Option<Lap<'a>>,
 }
 
 impl Deref for Context<'_> {
@@ -44,7 +58,22 @@ impl<'a> Context<'a> {
     /// `engine` at `work`.
     #[must_use]
     pub fn new(engine: &'a Engine, work: Work<'a>) -> Self {
-        Self { engine, deadline: work.until, work }
+        Self { engine, deadline: work.until, work, laps: None }
+    }
+
+    /// The same, with a clock of its parts.
+    pub(crate) fn timed(self, laps: &'a Laps) -> Self {
+        Self { laps: Some(laps), ..self }
+    }
+
+    /// Begins a part of the work.
+    pub(crate) fn enter(&self, step: Step, span: Span) -> Entered<'a> {
+        Entered { _span: span.entered(), _lap: self.laps.map(|laps| laps.enter(step)) }
+    }
+
+    /// How long the parts of the work took up to now, where it has a clock.
+    pub(crate) fn steps(&self) -> Steps {
+        self.laps.map(Laps::steps).unwrap_or_default()
     }
 
     /// The work.

@@ -18,6 +18,7 @@ pub mod held;
 mod host_grants;
 mod image;
 pub mod journal;
+mod laps;
 pub mod named;
 pub mod plugins;
 pub mod pods;

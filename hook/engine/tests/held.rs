@@ -70,6 +70,7 @@ fn released(attempt: &str) -> LeaseRecord {
         container: ContainerId::new("c1").unwrap(),
         reason: ReleaseReason::Done,
         evidence: String::new(),
+        steps: Vec::new(),
     }
 }
 

@@ -178,6 +178,8 @@ mod append;
 mod check;
 mod codec;
 mod disk;
+#[cfg_attr(not(test), expect(dead_code, reason = "format 1 has JSON"))]
+mod encoding;
 mod error;
 mod events;
 mod gone;

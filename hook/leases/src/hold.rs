@@ -27,6 +27,7 @@ use volhook_core::names::VolumeId;
 use volhook_core::plan;
 use volhook_core::record::LeaseRecord;
 use volhook_core::record::ReleaseReason;
+use volhook_core::record::Steps;
 use volhook_core::volume::Volume;
 use volhook_journal::Encoded;
 use volhook_mounts::device::device_is_free;
@@ -213,7 +214,9 @@ impl<'a> Hold<'a> {
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
         let evidence = DONE.to_owned();
-        if let Err(error) = self.ledger.release(&self.grant, ReleaseReason::Done, evidence, &self.work) {
+        if let Err(error) =
+            self.ledger.release(&self.grant, ReleaseReason::Done, evidence, Steps::new(), &self.work)
+        {
             // Whoever needs the volume next finds this process dead.
             self.work.watcher.told(&Remark::NotGivenBack { cause: error.line() });
         }

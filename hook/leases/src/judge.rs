@@ -22,6 +22,7 @@ use volhook_core::names::Command;
 use volhook_core::record;
 use volhook_core::record::LeaseRecord;
 use volhook_core::record::ReleaseReason;
+use volhook_core::record::Steps;
 use volhook_core::volume::Volume;
 use volhook_mounts::device::device_is_free;
 use volhook_mounts::overlay;
@@ -195,7 +196,20 @@ impl Over {
     /// `grant`, which is over for this reason, as `evidence` shows.
     #[must_use]
     pub fn new(grant: &Grant, reason: ReleaseReason, evidence: String) -> Self {
-        Self { grant: grant.clone(), record: release(grant, reason, evidence) }
+        Self::timed(grant, reason, evidence, Steps::new())
+    }
+
+    /// The same at a container's stop, the parts of which took this long.
+    #[must_use]
+    pub fn timed(grant: &Grant, reason: ReleaseReason, evidence: String, steps: Steps) -> Self {
+        let record = LeaseRecord::Released {
+            attempt: grant.attempt.clone(),
+            container: grant.container.clone(),
+            reason,
+            evidence,
+            steps,
+        };
+        Self { grant: grant.clone(), record }
     }
 
     /// The attempt.
@@ -229,16 +243,6 @@ pub fn dead<'a>(
         }
     }
     (dead, dying)
-}
-
-/// The record that gives a grant back.
-fn release(grant: &Grant, reason: ReleaseReason, evidence: String) -> LeaseRecord {
-    LeaseRecord::Released {
-        attempt: grant.attempt.clone(),
-        container: grant.container.clone(),
-        reason,
-        evidence,
-    }
 }
 
 /// `table` with `records` applied.

@@ -22,6 +22,7 @@ use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseTable;
 use volhook_core::names::VolumeId;
 use volhook_core::record::ReleaseReason;
+use volhook_core::record::Steps;
 use volhook_core::record::VolumeRecord;
 use volhook_journal::Encoded;
 use volhook_journal::Interest;
@@ -152,8 +153,8 @@ impl Ledger {
         }
     }
 
-    /// Gives the leases of an attempt back, if the grant is still what it was. Has some time for it even if the work is
-    /// late.
+    /// Gives the leases of an attempt back, if the grant is still what it was; `steps` is how long the parts of a stop took, if
+    /// one it is. Has some time for it even if the work is late.
     ///
     /// # Errors
     /// As [`Ledger::lock`].
@@ -162,6 +163,7 @@ impl Ledger {
         grant: &Grant,
         reason: ReleaseReason,
         evidence: String,
+        steps: Steps,
         work: &Work<'_>,
     ) -> Result<(), Error> {
         let _releasing = debug_span!(
@@ -171,7 +173,7 @@ impl Ledger {
             reason = %evidence
         )
         .entered();
-        let over = Over::new(grant, reason, evidence);
+        let over = Over::timed(grant, reason, evidence, steps);
         let record = Encoded::of(&over.record)?;
         let mut locked = self.lock(&work.at_least(Instant::now() + patience::UNDOING))?;
         let now = locked.about(&Interest { attempts: &[over.attempt()], ..Interest::default() })?;

@@ -34,6 +34,7 @@ use volhook_core::plan::Plan;
 use volhook_core::plan::PlanError;
 use volhook_core::record::LeaseRecord;
 use volhook_core::record::ReleaseReason;
+use volhook_core::record::Step;
 use volhook_journal::Encoded;
 use volhook_journal::Interest;
 use volhook_leases::clock;
@@ -70,7 +71,10 @@ pub(crate) fn acquire<T>(
             .and_then(|()| storage::follow(context, &proposal))
             .and_then(|()| failpoint::reached("settled"))
     };
-    let done = debug_span!("pod").in_scope(settle).and_then(|()| rest(&proposal));
+    let settling = context.enter(Step::Pod, debug_span!("pod"));
+    let settled = settle();
+    drop(settling);
+    let done = settled.and_then(|()| rest(&proposal));
     done.map(Some).map_err(|failure| undo::undone(context, &subject.attempt, Some(&proposal.plan), failure))
 }
 
@@ -93,7 +97,7 @@ fn taken<'a>(
         let but_sharers = leased.are_shared();
         let interest =
             Interest { volumes, but_sharers, container: Some(&subject.container), ..Interest::default() };
-        let looking = debug_span!("journal").entered();
+        let looking = context.enter(Step::Journal, debug_span!("journal"));
         let table = context.grants_about(&interest)?;
         if holder.is_some()
             && table.of_container(&subject.container).any(|grant| grant.holder.as_ref() == holder)
@@ -258,7 +262,7 @@ fn take(
     if but_sharers && !proposal.plan.leases.iter().all(|lease| lease.sharing == Sharing::Shared) {
         return Err(Failure::internal("a volume that everybody shares is to be leased otherwise"));
     }
-    let _taking = debug_span!("journal").entered();
+    let _taking = context.enter(Step::Journal, debug_span!("journal"));
     let now = Timestamp::now();
     let taken = Encoded::all(&records(subject, holder, &proposal.plan, now)).map_err(Failure::new)?;
     let ends: Result<Vec<Encoded>, _> = over.iter().map(|over| Encoded::of(&over.record)).collect();

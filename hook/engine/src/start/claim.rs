@@ -21,6 +21,7 @@ use volhook_core::last_step;
 use volhook_core::names::Target;
 use volhook_core::options;
 use volhook_core::options::Given;
+use volhook_core::record::Step;
 use volhook_core::resolved::Resolved;
 use volhook_core::spec::SpecMount;
 use volhook_mounts::rootfs::Rootfs;
@@ -32,7 +33,7 @@ pub(crate) fn claim(
     rootfs: &Rootfs,
     image: &Image<'_>,
 ) -> Result<Claimed, Failure> {
-    let looking = debug_span!("pod").entered();
+    let looking = context.enter(Step::Pod, debug_span!("pod"));
     let mut explicit = subject.wishes.claims.clone();
     explicit.extend(claims::from_spec_mounts(&subject.mounts)?);
     let pod = match subject.pod() {
@@ -45,14 +46,14 @@ pub(crate) fn claim(
     let mut remarks = Vec::new();
     let mut keeps_all = false;
     for request in &subject.wishes.policies {
-        let _asking = debug_span!("plugins", policy = request.plugin).entered();
+        let _asking = context.enter(Step::Plugins, debug_span!("plugins", policy = request.plugin));
         let (granted, all) = ask_policy(context, subject, request, rootfs, &pod)?;
         keeps_all |= all;
         by_policy.extend(granted.claims);
         storages.extend(granted.storage);
         remarks.extend(granted.notes);
     }
-    let _resolving = debug_span!("resolve").entered();
+    let _resolving = context.enter(Step::Resolve, debug_span!("resolve"));
     let targets = explicit.iter().chain(&by_policy).map(|claim| claim.target.clone());
     let resolved = resolve(rootfs, targets, &subject.mounts);
     let (claims, stepped_back) = claims::settle(explicit, by_policy, &subject.mounts, &resolved)?;

@@ -28,6 +28,7 @@ use volhook_core::plan::Layer;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedMount;
 use volhook_core::record::LeaseRecord;
+use volhook_core::record::Step;
 use volhook_core::stage::Apply;
 use volhook_core::volume::UPPER;
 use volhook_core::volume::Volume;
@@ -72,7 +73,7 @@ pub(crate) fn mount(
 fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     let Sources { context, volumes, container, image, .. } = *sources;
     let Container { process, rootfs, .. } = container;
-    let making = debug_span!("sources").entered();
+    let making = context.enter(Step::Sources, debug_span!("sources"));
     let mut remarks = Vec::new();
     let overlays = |mount: &&PlannedMount| mount.layer == Layer::Overlay;
     let storage = container.plan.mounts.iter().find(overlays);
@@ -90,7 +91,7 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     let mut injections = Vec::new();
     let mut folders = Vec::new();
     for mount in plan.mounts.iter().filter(|mount| mount.apply == Apply::Inject) {
-        let _making = debug_span!("sources", volume = %mount.shown()).entered();
+        let _making = context.enter(Step::Sources, debug_span!("sources", volume = %mount.shown()));
         if plan.root.is_some() && mount.layer == Layer::Overlay {
             let left_out = |overlay: &mut Detached| root::left_out(plan, mount, overlay, image);
             let left_out =
@@ -124,7 +125,7 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     remarks.extend(beside.remarks.into_iter().filter_map(told));
     drop(making);
     failpoint::reached("sources-made")?;
-    let mounting = debug_span!("mounts").entered();
+    let mounting = context.enter(Step::Mounts, debug_span!("mounts"));
     let injected = inject(process, rootfs, injections).map_err(|error| {
         let linked = matches!(error, volhook_mounts::Error::MountPointSymlink { .. });
         let failure =
@@ -138,8 +139,12 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     verify_binds(context, plan, volumes, process, rootfs)?;
     drop(mounting);
     failpoint::reached("mounted")?;
-    let _recording = debug_span!("journal").entered();
-    let mounted = LeaseRecord::Mounted { attempt: plan.attempt.clone(), container: plan.container.clone() };
+    let _recording = context.enter(Step::Journal, debug_span!("journal"));
+    let mounted = LeaseRecord::Mounted {
+        attempt: plan.attempt.clone(),
+        container: plan.container.clone(),
+        steps: context.steps(),
+    };
     let mut locked = context.lock(context.deadline)?;
     let note =
         |(volume, text)| LeaseRecord::Note { container: plan.container.clone(), volume: Some(volume), text };

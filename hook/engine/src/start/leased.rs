@@ -8,6 +8,7 @@ use tracing::debug_span;
 use volhook_core::decision::Backing;
 use volhook_core::decision::Sharing;
 use volhook_core::names::VolumeId;
+use volhook_core::record::Step;
 use volhook_core::volume::Volume;
 
 /// The volumes on which a container with these claims takes leases: whoever holds one of them is judged. For a part of a pod
@@ -23,7 +24,7 @@ pub(crate) struct Leased {
 impl Leased {
     /// Looks them up.
     pub(crate) fn by(context: &Context<'_>, subject: &Subject, claimed: &Claimed) -> Self {
-        let _looking = debug_span!("volumes").entered();
+        let _looking = context.enter(Step::Volumes, debug_span!("volumes"));
         let (mut volumes, mut found) = (Vec::new(), BTreeMap::new());
         for claim in &claimed.claims {
             let name = claim.storage.as_ref().unwrap_or(&claim.volume);

@@ -10,6 +10,7 @@ use crate::failpoint;
 use crate::failure::Failure;
 use crate::host_grants;
 use crate::image::Image;
+use crate::laps::Laps;
 use crate::start::acquire;
 use crate::start::acquire::acquire;
 use crate::start::claim;
@@ -45,6 +46,7 @@ use volhook_core::plan::Note;
 use volhook_core::plan::Plan;
 use volhook_core::record::LeaseRecord;
 use volhook_core::record::ReleaseReason;
+use volhook_core::record::Step;
 use volhook_core::rewrite;
 use volhook_core::spec::Spec;
 use volhook_core::spec::VOLHOOK_TYPE;
@@ -83,7 +85,8 @@ pub fn live(
     marked: bool,
     work: &Work<'_>,
 ) -> Result<(), Failure> {
-    let context = &Context::new(engine, *work);
+    let laps = Laps::begun();
+    let context = &Context::new(engine, *work).timed(&laps);
     let attempt = planned.map(|planned| planned.attempt);
     let _start = info_span!("start", container = state.raw_id, attempt).entered();
     let started = match planned {
@@ -105,7 +108,7 @@ pub fn live(
 /// it.
 fn unplanned(context: &Context<'_>, state: &State) -> Result<bool, Failure> {
     let bundle = state.bundle()?;
-    let reading = debug_span!("spec").entered();
+    let reading = context.enter(Step::Spec, debug_span!("spec"));
     let Some((spec, wishes)) = wishes(context, state, bundle)? else { return Ok(false) };
     drop(reading);
     let prefix = &context.config()?.annotation_prefix;
@@ -117,7 +120,7 @@ fn unplanned(context: &Context<'_>, state: &State) -> Result<bool, Failure> {
         return Err(claims::ClaimError::LiveSpecMount { destination: mount.destination.clone() }.into());
     }
     let id = state.id()?;
-    let looking = debug_span!("process").entered();
+    let looking = context.enter(Step::Process, debug_span!("process"));
     let process = container_process(state)?;
     let root_path = bundle.join(spec.root_path()?);
     let rootfs = container_rootfs(&id, &process, &root_path)?;
@@ -150,7 +153,7 @@ fn unplanned(context: &Context<'_>, state: &State) -> Result<bool, Failure> {
     let document = spec.into_document();
     let started = acquire(context, &subject, &claimed, &image, Some(&holder), |proposal| {
         // Mounts come last: nothing that fails before them leaves a volume in a container without a lease.
-        let recording = debug_span!("record").entered();
+        let recording = context.enter(Step::Record, debug_span!("record"));
         let record = Record::new(proposal.plan.clone(), Some(holder.clone()), document);
         context.ledger.attempts().write(&record)?;
         drop(recording);
@@ -183,11 +186,11 @@ fn is_pending(context: &Context<'_>, attempt: &str) -> bool {
 
 /// Ties the leases of an attempt to the container's process. `None`: they are already.
 fn tie(context: &Context<'_>, state: &State, attempt: &str) -> Result<Option<(Process, Holder)>, Failure> {
-    let looking = debug_span!("process").entered();
+    let looking = context.enter(Step::Process, debug_span!("process"));
     let process = container_process(state)?;
     let holder = holder_of(context, &process)?;
     drop(looking);
-    let _binding = debug_span!("journal").entered();
+    let _binding = context.enter(Step::Journal, debug_span!("journal"));
     let interest = Interest { attempts: &[attempt], ..Interest::default() };
     let container = state.id()?;
     let mut locked = context.lock(context.deadline)?;
@@ -219,7 +222,7 @@ fn mount_bound(
     (process, holder): (&Process, Holder),
 ) -> Result<(), Failure> {
     failpoint::reached("bound")?;
-    let reading = debug_span!("spec").entered();
+    let reading = context.enter(Step::Spec, debug_span!("spec"));
     let bundle = state.bundle()?;
     let mut record = context.ledger.attempts().read(planned.attempt)?;
     // At the spec stage it may have had no name yet, and who stops it only knows this one.
@@ -230,8 +233,10 @@ fn mount_bound(
     };
     drop(reading);
     let root_path = bundle.join(spec.root_path()?);
-    let volumes = debug_span!("volumes").in_scope(|| find_volumes(context, &record.plan))?;
-    let seen = debug_span!("resolve").entered();
+    let looking = context.enter(Step::Volumes, debug_span!("volumes"));
+    let volumes = find_volumes(context, &record.plan)?;
+    drop(looking);
+    let seen = context.enter(Step::Resolve, debug_span!("resolve"));
     let mut plan = seen_in_container(context, &spec, record.plan, &volumes, process, &root_path)?;
     let called = Called::by(&spec);
     let obstacle = || match called.has_entry {
@@ -246,7 +251,7 @@ fn mount_bound(
         note_late(context, &plan, note)?;
     }
     drop(seen);
-    let recording = debug_span!("record").entered();
+    let recording = context.enter(Step::Record, debug_span!("record"));
     let record = Record::new(plan, Some(holder), record.spec);
     context.ledger.attempts().write(&record)?;
     drop(recording);
@@ -376,9 +381,10 @@ fn container_process(state: &State) -> Result<Process, Failure> {
 /// # Errors
 /// What could not be given back; whoever needs it next finds it dead.
 pub fn stop(engine: &Engine, state: &State, attempt: Option<&str>, work: &Work<'_>) -> Result<(), Failure> {
-    let context = &Context::new(engine, *work);
+    let laps = Laps::begun();
+    let context = &Context::new(engine, *work).timed(&laps);
     let _stop = info_span!("stop", container = state.raw_id, attempt).entered();
-    let _releasing = debug_span!("release").entered();
+    let _releasing = context.enter(Step::Release, debug_span!("release"));
     // An id that is no id holds nothing.
     state.id().map_or(Ok(()), |id| give_back(context, &id, attempt))
 }
@@ -403,7 +409,7 @@ fn give_back(context: &Context<'_>, container: &ContainerId, attempt: Option<&st
                 failpoint::reached("judged")?;
                 context
                     .ledger
-                    .release(grant, ReleaseReason::Poststop, evidence, &context.work())
+                    .release(grant, ReleaseReason::Poststop, evidence, context.steps(), &context.work())
                     .map_err(Failure::from)
                     .and_then(|()| {
                         failpoint::reached("released")?;

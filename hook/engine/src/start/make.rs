@@ -12,6 +12,7 @@ use tracing::debug_span;
 use volhook_api::Remark;
 use volhook_core::names::ContainerId;
 use volhook_core::plan::Plan;
+use volhook_core::record::Step;
 use volhook_core::record::VolumeRecord;
 use volhook_volumes::Created;
 use volhook_volumes::Watch;
@@ -43,7 +44,7 @@ impl Making<'_> {
             let reason = "the volumes of the container could not be filled from its image in time";
             return Err(Failure::new(reason));
         }
-        let _filling = debug_span!("fill").entered();
+        let _filling = self.context.enter(Step::Fill, debug_span!("fill"));
         fill::fill(self.context, self.container, plan, &proposal.volumes, self.image, self.watch)?;
         Ok(true)
     }
@@ -54,7 +55,7 @@ impl Making<'_> {
         let context = self.context;
         let mut records = Vec::new();
         for volume in &plan.create {
-            let _creating = debug_span!("volumes", volume = %volume.id).entered();
+            let _creating = context.enter(Step::Volumes, debug_span!("volumes", volume = %volume.id));
             let created = context.store.create(volume, deadline).map_err(|error| {
                 Failure::context(format!("cannot create volume {:?}", volume.id), error)
                     .about(volume.id.clone())
@@ -64,7 +65,7 @@ impl Making<'_> {
             }
         }
         failpoint::reached("volumes-created")?;
-        let _recording = debug_span!("journal").entered();
+        let _recording = context.enter(Step::Journal, debug_span!("journal"));
         if !records.is_empty() {
             context.append_volumes(&records)?;
             // A start that creates volumes waits for the disk anyway, and comes by often enough. A container's start does not

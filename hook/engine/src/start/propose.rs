@@ -35,6 +35,7 @@ use volhook_core::plan;
 use volhook_core::plan::Decided;
 use volhook_core::plan::Facts;
 use volhook_core::plan::Met;
+use volhook_core::record::Step;
 use volhook_core::resolved::Resolved;
 use volhook_core::volume::CopyUp;
 use volhook_core::volume::Volume;
@@ -50,12 +51,12 @@ pub(crate) fn propose(
     leased: &Leased,
     table: &LeaseTable,
 ) -> Result<Proposal, Failure> {
-    let lookup = debug_span!("volumes").entered();
+    let lookup = context.enter(Step::Volumes, debug_span!("volumes"));
     let mut volumes = known_storages(context, subject, claimed)?;
     drop(lookup);
     let mut decided = Vec::new();
     for claim in &claimed.claims {
-        let lookup = debug_span!("volumes", volume = %claim.volume).entered();
+        let lookup = context.enter(Step::Volumes, debug_span!("volumes", volume = %claim.volume));
         let before: Vec<Volume> =
             volumes.values().filter(|known| known.new).map(|known| known.volume.clone()).collect();
         let found = match &claim.storage {
@@ -87,7 +88,8 @@ pub(crate) fn propose(
         volumes.insert(known.volume.id.clone(), known.clone());
         let Known { volume, new, met } = known;
         drop(lookup);
-        let asking = debug_span!("plugins", volume = %claim.volume, driver = volume.driver).entered();
+        let asking = context
+            .enter(Step::Plugins, debug_span!("plugins", volume = %claim.volume, driver = volume.driver));
         plan::same_driver(claim, &volume)?;
         let most = host_grants::most_access(context, &volume)?;
         let attachment = plan::bounded(ask_driver(context, subject, claim, &volume, table)?, &volume, most);
@@ -95,7 +97,7 @@ pub(crate) fn propose(
         let has_source = !new && has_source(claimed, claim, &volume, image)?;
         decided.push(Decided { claim: claim.clone(), volume, new, met, has_source, attachment });
     }
-    let _planning = debug_span!("plan").entered();
+    let _planning = context.enter(Step::Plan, debug_span!("plan"));
     let answers = decided.iter().map(|one| one.attachment.clone()).collect();
     let facts = Facts {
         attempt: &subject.attempt,

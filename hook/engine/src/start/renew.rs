@@ -22,6 +22,7 @@ use volhook_core::names::ContainerId;
 use volhook_core::plan;
 use volhook_core::plan::Plan;
 use volhook_core::plan::PlannedRenewal;
+use volhook_core::record::Step;
 use volhook_core::record::VolumeRecord;
 use volhook_core::volume::Volume;
 use volhook_leases::Hold;
@@ -69,7 +70,7 @@ impl<'a> Renewals<'a> {
         let missing: Vec<PlannedRenewal> =
             plan.renew.iter().filter(|planned| !is_built(planned)).cloned().collect();
         for planned in &missing {
-            let _building = debug_span!("fill", volume = %planned.volume.id).entered();
+            let _building = self.context.enter(Step::Fill, debug_span!("fill", volume = %planned.volume.id));
             if let Some(built) = self.build_one(planned)? {
                 self.built.push(built);
             }

@@ -21,6 +21,7 @@ use volhook_core::claims;
 use volhook_core::last_step;
 use volhook_core::names::ContainerId;
 use volhook_core::names::VolumeId;
+use volhook_core::record::Step;
 use volhook_core::rewrite;
 use volhook_core::spec::Spec;
 use volhook_core::spec::VOLHOOK_TYPE;
@@ -109,7 +110,7 @@ pub fn rewritten(context: &Context<'_>, spec: Spec, start: &SpecStart<'_>) -> Re
 }
 
 fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Result<Option<Spec>, Failure> {
-    let reading = debug_span!("spec").entered();
+    let reading = context.enter(Step::Spec, debug_span!("spec"));
     if !could_claim(context, &spec.outline()?)? {
         return Ok(None);
     }
@@ -123,7 +124,7 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
         return Ok(stripped.then_some(spec));
     }
     drop(reading);
-    let looking = debug_span!("process").entered();
+    let looking = context.enter(Step::Process, debug_span!("process"));
     // Before anything is made: an entry that cannot be written refuses the start.
     let entry = |stage| -> Result<Hook, Failure> {
         let mut entry =
@@ -163,7 +164,7 @@ fn rewrite(context: &Context<'_>, mut spec: Spec, start: &SpecStart<'_>) -> Resu
         return Ok(stripped.then_some(spec));
     }
     let planned = acquire(context, &subject, &claimed, &image, None, |proposal| {
-        let _recording = debug_span!("record").entered();
+        let _recording = context.enter(Step::Record, debug_span!("record"));
         let source = |id: &VolumeId| context.store.directory_path(id);
         let plan = proposal.plan.clone();
         rewrite::apply(&mut spec, &plan, prefix, &claimed.resolved, &source, &hooks)?;

@@ -7,6 +7,7 @@ use crate::start::storage;
 use volhook_core::names::VolumeId;
 use volhook_core::plan::Plan;
 use volhook_core::record::ReleaseReason;
+use volhook_core::record::Steps;
 use volhook_journal::Interest;
 
 /// Undoes an attempt after a failure, which is then told with what went wrong meanwhile. `plan` is what was done of it; the
@@ -41,7 +42,7 @@ fn undo(context: &Context<'_>, attempt: &str, plan: Option<&Plan>, failure: &Fai
     put_back.and(
         context
             .ledger
-            .release(grant, ReleaseReason::Undone, failure.cause_line(), &context.work())
+            .release(grant, ReleaseReason::Undone, failure.cause_line(), Steps::new(), &context.work())
             .map_err(Failure::from),
     )
 }

@@ -17,6 +17,7 @@ use volhook_core::lease::Grant;
 use volhook_core::names::Command;
 use volhook_core::names::Target;
 use volhook_core::record::ReleaseReason;
+use volhook_core::record::Steps;
 use volhook_core::volume::Volume;
 use volhook_journal::Interest;
 use volhook_leases::Hold;
@@ -88,7 +89,8 @@ pub fn unmount(engine: &Engine, volume: &VolumeRef, work: &Work<'_>) -> Result<(
                 let _ = std::fs::remove_dir(directory);
             }
         }
-        context.ledger.release(grant, ReleaseReason::Done, "it was unmounted".to_owned(), &context.work())?;
+        let evidence = "it was unmounted".to_owned();
+        context.ledger.release(grant, ReleaseReason::Done, evidence, Steps::new(), &context.work())?;
     }
     volhook_leases::await_free(&context.ledger, &volume);
     Ok(())

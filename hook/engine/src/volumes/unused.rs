@@ -179,6 +179,7 @@ mod tests {
             container: ContainerId::new("c1").unwrap(),
             reason: ReleaseReason::Poststop,
             evidence: String::new(),
+            steps: Vec::new(),
         }
     }
 

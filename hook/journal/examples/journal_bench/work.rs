@@ -171,12 +171,17 @@ fn story(grant: &Grant) -> [Vec<LeaseRecord>; 3] {
     };
     [
         vec![planned, LeaseRecord::Granted(grant.clone())],
-        vec![LeaseRecord::Mounted { attempt: attempt.clone(), container: container.clone() }],
+        vec![LeaseRecord::Mounted {
+            attempt: attempt.clone(),
+            container: container.clone(),
+            steps: Vec::new(),
+        }],
         vec![LeaseRecord::Released {
             attempt,
             container,
             reason: ReleaseReason::Poststop,
             evidence: "pid 4242 is gone".to_owned(),
+            steps: Vec::new(),
         }],
     ]
 }

@@ -77,9 +77,14 @@ impl Record {
                 container: container(0),
                 reason: ReleaseReason::Poststop,
                 evidence: text.clone(),
+                steps: Vec::new(),
             },
             Self::Mounted(which, id) => {
-                LeaseRecord::Mounted { attempt: attempt(*which), container: container(*id) }
+                LeaseRecord::Mounted {
+                    attempt: attempt(*which),
+                    container: container(*id),
+                    steps: Vec::new(),
+                }
             }
             Self::Note(id, text) => {
                 LeaseRecord::Note { container: container(*id), volume: Some(volume(*id)), text: text.clone() }
@@ -88,6 +93,7 @@ impl Record {
                 container: container(*id),
                 volume: None,
                 reason: text.clone(),
+                why: None,
                 asked: Vec::new(),
             },
             Self::Fault(id, text) => LeaseRecord::Fault {

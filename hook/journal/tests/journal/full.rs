@@ -26,6 +26,7 @@ fn refused() -> LeaseRecord {
         container: container("c1"),
         volume: None,
         reason: "no room".repeat(300),
+        why: None,
         asked: Vec::new(),
     }
 }

@@ -78,6 +78,7 @@ pub(crate) fn released(attempt: &str) -> LeaseRecord {
         container: container("c1"),
         reason: ReleaseReason::Poststop,
         evidence: "pid 4242 is gone".to_owned(),
+        steps: Vec::new(),
     }
 }
 
@@ -118,9 +119,15 @@ pub(crate) fn any_lease_record() -> impl Strategy<Value = LeaseRecord> {
                 since_boot_ms: None,
             }),
             2 => LeaseRecord::Bound { attempt, container, holder: holder(pid) },
-            3 => LeaseRecord::Released { attempt, container, reason: ReleaseReason::Reaped, evidence: text },
-            4 => LeaseRecord::Mounted { attempt, container },
-            5 => LeaseRecord::Refused { container, volume: None, reason: text, asked: Vec::new() },
+            3 => LeaseRecord::Released {
+                attempt,
+                container,
+                reason: ReleaseReason::Reaped,
+                evidence: text,
+                steps: Vec::new(),
+            },
+            4 => LeaseRecord::Mounted { attempt, container, steps: Vec::new() },
+            5 => LeaseRecord::Refused { container, volume: None, reason: text, why: None, asked: Vec::new() },
             6 => LeaseRecord::Fault { container, stage: "poststop".to_owned(), reason: text },
             _ => LeaseRecord::Note { container, volume: Some(volume("v1")), text },
         },
