@@ -216,17 +216,21 @@ impl Store {
     /// of a volume's content or sidecar.
     ///
     /// # Errors
-    /// [`StoreError::List`] when a folder cannot be opened or read, [`StoreError::Change`]. What cannot be removed until
-    /// `deadline` stays for the next.
+    /// [`StoreError::List`] when a folder cannot be opened or read, [`StoreError::Change`]: the first failure, after everything
+    /// else was tried. What cannot be removed until `deadline` stays for the next.
     pub fn clean_staging(&self, deadline: Instant) -> Result<(), StoreError> {
         let path = self.root.join(STAGING);
-        match files::open_folder(&path) {
-            Ok(staging) => clean(&staging, deadline),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(StoreError::List { path, source }),
-        }
-        self.remove_leftover_links()?;
-        self.remove_unfinished(deadline)
+        let staging = match files::open_folder(&path) {
+            Ok(staging) => {
+                clean(&staging, deadline);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(StoreError::List { path, source }),
+        };
+        let links = self.remove_leftover_links();
+        let unfinished = self.remove_unfinished(deadline);
+        staging.and(links).and(unfinished)
     }
 }
 
