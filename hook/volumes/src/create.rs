@@ -334,26 +334,17 @@ impl Drop for Stage {
 }
 
 impl Stage {
-    /// Makes the folder and locks it, so that it is not taken for a dead creator's.
+    /// Makes its folder.
     pub(crate) fn begin(store: &Store, volume: &Volume, staging: &OwnedFd) -> Result<Self, StoreError> {
         let path = store.root.join(STAGING).join(&volume.uuid);
         let staging = rustix::io::fcntl_dupfd_cloexec(staging, 0)
             .map_err(|errno| failed(volume, "open", store.root.join(STAGING))(errno.into()))?;
-        for _ in 0..ATTEMPTS {
-            match rustix::fs::mkdirat(&staging, &volume.uuid, files::PRIVATE) {
-                Ok(()) => {
-                    if let Some((folder, held)) = lock(&staging, &volume.uuid) {
-                        let volume = volume.clone();
-                        return Ok(Self { volume, staging, path, folder, _held: held, done: false });
-                    }
-                }
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(failed(volume, "make", path)(errno.into())),
+        match make_locked(&staging, &volume.uuid) {
+            Ok((folder, held)) => {
+                Ok(Self { volume: volume.clone(), staging, path, folder, _held: held, done: false })
             }
-            // Somebody who cleans up found the folder before it was locked, and is removing it.
-            std::thread::sleep(PAUSE);
+            Err((step, errno)) => Err(failed(volume, step, path)(errno.into())),
         }
-        Err(failed(volume, "lock", path)(Errno::EXIST.into()))
     }
 
     pub(crate) fn failed(&self, step: &'static str, part: &str) -> impl FnOnce(Errno) -> StoreError {
@@ -438,6 +429,24 @@ impl Stage {
         rustix::fs::openat(&self.folder, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(self.failed("make", name))
     }
+}
+
+/// Makes the folder `name` and locks it, so that it is not taken for a dead creator's. An error says which of the two failed.
+pub(crate) fn make_locked(staging: &OwnedFd, name: &str) -> Result<(OwnedFd, Held), (&'static str, Errno)> {
+    for _ in 0..ATTEMPTS {
+        match rustix::fs::mkdirat(staging, name, files::PRIVATE) {
+            Ok(()) => {
+                if let Some(locked) = lock(staging, name) {
+                    return Ok(locked);
+                }
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(("make", errno)),
+        }
+        // Somebody who cleans up found the folder before it was locked, and is removing it.
+        std::thread::sleep(PAUSE);
+    }
+    Err(("lock", Errno::EXIST))
 }
 
 /// Locks the folder `name`; `None` when another holds it, or when it is not there (any more).
