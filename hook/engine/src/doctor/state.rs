@@ -16,6 +16,7 @@ use volhook_journal::CheckpointState;
 use volhook_journal::FileState;
 use volhook_leases::Quiet;
 use volhook_leases::Work;
+use volhook_leases::clock;
 use volhook_plugin_host::PluginError;
 use volhook_volumes::OtherKind;
 
@@ -273,7 +274,8 @@ fn trash(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
         .config()
         .map_or_else(|_| volhook_core::config::Trash::default().days, |config| config.trash.days);
     let grace = SignedDuration::from_hours(24 * i64::from(days));
-    let now = Timestamp::now();
+    // As `gc` sees it.
+    let now = clock::no_later_than_now(&context.ledger).unwrap_or_else(|_| Timestamp::now());
     let past: Vec<String> = trash
         .volumes
         .iter()
