@@ -7,12 +7,14 @@ use super::named;
 use super::unlooked;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::journal::HISTORY;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use volhook_api::doctor::Finding;
 use volhook_core::decision::PluginKind;
 use volhook_core::lease::LeaseTable;
 use volhook_journal::CheckpointState;
+use volhook_journal::Content;
 use volhook_journal::FileState;
 use volhook_leases::Quiet;
 use volhook_leases::Work;
@@ -60,6 +62,11 @@ fn journal(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
                 CHECK,
                 format!("{name} is torn at offset {offset}: a writer was killed"),
                 "nothing is lost; the next writer cuts it",
+            ),
+            FileState::Damaged { offset, reason } if file.kind == Content::EarlierBoot => Finding::warning(
+                CHECK,
+                format!("{name}, leases of an earlier boot, is damaged at offset {offset}: {reason}"),
+                HISTORY,
             ),
             FileState::Damaged { offset, reason } => Finding::problem(
                 CHECK,
