@@ -4,6 +4,7 @@
 #[path = "fixtures/plugins/component.rs"]
 mod component;
 
+use anyhow::Context as _;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::fs;
@@ -158,6 +159,46 @@ fn a_journal_that_is_damaged_is_told_of_and_left_alone() -> Result<()> {
         "1 copy of damaged files kept in [FOLDER]/root/journal: volumes.damaged-",
     );
     assert_eq!(told.code, Some(0));
+    Ok(())
+}
+
+/// Nobody rebuilds it, and nobody needs it.
+#[test]
+fn damage_of_an_earlier_boot_is_a_warning_of_its_own() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "v1"])?.success();
+    volhook.run(&["volume", "rm", "--force", "v1"])?.success();
+    let journal = volhook.root().join("journal");
+    let names: Vec<String> = fs::read_dir(&journal)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    let this = names.iter().find(|name| name.starts_with("leases-") && !name.contains('.'));
+    let this = this.context("the removal held the volume")?;
+    // A file says whose it is: under another name it is damaged.
+    let bytes = fs::read(journal.join(this))?;
+    let earlier = "leases-8d1c4f0e-5b0f-4f6e-9d0a-3a1c2b7e9f10";
+    fs::write(journal.join(earlier), &bytes)?;
+
+    for _ in 0..2 {
+        let told = doctor(&volhook)?;
+        let found = format!("{earlier}, leases of an earlier boot, is damaged at offset");
+        told.assert("journal", "warning", &found);
+        assert_eq!((told.of("journal").len(), told.code), (1, Some(0)), "{:#?}", told.lines);
+        let checked = volhook.run(&["journal", "check"])?;
+        assert_eq!(checked.code(), Some(1), "{checked}");
+        assert!(checked.stderr.contains(&format!("hint: of {earlier}: no lease depends on it")), "{checked}");
+        assert!(!checked.stderr.contains("journal rebuild"), "{checked}");
+        // What is said of it is so.
+        let rebuilt = volhook.run(&["journal", "rebuild"])?.success();
+        assert_eq!(rebuilt, "nothing is damaged\n");
+        volhook.run(&["volume", "create", "v2"])?.success();
+        volhook.run(&["events"])?.success();
+    }
+    assert_eq!(fs::read(journal.join(earlier))?, bytes);
+    volhook.configure("[history]\nsize = 0\n")?;
+    volhook.run(&["gc"])?.success();
+    assert!(!journal.join(earlier).exists());
+    volhook.run(&["journal", "check"])?.success();
     Ok(())
 }
 

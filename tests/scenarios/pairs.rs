@@ -6,6 +6,7 @@ use crate::plugins::component;
 use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::ensure;
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::Child;
@@ -114,6 +115,41 @@ fn privileged_who_waits_asks_no_plugin_again_and_again() -> Result<()> {
     Running::go_on(&mut [&mut removing])?;
     ensure!(start.end()?.status.success());
     ensure!(asked()? <= 4, "asked {} times", asked()?);
+    Ok(())
+}
+
+/// Containers share a pod's storage, and it is resized while they have it, which may take seconds.
+#[test]
+fn privileged_a_start_that_follows_its_image_waits_for_who_resizes_the_pod() -> Result<()> {
+    let volhook = Volhook::new()?;
+    let policy = "universal,population=copy,size=64M,on-image-change=follow";
+    let packages = "/var/lib/dpkg/status";
+    let bundle = BundleBuilder::new()
+        .annotation("dev.volhook.pod", "p")
+        .annotation("dev.volhook.policy", policy)
+        .file(packages, "Package: one\n")
+        .build()?;
+    let start = || Running::begin(&volhook, &bundle, START, None);
+    let succeeded = |running: Running| -> Result<()> {
+        let output = running.end()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    succeeded(start()?)?;
+    let image = || -> Result<Value> {
+        let inspected: Value = serde_json::from_str(&volhook.run(&["pod", "inspect", "p"])?.success())?;
+        Ok(inspected[0]["image"].clone())
+    };
+    let before = image()?;
+    fs::write(bundle.rootfs().join(packages.trim_start_matches('/')), "Package: another\n")?;
+
+    let mut resizing = Running::begin(&volhook, &bundle, "pod resize p 96M", Some(FOLDER))?;
+    resizing.until_stopped()?;
+    let mut following = start()?;
+    ensure!(!following.until_done(WAITING * 4)?, "it waits for the command that resizes the pod");
+    Running::go_on(&mut [&mut resizing, &mut following])?;
+    succeeded(following)?;
+    ensure!(image()? != before, "it has followed its image");
     Ok(())
 }
 

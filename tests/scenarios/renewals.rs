@@ -20,10 +20,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
-use std::process::Command;
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
 use volhook_harness::Bundle;
 use volhook_harness::BundleBuilder;
 use volhook_harness::HostSnapshot;
@@ -142,28 +139,6 @@ fn privileged_a_pod_begins_anew_and_what_it_had_is_in_the_trash(kind: RuntimeKin
     Ok(())
 }
 
-/// A command that changes the storage just now, and takes its time.
-struct Changing(Child);
-
-impl Changing {
-    fn begin(volhook: &Volhook) -> Result<Self> {
-        let storage = volhook.root().join("volumes/default/vol-p1-storage");
-        let child = Command::new("flock").arg("--no-fork").arg(&storage).args(["sleep", "1000"]).spawn()?;
-        let end = Instant::now() + Duration::from_secs(10);
-        while Command::new("flock").arg("--nonblock").arg(&storage).arg("true").status()?.success() {
-            ensure!(Instant::now() < end, "the lock is not taken");
-        }
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Changing {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn privileged_a_start_that_cannot_follow_leaves_no_lease(kind: RuntimeKind) -> Result<()> {
     for spec_stage in [false, true] {
         let volhook = Volhook::new()?;
@@ -177,15 +152,24 @@ fn privileged_a_start_that_cannot_follow_leaves_no_lease(kind: RuntimeKind) -> R
             let plan = volhook.command(&["plan"]).arg(bundle.path()).run()?.success();
             assert_contains(&plan, "pod p1 follows its image");
         }
-        let changing = Changing::begin(&volhook)?;
-        assert!(!runtime.run(&bundle, "c2")?.status.success());
-        let _ = runtime.delete_force("c2");
-        assert_contains(&last_refusal(&volhook)?, "another command is changing it");
+        let failpoint = "folder:fail";
+        let failing = if spec_stage {
+            let env = volhook.env();
+            let env = env.iter().map(|(name, value)| (*name, value.as_str()));
+            let env: Vec<(&str, &str)> = env.chain([("VOLHOOK_FAILPOINT", failpoint)]).collect();
+            Some(Runtime::wrapped(kind, &[volhook.binary(), Path::new("runtime")], &env)?)
+        } else {
+            set_failpoint(&bundle, "prestart", Some(failpoint))?;
+            None
+        };
+        let failing = failing.as_ref().unwrap_or(&runtime);
+        assert!(!failing.run(&bundle, "c2")?.status.success());
+        let _ = failing.delete_force("c2");
+        assert_contains(&last_refusal(&volhook)?, "cannot upgrade volume \"vol-p1-storage\"");
         assert_eq!(leases(&volhook)?, [], "the refused start keeps its lease");
         let image =
             |text: &str| -> Result<Value> { Ok(serde_json::from_str::<Value>(text)?[0]["image"].clone()) };
         assert_eq!(image(&volhook.run(&["pod", "inspect", "p1"])?.success())?, image(&known)?);
-        drop(changing);
         if !spec_stage {
             // What it has followed to is taken back if the rest fails.
             set_failpoint(&bundle, "prestart", Some("sources-made:fail"))?;

@@ -217,7 +217,13 @@ impl ContainerId {
         Self(format!("{COMMAND_PREFIX}{}:{pid}", command.as_str()))
     }
 
-    /// The command and its process, where this stands for one.
+    /// Whether this stands for a command and no container, also for one that only a later version has.
+    #[must_use]
+    pub fn is_command(&self) -> bool {
+        self.0.starts_with(COMMAND_PREFIX)
+    }
+
+    /// The command and its process, where this stands for one that this version knows.
     #[must_use]
     pub fn command(&self) -> Option<(Command, u32)> {
         let (command, pid) = self.0.strip_prefix(COMMAND_PREFIX)?.split_once(':')?;
@@ -427,6 +433,7 @@ mod tests {
             let id = ContainerId::of_command(command, 7);
             assert_eq!(id.as_str(), format!("volhook:{}:7", command.as_str()));
             assert_eq!(ContainerId::recorded(id.as_str()).unwrap().command(), Some((command, 7)));
+            assert!(id.is_command());
         }
     }
 
@@ -435,6 +442,10 @@ mod tests {
     fn a_command_that_is_not_known_can_be_read() {
         let later = ContainerId::recorded("volhook:later:7").unwrap();
         assert_eq!((later.as_str(), later.command()), ("volhook:later:7", None));
+        assert!(later.is_command());
+        for text in ["c1", "volhook", "volhook-mount-7"] {
+            assert!(!ContainerId::recorded(text).unwrap().is_command(), "{text}");
+        }
         for text in ["volhook:later", "volhook::7", "volhook:later:x", "volhook:LATER:7", "other:later:7"] {
             ContainerId::recorded(text).unwrap_err();
         }

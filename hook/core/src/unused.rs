@@ -61,7 +61,7 @@ impl Uses {
     /// Takes the next record of the history into account. What commands hold is not a use.
     pub fn add(&mut self, time: Timestamp, record: &LeaseRecord) {
         match record {
-            LeaseRecord::Granted(grant) if grant.container.command().is_none() => {
+            LeaseRecord::Granted(grant) if !grant.container.is_command() => {
                 let uuids: Vec<String> = grant.leases.iter().map(|lease| lease.uuid.clone()).collect();
                 self.used(&uuids, time);
                 // A lease that was broken is in none of the attempt's grants any more.
@@ -214,8 +214,10 @@ mod tests {
     fn what_nobody_claimed_is_as_old_as_it_is_or_as_the_history() {
         assert_eq!(unused(&[]), Some((5, LastUse::Created)));
         assert_eq!(unused_of(&volume(5), 9, &[]), Some((9, LastUse::History)));
-        let command = ContainerId::of_command(Command::Mount, 7);
-        assert_eq!(unused(&[(30, granted("a", command))]), Some((5, LastUse::Created)));
+        let later = ContainerId::recorded("volhook:later:7").unwrap();
+        for command in [ContainerId::of_command(Command::Mount, 7), later] {
+            assert_eq!(unused(&[(30, granted("a", command))]), Some((5, LastUse::Created)));
+        }
     }
 
     #[test]

@@ -22,6 +22,10 @@ use volhook_journal::FileReport;
 use volhook_leases::Work;
 use volhook_leases::repair;
 
+/// What becomes of a damaged file of an earlier boot: nobody rebuilds it.
+pub const HISTORY: &str = "no lease depends on it: `volhook events` shows what can be read of it, and it goes with the history \
+                           (`[history]`)";
+
 /// Reads every file from end to end; changes nothing.
 ///
 /// # Errors

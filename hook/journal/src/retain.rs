@@ -65,8 +65,8 @@ impl Journal {
         drop(locked);
         let disk = self.disk();
         let unsynced = |source| JournalError::Sync { file: disk.path().join(self.leases_name()), source };
-        let flushed = kept.sync().and_then(|()| disk.sync_names()).map_err(unsynced);
-        flushed.inspect_err(|error| self.poison_after(error))?;
+        // Nobody relies on what is flushed here but the removal below: a failure ends that, and spoils nothing else.
+        kept.sync().and_then(|()| disk.sync_names()).map_err(unsynced)?;
         // What is removed is looked at anew: somebody may be copying what he found damaged.
         let locked = self.lock(deadline)?;
         let mut removed = Vec::new();

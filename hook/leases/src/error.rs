@@ -198,8 +198,8 @@ impl Error {
         match self {
             Self::Held { by, .. } => Some(match by.command() {
                 Some((Command::Mount, _)) => "`volhook volume umount` gives it back",
-                Some(_) => "try again when that command is done",
-                None => "stop that container; --force does not touch what is held",
+                _ if by.is_command() => "try again when that command is done",
+                _ => "stop that container; --force does not touch what is held",
             }),
             Self::NoSuchVolume { .. } => Some("`volhook volume ls` shows which there are"),
             Self::ReadRecord { .. } => Some(

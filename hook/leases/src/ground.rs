@@ -3,11 +3,13 @@
 
 use crate::attempts::Attempts;
 use crate::error::Error;
+use crate::lasting::Lasting;
 use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Instant;
 use volhook_journal::Journal;
 use volhook_journal::Witness;
 use volhook_mounts::process::HostIdentity;
@@ -26,9 +28,13 @@ pub struct Ground {
     attempts: Attempts,
     host: OnceCell<HostIdentity>,
     journal: OnceCell<Journal>,
-    /// The uuids of storages whose overlay outlasted its container when it was looked for.
-    in_use: RefCell<BTreeSet<String>>,
+    pub(crate) lasting: Lasting,
+    told: RefCell<Told>,
 }
+
+/// Of which attempts it was told that they cannot be judged, in the work with this time limit.
+#[derive(Default)]
+struct Told(Option<Instant>, BTreeSet<String>);
 
 impl Ground {
     /// Those below a state root and a run directory, with `witnessing` for a journal that is not there. Opens nothing.
@@ -42,7 +48,8 @@ impl Ground {
             attempts: Attempts::below(run_dir),
             host: OnceCell::new(),
             journal: OnceCell::new(),
-            in_use: RefCell::default(),
+            lasting: Lasting::default(),
+            told: RefCell::default(),
         }
     }
 
@@ -66,12 +73,14 @@ impl Ground {
         get_or_try_init(&self.host, || HostIdentity::read().map_err(Error::Host))
     }
 
-    pub(crate) fn was_in_use(&self, storage: &str) -> bool {
-        self.in_use.borrow().contains(storage)
-    }
-
-    pub(crate) fn saw_in_use(&self, storage: &str) {
-        self.in_use.borrow_mut().insert(storage.to_owned());
+    /// Whether nobody was told yet, in the work that is given up at `until`, that this attempt cannot be judged. Who waits judges
+    /// every few milliseconds.
+    pub(crate) fn is_news(&self, until: Instant, attempt: &str) -> bool {
+        let mut told = self.told.borrow_mut();
+        if told.0 != Some(until) {
+            *told = Told(Some(until), BTreeSet::new());
+        }
+        told.1.insert(attempt.to_owned())
     }
 
     /// The journal as it is: a damaged one is not rebuilt here.

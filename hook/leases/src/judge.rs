@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
+use std::time::Instant;
 use volhook_api::Remark;
 use volhook_api::lease::Standing;
 use volhook_core::decision::Backing;
@@ -157,13 +158,8 @@ fn left_of_overlay(
     if let Some(left) = left_of_namespace()? {
         return Ok(Some(left));
     }
-    // The kernel complains in its log about an overlay in use, so it is asked once; from then on the trace is enough.
-    let is_known = trace == Trace::There && ground.was_in_use(&storage.uuid);
-    let in_use = is_known || overlay::is_in_use(changes.as_fd()).map_err(untold)?;
-    // An untold trace will not tell either when it is gone.
-    if in_use && trace == Trace::There {
-        ground.saw_in_use(&storage.uuid);
-    }
+    let ask = || overlay::is_in_use(changes.as_fd()).map_err(untold);
+    let in_use = ground.lasting.is_in_use(&storage.uuid, trace, Instant::now(), ask)?;
     Ok(in_use.then(|| "its overlay is still open somewhere".to_owned()))
 }
 
@@ -226,7 +222,8 @@ impl Over {
     }
 }
 
-/// The dead among `grants`; and whether some are dying. A grant that cannot be judged is held.
+/// The dead among `grants`; and whether some are dying. A grant that cannot be judged is held, and the watcher is told why, once
+/// in each piece of work.
 pub fn dead<'a>(
     ground: &Ground,
     grants: impl Iterator<Item = &'a Grant>,
@@ -239,7 +236,10 @@ pub fn dead<'a>(
             Ok(Verdict::Dead { reason, evidence }) => dead.push(Over::new(grant, reason, evidence)),
             Ok(Verdict::Dying { .. }) => dying = true,
             Ok(Verdict::Held { .. }) => {}
-            Err(error) => work.watcher.told(&Remark::NotJudged { cause: error.line() }),
+            Err(error) if ground.is_news(work.until, &grant.attempt) => {
+                work.watcher.told(&Remark::NotJudged { cause: error.line() });
+            }
+            Err(_) => {}
         }
     }
     (dead, dying)
@@ -258,13 +258,30 @@ pub fn after<'a>(table: &LeaseTable, records: impl Iterator<Item = &'a LeaseReco
 #[cfg(test)]
 mod tests {
     use super::Verdict;
+    use super::dead;
     use super::pending;
     use super::waited;
+    use crate::ground::Ground;
+    use crate::work::Watcher;
+    use crate::work::Work;
     use jiff::SignedDuration;
     use jiff::Timestamp;
+    use std::process::Command;
+    use std::process::Stdio;
+    use std::sync::Mutex;
     use std::time::Duration;
+    use std::time::Instant;
+    use volhook_api::Remark;
+    use volhook_core::decision::Access;
+    use volhook_core::decision::Sharing;
     use volhook_core::lease::Grant;
+    use volhook_core::lease::LeasedVolume;
     use volhook_core::names::ContainerId;
+    use volhook_core::names::Tenant;
+    use volhook_core::names::VolumeId;
+    use volhook_core::names::VolumeName;
+    use volhook_mounts::process;
+    use volhook_mounts::process::Process;
 
     fn grant(since_boot_ms: Option<u64>) -> Grant {
         Grant {
@@ -301,5 +318,58 @@ mod tests {
         assert!(matches!(after(299), Verdict::Held { .. }));
         assert!(matches!(after(301), Verdict::Dead { .. }));
         assert!(matches!(after(-100_000), Verdict::Held { .. }));
+    }
+
+    #[derive(Default)]
+    struct Listening(Mutex<Vec<String>>);
+
+    impl Watcher for Listening {
+        fn told(&self, remark: &Remark) {
+            self.0.lock().unwrap().push(remark.to_string());
+        }
+    }
+
+    /// Who waits for a volume judges its holders every few milliseconds.
+    #[test]
+    fn what_keeps_a_grant_from_being_judged_is_told_once_in_each_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        let ground = Ground::at(&root, &folder.path().join("run"));
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let process = Process::open(child.id().cast_signed()).unwrap();
+        let holder = process::holder(ground.host().unwrap(), &process).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let of = |attempt: &str, volume: &str| {
+            let place = root.join("volumes/default").join(volume);
+            std::fs::create_dir_all(&place).unwrap();
+            std::fs::write(place.join("volume.json"), "{").unwrap();
+            let lease = LeasedVolume {
+                volume: VolumeId { tenant: Tenant::default(), name: VolumeName::new(volume).unwrap() },
+                uuid: "u".to_owned(),
+                driver: "block".to_owned(),
+                access: Access::ReadWrite,
+                sharing: Sharing::Exclusive,
+                image: true,
+                target: None,
+            };
+            let (attempt, holder) = (attempt.to_owned(), Some(holder.clone()));
+            Grant { attempt, holder, leases: vec![lease], ..grant(None) }
+        };
+        let grants = [of("a", "v"), of("b", "v"), of("c", "w")];
+        let told = |until| {
+            let listening = Listening::default();
+            for _ in 0..100 {
+                let (over, dying) = dead(&ground, grants.iter(), &Work { until, watcher: &listening });
+                assert!(over.is_empty() && !dying);
+            }
+            listening.0.into_inner().unwrap()
+        };
+        for round in 0..2 {
+            let told = told(Instant::now() + Duration::from_secs(60 + round));
+            let about = ["v", "v", "w"].map(|name| format!("volume {name:?}"));
+            assert_eq!(told.len(), about.len(), "{told:?}");
+            assert!(told.iter().zip(&about).all(|(told, about)| told.contains(about)), "{told:?}");
+        }
     }
 }

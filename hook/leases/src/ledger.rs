@@ -109,10 +109,14 @@ impl Ledger {
     ) -> Result<(Locked<'_>, LeaseTable), Error> {
         let interest = Interest { volumes, ..Interest::default() };
         let patience = work.teardown();
+        let mut is_waiting = false;
         loop {
             let (dead, dying) = judge::dead(self, self.about(&interest, work)?.grants(), work);
             if dying && Instant::now() < patience {
-                debug!("waits for a holder that is dying");
+                if !is_waiting {
+                    debug!("waits for a holder that is dying");
+                    is_waiting = true;
+                }
                 volhook_locks::waits("a holder that is dying");
                 thread::sleep(patience::PAUSE);
                 continue;

@@ -12,6 +12,7 @@ mod error;
 mod ground;
 mod hold;
 pub mod judge;
+mod lasting;
 mod ledger;
 pub mod patience;
 mod records;

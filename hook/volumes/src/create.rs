@@ -227,17 +227,21 @@ impl Store {
     /// of a volume's content or sidecar.
     ///
     /// # Errors
-    /// [`StoreError::List`] when a folder cannot be opened or read, [`StoreError::Change`]. What cannot be removed until
-    /// `deadline` stays for the next.
+    /// [`StoreError::List`] when a folder cannot be opened or read, [`StoreError::Change`]: the first failure, after everything
+    /// else was tried. What cannot be removed until `deadline` stays for the next.
     pub fn clean_staging(&self, deadline: Instant) -> Result<(), StoreError> {
         let path = self.root.join(STAGING);
-        match files::open_folder(&path) {
-            Ok(staging) => clean(&staging, deadline),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(StoreError::List { path, source }),
-        }
-        self.remove_leftover_links()?;
-        self.remove_unfinished(deadline)
+        let staging = match files::open_folder(&path) {
+            Ok(staging) => {
+                clean(&staging, deadline);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(StoreError::List { path, source }),
+        };
+        let links = self.remove_leftover_links();
+        let unfinished = self.remove_unfinished(deadline);
+        staging.and(links).and(unfinished)
     }
 }
 
@@ -344,7 +348,7 @@ impl Drop for Stage {
 }
 
 impl Stage {
-    /// Makes the folder and locks it, so that it is not taken for a dead creator's.
+    /// Makes its folder.
     pub(crate) fn begin(store: &Store, volume: &Volume, staging: &OwnedFd) -> Result<Self, StoreError> {
         Self::begin_in(&volume.uuid, store, volume, staging)
     }
@@ -354,21 +358,13 @@ impl Stage {
         let path = store.root.join(STAGING).join(name);
         let staging = rustix::io::fcntl_dupfd_cloexec(staging, 0)
             .map_err(|errno| failed(volume, "open", store.root.join(STAGING))(errno.into()))?;
-        for _ in 0..ATTEMPTS {
-            match rustix::fs::mkdirat(&staging, name, files::PRIVATE) {
-                Ok(()) => {
-                    if let Some((folder, held)) = lock(&staging, name) {
-                        let (volume, name) = (volume.clone(), name.to_owned());
-                        return Ok(Self { volume, name, staging, path, folder, _held: held, done: false });
-                    }
-                }
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(failed(volume, "make", path)(errno.into())),
+        match make_locked(&staging, name) {
+            Ok((folder, held)) => {
+                let (volume, name) = (volume.clone(), name.to_owned());
+                Ok(Self { volume, name, staging, path, folder, _held: held, done: false })
             }
-            // Somebody who cleans up found the folder before it was locked, and is removing it.
-            std::thread::sleep(PAUSE);
+            Err((step, errno)) => Err(failed(volume, step, path)(errno.into())),
         }
-        Err(failed(volume, "lock", path)(Errno::EXIST.into()))
     }
 
     pub(crate) fn failed(&self, step: &'static str, part: &str) -> impl FnOnce(Errno) -> StoreError {
@@ -458,6 +454,24 @@ impl Stage {
         rustix::fs::openat(&self.folder, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(self.failed("make", name))
     }
+}
+
+/// Makes the folder `name` and locks it, so that it is not taken for a dead creator's. An error says which of the two failed.
+pub(crate) fn make_locked(staging: &OwnedFd, name: &str) -> Result<(OwnedFd, Held), (&'static str, Errno)> {
+    for _ in 0..ATTEMPTS {
+        match rustix::fs::mkdirat(staging, name, files::PRIVATE) {
+            Ok(()) => {
+                if let Some(locked) = lock(staging, name) {
+                    return Ok(locked);
+                }
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(("make", errno)),
+        }
+        // Somebody who cleans up found the folder before it was locked, and is removing it.
+        std::thread::sleep(PAUSE);
+    }
+    Err(("lock", Errno::EXIST))
 }
 
 /// Locks the folder `name`; `None` when another holds it, or when it is not there (any more).

@@ -1,5 +1,6 @@
 //! An empty directory beside the volumes, to try out what their filesystem can do.
 
+use crate::create;
 use crate::create::STAGING;
 use crate::error::StoreError;
 use crate::files;
@@ -8,7 +9,6 @@ use crate::store::Store;
 use rustix::fs::AtFlags;
 use std::fs::DirBuilder;
 use std::io;
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -18,7 +18,6 @@ use std::time::Duration;
 use std::time::Instant;
 use uuid::Uuid;
 use volhook_locks::Held;
-use volhook_locks::Lock;
 
 /// How long removing it may take.
 const REMOVING: Duration = Duration::from_secs(10);
@@ -57,9 +56,7 @@ impl Store {
             let root = files::open_folder(&self.root)?;
             let staging = files::make_folder(&root, STAGING)?;
             let name = Uuid::new_v4().to_string();
-            rustix::fs::mkdirat(&staging, &name, files::PRIVATE)?;
-            let folder = files::folder_below(&staging, Path::new(&name))?;
-            let held = volhook_locks::try_take(Lock::Staging, &folder)?.ok_or(ErrorKind::WouldBlock)?;
+            let (folder, held) = create::make_locked(&staging, &name).map_err(|(_, errno)| errno)?;
             rustix::fs::mkdirat(&folder, ROOM, files::PRIVATE)?;
             let room = files::folder_below(&folder, Path::new(ROOM))?;
             Ok(Scratch { staging, name, folder, _held: held, room })

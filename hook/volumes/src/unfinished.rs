@@ -32,18 +32,21 @@ impl Store {
         Ok(found)
     }
 
-    /// Removes it. What cannot be removed until `deadline` stays for the next.
+    /// Removes it. What cannot be removed until `deadline` stays for the next, and so does what cannot be removed at all: that
+    /// is in the way of nothing else.
     ///
     /// # Errors
-    /// As [`unfinished`](Self::unfinished), and [`StoreError::Change`].
+    /// As [`unfinished`](Self::unfinished), and [`StoreError::Change`] for the first thing that cannot be removed.
     pub(crate) fn remove_unfinished(&self, deadline: Instant) -> Result<(), StoreError> {
         self.each_unfinished(|changing, name| changing.remove_unfinished(name, deadline))
     }
 
+    /// Hands all of it to `found`, and returns the first failure afterwards.
     fn each_unfinished(
         &self,
         mut found: impl FnMut(&Changing<'_>, &'static str) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        let mut first_failure = Ok(());
         for volume in self.list()?.volumes {
             let folder = self.folder(&volume.id);
             // Mostly there is nothing, and nobody has to wait for that to be known.
@@ -55,11 +58,12 @@ impl Store {
             let Ok(changing) = self.change_within("clean", &volume, Instant::now()) else { continue };
             for name in UNFINISHED {
                 if rustix::fs::statat(&changing.folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-                    found(&changing, name)?;
+                    let result = found(&changing, name);
+                    first_failure = first_failure.and(result);
                 }
             }
         }
-        Ok(())
+        first_failure
     }
 }
 

@@ -33,13 +33,18 @@ pub(crate) fn check(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(),
     if checked.sound {
         return Ok(());
     }
-    let damaged = checked.files.iter().any(|file| matches!(file.state, State::Damaged { .. }));
-    let failure = Failure::new(format!("the journal in {} is not sound", checked.folder));
-    Err(if damaged {
-        failure.hint("`volhook journal rebuild` shows what can be kept and does it; so does the next hook")
-    } else {
-        failure
-    })
+    let damaged = checked.files.iter().filter(|file| matches!(file.state, State::Damaged { .. }));
+    let (history, current): (Vec<&File>, Vec<&File>) =
+        damaged.partition(|file| file.kind == Content::EarlierBoot);
+    let mut failure = Failure::new(format!("the journal in {} is not sound", checked.folder));
+    if !current.is_empty() {
+        let hint = "`volhook journal rebuild` shows what can be kept and does it; so does the next hook";
+        failure = failure.hint(hint);
+    }
+    if let [first, ..] = history[..] {
+        failure = failure.hint(format!("of {}: {}", first.name, journal::HISTORY));
+    }
+    Err(failure)
 }
 
 fn print_checked(checked: &Checked) -> Result<(), Failure> {

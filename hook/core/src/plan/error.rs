@@ -81,6 +81,7 @@ pub fn whom(container: &ContainerId) -> String {
         Some((Command::Populate, pid)) => format!("process {pid}, which fills it,"),
         Some((Command::Reset, pid)) => format!("process {pid}, which resets or removes it,"),
         Some((command, pid)) => format!("`volhook volume {}` (process {pid})", command.as_str()),
+        None if container.is_command() => format!("{container}, a command of a later version,"),
         None => format!("container {container:?}"),
     }
 }
@@ -101,7 +102,7 @@ impl PlanError {
             Self::Busy { sharing: Sharing::SingleWriter, .. } => {
                 Some("stop that container, or claim the volume with readonly".to_owned())
             }
-            Self::Busy { container, .. } if container.command().is_some() => Some(
+            Self::Busy { container, .. } if container.is_command() => Some(
                 match container.command() {
                     Some((Command::Mount, _)) => "`volhook volume umount` gives it back",
                     _ => "try again when that command is done",

@@ -8,15 +8,18 @@ use super::unlooked;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::failure::STRANDED;
+use crate::journal::HISTORY;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use volhook_api::doctor::Finding;
 use volhook_core::decision::PluginKind;
 use volhook_core::lease::LeaseTable;
+use volhook_journal::Content;
 use volhook_journal::FileState;
 use volhook_journal::IndexState;
 use volhook_leases::Quiet;
 use volhook_leases::Work;
+use volhook_leases::clock;
 use volhook_plugin_host::PluginError;
 use volhook_volumes::OtherKind;
 
@@ -60,6 +63,11 @@ fn journal(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
                 CHECK,
                 format!("{name} is torn at offset {offset}: a writer was killed"),
                 "nothing is lost; the next writer cuts it",
+            ),
+            FileState::Damaged { offset, reason } if file.kind == Content::EarlierBoot => Finding::warning(
+                CHECK,
+                format!("{name}, leases of an earlier boot, is damaged at offset {offset}: {reason}"),
+                HISTORY,
             ),
             FileState::Damaged { offset, reason } => Finding::problem(
                 CHECK,
@@ -283,7 +291,8 @@ fn trash(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
         .config()
         .map_or_else(|_| volhook_core::config::Trash::default().days, |config| config.trash.days);
     let grace = SignedDuration::from_hours(24 * i64::from(days));
-    let now = Timestamp::now();
+    // As `gc` sees it.
+    let now = clock::no_later_than_now(&context.ledger).unwrap_or_else(|_| Timestamp::now());
     let past: Vec<String> = trash
         .volumes
         .iter()

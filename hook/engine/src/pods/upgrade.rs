@@ -51,7 +51,7 @@ pub fn upgrade(engine: &Engine, asked: &Upgrade, work: &Work<'_>) -> Result<Upgr
             return Err(Failure::context(intention, error));
         }
     };
-    storage::bring_to(context, &volume, &identity)?;
+    storage::bring_to(context, &volume, &identity, context.deadline)?;
     Ok(Upgraded { pod: asked.pod.clone(), image: identity.describe(), hidden })
 }
 

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 use volhook_core::claims::StorageWish;
 use volhook_core::decision::Backing;
 use volhook_core::decision::ImageState;
@@ -32,10 +33,12 @@ use volhook_core::volume::PodStorage;
 use volhook_core::volume::STORAGE;
 use volhook_core::volume::UPPER;
 use volhook_core::volume::Volume;
+use volhook_leases::patience;
 use volhook_mounts::overlay;
 use volhook_mounts::source;
 use volhook_mounts::source::Detached;
 use volhook_mounts::source::ImageUse;
+use volhook_volumes::Changing;
 use volhook_volumes::identify;
 
 /// Finds out what is known of a pod.
@@ -76,7 +79,7 @@ pub(crate) fn offer(
         if recorded.beside(&offer.image) != ImageState::Changed || storage.offered.as_ref() == Some(&offer) {
             return Ok(());
         }
-        let mut changing = context.store.change("upgrade", &volume).map_err(Failure::new)?;
+        let mut changing = change(context, &volume, context.deadline)?;
         changing.offer_image(offer).map_err(Failure::new)
     };
     match offered() {
@@ -91,34 +94,46 @@ pub(crate) fn follow(context: &Context<'_>, proposal: &Proposal) -> Result<(), F
         let volume = proposal.volumes.get(&planned.storage).ok_or_else(|| {
             Failure::internal(format!("volume {:?} of the plan was not looked up", planned.storage))
         })?;
-        bring_to(context, volume, &planned.to)?;
+        bring_to(context, volume, &planned.to, context.deadline)?;
     }
     Ok(())
 }
 
 /// Takes that back, unless others than the plan's container have the storage by now. `table` says who has it.
 pub(crate) fn unfollow(context: &Context<'_>, plan: &Plan, table: &LeaseTable) -> Result<(), Failure> {
+    // Undoing is what the time after the deadline is for.
+    let patience = context.work().at_least(Instant::now() + patience::UNDOING).until;
     for planned in &plan.follow {
         let id = &planned.storage;
         let is_alone = table.holders(id).all(|(grant, _)| grant.attempt == plan.attempt);
         let Some(volume) = context.store.find(id).map_err(Failure::new)? else { continue };
         let has_followed = volume.uuid == planned.uuid && of(&volume)?.image.as_ref() == Some(&planned.to);
         if is_alone && has_followed {
-            bring_to(context, &volume, &planned.from)?;
+            bring_to(context, &volume, &planned.from, patience)?;
         }
     }
     Ok(())
 }
 
-/// Records that a pod's storage belongs to `image` from now on.
-pub(crate) fn bring_to(context: &Context<'_>, volume: &Volume, image: &ImageIdentity) -> Result<(), Failure> {
-    let mut changing = context.store.change("upgrade", volume).map_err(Failure::new)?;
+/// Records that a pod's storage belongs to `image` from now on. Whoever changes the storage is waited for until `patience`.
+pub(crate) fn bring_to(
+    context: &Context<'_>,
+    volume: &Volume,
+    image: &ImageIdentity,
+    patience: Instant,
+) -> Result<(), Failure> {
+    let mut changing = change(context, volume, patience)?;
     changing.set_image(Some(image.clone())).map_err(Failure::new)?;
     context.append_volumes(&[VolumeRecord::Upgraded {
         volume: volume.id.clone(),
         uuid: volume.uuid.clone(),
         image: image.describe(),
     }])
+}
+
+/// Containers share a storage, and it is resized while they have it, which takes seconds.
+fn change<'a>(context: &'a Context<'_>, volume: &Volume, patience: Instant) -> Result<Changing<'a>, Failure> {
+    context.store.change_within("upgrade", volume, patience).map_err(Failure::new)
 }
 
 /// What makes `volume` a pod's storage.

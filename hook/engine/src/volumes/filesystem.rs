@@ -107,12 +107,109 @@ pub fn resize(engine: &Engine, asked: &Resize, work: &Work<'_>) -> Result<Resize
     Ok(Resized { name: asked.volume.clone(), size })
 }
 
-/// Whether a volume could not be taken because somebody has it mounted: a container, the host, or who copies into it.
+/// Whether a volume could not be taken because somebody has it mounted: a container, the host, or who copies into it. What a
+/// command of a later version does with it, nobody knows here.
 fn has_it_mounted(error: &volhook_leases::Error) -> bool {
     match error {
-        volhook_leases::Error::Held { by, .. } => {
-            by.command().is_none_or(|(command, _)| matches!(command, Command::Cp | Command::Mount))
-        }
+        volhook_leases::Error::Held { by, .. } => match by.command() {
+            Some((command, _)) => matches!(command, Command::Cp | Command::Mount),
+            None => !by.is_command(),
+        },
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resize;
+    use crate::context::Context;
+    use crate::engine::Engine;
+    use crate::engine::Places;
+    use jiff::Timestamp;
+    use std::time::Duration;
+    use std::time::Instant;
+    use volhook_api::Kind;
+    use volhook_api::volume::Resize;
+    use volhook_core::decision::Access;
+    use volhook_core::decision::Backing;
+    use volhook_core::decision::Creation;
+    use volhook_core::decision::Directory;
+    use volhook_core::decision::Sharing;
+    use volhook_core::decision::Tmpfs;
+    use volhook_core::lease::Grant;
+    use volhook_core::lease::LeasedVolume;
+    use volhook_core::names::Command;
+    use volhook_core::names::ContainerId;
+    use volhook_core::names::Tenant;
+    use volhook_core::names::VolumeId;
+    use volhook_core::names::VolumeName;
+    use volhook_core::plan::new_volume;
+    use volhook_core::record::LeaseRecord;
+    use volhook_leases::Quiet;
+    use volhook_leases::Work;
+    use volhook_leases::clock;
+
+    /// How it fails to resize a volume that `by` holds and that has no size: with what is held, or only then.
+    fn resized(by: &ContainerId) -> (Kind, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let engine = Engine::at(Places {
+            root: at("root"),
+            run_dir: at("run"),
+            config: at("config.toml"),
+            program: None,
+            environment: Vec::new(),
+        });
+        let work = Work { until: Instant::now() + Duration::from_secs(60), watcher: &Quiet };
+        let context = Context::new(&engine, work);
+        let id = VolumeId { tenant: Tenant::default(), name: VolumeName::new("v").unwrap() };
+        let backing = Backing::Tmpfs(Tmpfs { size: None, inodes: None, root: Directory::default() });
+        let creation = Creation { backing, options: vec![], limit: None, sharing: None, notes: vec![] };
+        let uuid = uuid::Uuid::new_v4().to_string();
+        let volume = new_volume(id.clone(), &vec![], None, "tmpfs", creation, uuid, Timestamp::now());
+        context.store.create(&volume, work.until).unwrap();
+        let lease = LeasedVolume {
+            volume: id.clone(),
+            uuid: volume.uuid,
+            driver: volume.driver,
+            access: Access::ReadWrite,
+            sharing: Sharing::Exclusive,
+            image: false,
+            target: None,
+        };
+        let granted = LeaseRecord::Granted(Grant {
+            attempt: "a".to_owned(),
+            container: by.clone(),
+            holder: None,
+            leases: vec![lease],
+            since: Timestamp::now(),
+            since_boot_ms: clock::since_boot_ms(),
+        });
+        context.lock(work.until).unwrap().append(Timestamp::now(), &[granted]).unwrap();
+        let failure = resize(&engine, &Resize { volume: id.into(), size: 1 << 20 }, &work).unwrap_err();
+        (failure.kind, failure.cause_line())
+    }
+
+    /// An image grows under those who have it mounted, and under nobody who may be at work with the file itself.
+    #[test]
+    fn only_what_is_mounted_is_resized_while_it_is_held() {
+        let mounted = [
+            ContainerId::new("c1").unwrap(),
+            ContainerId::of_command(Command::Cp, 7),
+            ContainerId::of_command(Command::Mount, 7),
+        ];
+        for by in mounted {
+            let (kind, cause) = resized(&by);
+            assert_eq!((kind, &*cause), (Kind::Failed, "volume \"v\" is memory and has no size of its own"));
+        }
+        let at_work = [Command::Clone, Command::Fsck, Command::Populate, Command::Reset, Command::Resize]
+            .map(|command| ContainerId::of_command(command, 7));
+        for by in at_work.into_iter().chain([ContainerId::recorded("volhook:later:7").unwrap()]) {
+            let (kind, cause) = resized(&by);
+            assert_eq!(kind, Kind::Held, "{cause}");
+        }
+        let (_, cause) = resized(&ContainerId::recorded("volhook:later:7").unwrap());
+        let told = "volume \"v\" is held by volhook:later:7, a command of a later version, (";
+        assert!(cause.starts_with(told), "{cause}");
     }
 }

@@ -4,7 +4,6 @@ use crate::context::Context;
 use crate::failure::Failure;
 use jiff::SignedDuration;
 use jiff::Timestamp;
-use std::fs;
 use volhook_api::Kind;
 use volhook_core::lease::LeaseTable;
 use volhook_core::unused::Known;
@@ -14,13 +13,15 @@ use volhook_core::volume::Volume;
 use volhook_journal::Event;
 use volhook_journal::EventRecord;
 use volhook_journal::Follow;
+use volhook_leases::clock;
 
 /// What the history says of the use of volumes, and goes on saying.
 pub(crate) struct History<'a> {
     uses: Uses,
     known: Known,
     news: Follow<'a>,
-    age: SignedDuration,
+    /// What was last used before is unused.
+    before: Timestamp,
 }
 
 impl<'a> History<'a> {
@@ -36,8 +37,11 @@ impl<'a> History<'a> {
             return Err(Failure::new(error));
         }
         let news = story.follow();
+        // A clock that was set ahead makes nothing unused.
+        let now = clock::no_later_than_now(&context.ledger)?;
         let age = SignedDuration::from_hours(24 * i64::from(days));
-        Ok(Self { uses, known: known(context)?, news, age })
+        let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        Ok(Self { uses, known: known(context, now)?, news, before })
     }
 
     /// Since when nobody has used a volume, if that is long enough ago.
@@ -46,7 +50,7 @@ impl<'a> History<'a> {
             return None;
         }
         let last = self.uses.unused(volume, self.known)?;
-        (Timestamp::now().duration_since(last.since) >= self.age).then_some(last)
+        (last.since <= self.before).then_some(last)
     }
 
     /// Fails if a container had the volume after somebody was told that none did. To be asked by who alone holds the volume.
@@ -75,12 +79,9 @@ fn add(uses: &mut Uses, event: &Event) {
 }
 
 /// How far what is known of the use of volumes reaches.
-fn known(context: &Context<'_>) -> Result<Known, Failure> {
-    let now = Timestamp::now();
-    let failed = |error| Failure::context("cannot tell when this host was started", error);
-    let uptime = fs::read_to_string("/proc/uptime").map_err(failed)?;
-    let seconds = uptime.split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
-    let boot = now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN);
+fn known(context: &Context<'_>, now: Timestamp) -> Result<Known, Failure> {
+    let since_boot = SignedDuration::try_from(clock::since_boot()).unwrap_or(SignedDuration::MAX);
+    let boot = now.checked_sub(since_boot).unwrap_or(Timestamp::MIN);
     let history = context.ledger.journal()?.history_begins().map_err(Failure::new)?.unwrap_or(now);
     Ok(Known { history, boot })
 }
@@ -111,8 +112,10 @@ mod tests {
     use volhook_core::record::LeaseRecord;
     use volhook_core::record::ReleaseReason;
     use volhook_core::volume::Volume;
+    use volhook_journal::Journal;
     use volhook_leases::Quiet;
     use volhook_leases::Work;
+    use volhook_leases::clock;
 
     const DAYS: u32 = 30;
 
@@ -139,9 +142,20 @@ mod tests {
     }
 
     fn append(context: &Context<'_>, time: Timestamp, record: LeaseRecord) {
-        let mut locked =
-            context.ledger.journal().unwrap().lock(Instant::now() + Duration::from_secs(10)).unwrap();
+        append_to(context.ledger.journal().unwrap(), time, record);
+    }
+
+    fn append_to(journal: &Journal, time: Timestamp, record: LeaseRecord) {
+        let mut locked = journal.lock(Instant::now() + Duration::from_secs(10)).unwrap();
         locked.append(time, &[record]).unwrap();
+    }
+
+    /// In an earlier boot, somebody got the volume so many days ago and gave it back a day later.
+    fn was_used(context: &Context<'_>, days: i64) {
+        let folder = context.places.root.join("journal");
+        let journal = Journal::open(&folder, "8d1c4f0e-5b0f-4f6e-9d0a-3a1c2b7e9f10").unwrap();
+        append_to(&journal, ago(days), granted("a"));
+        append_to(&journal, ago(days - 1), released("a"));
     }
 
     fn volume(created: Timestamp) -> Volume {
@@ -203,12 +217,26 @@ mod tests {
     fn what_was_given_back_long_ago_goes_and_what_nobody_knows_of_stays() {
         let (_folder, engine) = host();
         let context = at_work(&engine);
-        append(&context, ago(45), granted("a"));
-        append(&context, ago(44), released("a"));
+        was_used(&context, 45);
         assert!(is_listed(&context, &volume(ago(50))));
         let (_folder, young) = host();
         let young = at_work(&young);
         assert!(!is_listed(&young, &volume(ago(50))), "it may have been in use before the history begins");
+    }
+
+    /// It shows 31 days more than this boot's journal can be old.
+    #[test]
+    fn a_clock_that_was_set_ahead_makes_nothing_unused() {
+        let (_folder, engine) = host();
+        let context = at_work(&engine);
+        let volume = volume(ago(50));
+        was_used(&context, 33);
+        assert!(is_listed(&context, &volume), "nothing tells that the clock is wrong");
+        let since_boot = SignedDuration::try_from(clock::since_boot()).unwrap();
+        let begun = ago(31).checked_sub(since_boot).unwrap();
+        append(&context, begun, released("another"));
+        assert!(!is_listed(&context, &volume), "it was used a day ago");
+        assert!(History::read(&context, 0).unwrap().unused(&volume, &context.grants().unwrap()).is_some());
     }
 
     #[test]
@@ -216,8 +244,7 @@ mod tests {
         let (_folder, engine) = host();
         let context = at_work(&engine);
         let volume = volume(ago(50));
-        append(&context, ago(45), granted("a"));
-        append(&context, ago(44), released("a"));
+        was_used(&context, 45);
         let mut history = History::read(&context, DAYS).unwrap();
         history.still_unused(&volume).unwrap();
         append(&context, ago(0), granted("b"));

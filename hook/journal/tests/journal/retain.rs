@@ -10,6 +10,7 @@ use crate::records::granted;
 use crate::records::soon;
 use std::time::Duration;
 use volhook_journal::Journal;
+use volhook_journal::JournalError;
 use volhook_journal::Retention;
 
 const ALL: Retention = Retention { age: Duration::MAX, bytes: u64::MAX };
@@ -136,4 +137,29 @@ fn sequence_numbers_never_go_back() {
         }
     }
     assert!(states > 100, "only {states} states were reached");
+}
+
+/// A container's start trims history on its way and does not depend on it.
+#[test]
+fn a_failed_flush_removes_nothing_and_is_in_the_way_of_nothing() {
+    let disk = boots();
+    let limit = Retention { age: Duration::from_secs(250), ..ALL };
+    let journal = boot(&disk, 5);
+    journal.append_volumes(soon(), at(505), &[created("new")]).unwrap();
+    let before = names(&disk);
+    disk.fail_next_sync(|| {});
+    let error = journal.retain(soon(), at(510), &limit).unwrap_err();
+    assert!(matches!(error, JournalError::Sync { .. }), "{error}");
+    assert_eq!(names(&disk), before);
+
+    journal.lock(soon()).unwrap().append(at(511), &[granted("late", &["new"])]).unwrap();
+    journal.append_volumes(soon(), at(512), &[created("newer")]).unwrap();
+    let held: Vec<String> = journal.read().unwrap().grants().map(|grant| grant.attempt.clone()).collect();
+    assert_eq!(held, ["a5", "late"]);
+    let removed = journal.retain(soon(), at(513), &limit).unwrap();
+    assert_eq!(removed.len(), 3, "{removed:?}");
+    let seen = journal.events().unwrap().last().unwrap().seq;
+    let next = open(&disk.after_power_cut(Left::Nothing));
+    next.lock(soon()).unwrap().append(at(600), &[granted("z", &["one"])]).unwrap();
+    assert!(next.events().unwrap().last().unwrap().seq > seen);
 }

@@ -14,6 +14,8 @@ use crate::fixture::start;
 use crate::fixture::store;
 use crate::fixture::tree;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use uuid::Uuid;
@@ -125,6 +127,27 @@ fn privileged_what_killed_creators_left_is_removed_and_no_volume_is_half() {
     for volume in &listing.volumes {
         store.size(volume).unwrap_or_else(|error| panic!("{error:?}"));
     }
+}
+
+/// Who cleans up sees it before it is locked, and removes it.
+#[test]
+fn whoever_cleans_up_takes_no_scratch_directory_away() {
+    let (folder, store) = store();
+    let done = AtomicBool::new(false);
+    let removed = std::thread::scope(|scope| {
+        let clean = || {
+            while !done.load(Ordering::Relaxed) {
+                store.clean_staging(soon()).unwrap();
+            }
+        };
+        (0..2).for_each(|_| drop(scope.spawn(clean)));
+        let rounds = (0..1000).map(|_| store.scratch().map(drop));
+        let failed: Vec<String> = rounds.filter_map(Result::err).map(|error| format!("{error:?}")).collect();
+        done.store(true, Ordering::Relaxed);
+        failed
+    });
+    assert_eq!(removed, [""; 0]);
+    assert_eq!(tree(&root(&folder).join("staging")), Vec::<String>::new());
 }
 
 #[test]

@@ -7,6 +7,8 @@ use crate::fixture::soon;
 use crate::fixture::store;
 use crate::fixture::tree;
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::mpsc;
 
 #[test]
@@ -47,4 +49,35 @@ fn what_killed_changes_left_is_told_of_and_removed() {
     assert_eq!(tree(&root(&folder)), before);
     assert_eq!(store.leftovers().unwrap().len(), 0);
     assert_eq!(store.find(&volume.id).unwrap(), Some(volume));
+}
+
+/// Such as what a person has made immutable, or what lies on a broken place of a disk.
+#[test]
+fn privileged_what_cannot_be_removed_is_told_and_keeps_nothing_else() {
+    let (folder, store) = store();
+    let place = |name: &str| root(&folder).join("volumes/default").join(name);
+    let left: Vec<PathBuf> = ["u", "v", "w"]
+        .into_iter()
+        .flat_map(|name| {
+            store.create(&fresh(directory(name)), soon()).unwrap();
+            ["volume.json.new", "volume.img.new"].map(|left| place(name).join(left))
+        })
+        .collect();
+    left.iter().for_each(|path| fs::write(path, "half").unwrap());
+    let stuck = left[0].to_str().unwrap();
+    let chattr =
+        |change: &str| assert!(Command::new("chattr").args([change, stuck]).status().unwrap().success());
+    chattr("+i");
+    let cleaned = store.clean_staging(soon());
+    chattr("-i");
+    let error = cleaned.unwrap_err().to_string();
+    assert!(error.contains("\"u\"") && error.contains(stuck), "{error}");
+    assert_eq!(store.leftovers().unwrap(), left[..1]);
+    // Neither does a staging folder that cannot be looked into.
+    let staging = root(&folder).join("staging");
+    fs::remove_dir(&staging).unwrap();
+    fs::write(&staging, "").unwrap();
+    let error = store.clean_staging(soon()).unwrap_err().to_string();
+    assert!(error.contains(staging.to_str().unwrap()), "{error}");
+    assert!(left.iter().all(|path| !path.exists()), "{error}");
 }
