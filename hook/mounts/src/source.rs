@@ -434,9 +434,7 @@ impl Detached {
                 if self.mapped_for.is_some() {
                     users::keep_capabilities()?;
                 }
-                Ok(as_user(self.mapped_for, || {
-                    make_entries(found.fd, found.missing, create, &mut |_, _, _| {})
-                }))
+                Ok(as_user(self.mapped_for, || make_entries(found.fd, found.missing, create)))
             };
             sys::on_helper_thread(make)
                 .and_then(|made| made)
@@ -483,14 +481,11 @@ pub(crate) fn attach_privately(mounts: &[BorrowedFd<'_>]) -> sys::Result<()> {
     mounts.iter().try_for_each(|mount| sys::move_mount(*mount, place.as_fd()))
 }
 
-/// Makes `missing` below `directory`, its last component of the kind `last`, and opens that (`O_PATH`). Calls
-/// `made` with each entry made: the directory, the name in it and the kind.
-pub(crate) fn make_entries(
-    directory: OwnedFd,
-    missing: &str,
-    last: EntryKind,
-    made: &mut dyn FnMut(BorrowedFd<'_>, &Path, EntryKind),
-) -> sys::Result<OwnedFd> {
+/// Makes `missing` below `directory`, its last component of the kind `last`, and opens that (`O_PATH`).
+///
+/// Nobody removes what was made: somebody else may have mounted something there meanwhile, in another mount namespace, and
+/// would lose it (rmdir(2) and unlink(2) refuse only what is a mount point in the caller's own).
+pub(crate) fn make_entries(directory: OwnedFd, missing: &str, last: EntryKind) -> sys::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let mut here = directory;
     let mut components = missing.split('/').filter(|component| !component.is_empty()).peekable();
@@ -502,7 +497,7 @@ pub(crate) fn make_entries(
             _ => sys::create_file_at(here.as_fd(), name),
         };
         match result {
-            Ok(()) => made(here.as_fd(), name, kind),
+            Ok(()) => {}
             // Another container of the same volume may have been faster.
             Err(error) if error.is(Errno::EXIST) => {}
             Err(error) => return Err(error),
