@@ -367,34 +367,20 @@ impl Detached {
         }
     }
 
-    /// Makes an empty directory at the top, of the root user of `users`. `false` if there is something already, or if the
-    /// filesystem takes nothing more or can only be read.
-    ///
-    /// # Errors
-    /// [`Error::SubPath`].
-    pub fn make_folder(&self, name: &str, users: Option<&Users>) -> Result<bool, Error> {
-        let failed = |source| Error::SubPath { path: name.to_owned(), source };
-        let full = [Errno::EXIST, Errno::ROFS, Errno::NOSPC, Errno::DQUOT];
-        match sys::mkdirat(self.as_fd(), Path::new(name)) {
-            Ok(()) => {}
-            Err(error) if full.iter().any(|known| error.is(*known)) => return Ok(false),
-            Err(error) => return Err(failed(error)),
-        }
-        if let Some((user, group)) = users.map(Users::root) {
-            let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
-            rustix::fs::chownat(self, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|errno| failed(SyscallError::new(format!("chownat({name:?})"), errno)))?;
-        }
-        Ok(true)
-    }
-
-    /// Removes an empty directory at the top.
-    ///
-    /// # Errors
-    /// [`Error::SubPath`].
-    pub fn remove_folder(&self, name: &str) -> Result<(), Error> {
-        sys::unlinkat(self.as_fd(), Path::new(name), AtFlags::REMOVEDIR)
-            .map_err(|source| Error::SubPath { path: name.to_owned(), source })
+    /// Makes an empty directory at the top, of the root user of `users`, where the filesystem takes one. For whom it is nothing
+    /// worse if there is none: it looks afterwards what is there.
+    pub fn make_folder(&self, name: &str, users: Option<&Users>) {
+        let make = || -> sys::Result<()> {
+            sys::mkdirat(self.as_fd(), Path::new(name))?;
+            let Some((user, group)) = users.map(Users::root) else { return Ok(()) };
+            // By its descriptor: another container of the same files may have put something else there by now.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let folder = sys::openat(self.as_fd(), name, flags)?;
+            rustix::fs::fchown(&folder, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
+                .map_err(|errno| SyscallError::new(format!("fchown({name:?})"), errno))
+        };
+        // Filesystems have many reasons: they are full, immutable, idmapped for others, or do not know what is wanted.
+        let _ = make();
     }
 
     /// A mount of only what is at `sub` inside the volume. If nothing is there, an empty entry of the kind

@@ -58,15 +58,8 @@ pub(crate) fn mount(
     let image = Image::new(rootfs, &seen, &BTreeMap::new());
     let called = called.seen_in(&seen);
     let container = Container { plan, called: &called, process, rootfs };
-    let sources = Sources {
-        context,
-        volumes,
-        container,
-        image: &image,
-        filesystems: RefCell::default(),
-        made: RefCell::default(),
-    };
-    mount_all(&sources).inspect_err(|_| sources.remove_places())
+    let sources = Sources { context, volumes, container, image: &image, filesystems: RefCell::default() };
+    mount_all(&sources)
 }
 
 fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
@@ -203,8 +196,6 @@ struct Sources<'a> {
     container: Container<'a>,
     image: &'a Image<'a>,
     filesystems: RefCell<BTreeMap<VolumeId, Detached>>,
-    /// Folders that were made in the image.
-    made: RefCell<Vec<String>>,
 }
 
 impl Sources<'_> {
@@ -282,14 +273,6 @@ impl Sources<'_> {
         work(storage.ok_or_else(|| Failure::internal("a mount is gone that was just made"))?)
     }
 
-    /// Removes again what was made in the image for a container that does not start.
-    fn remove_places(&self) {
-        for name in self.made.take() {
-            // An empty folder that stays does no harm.
-            let _ = self.image.bare().map(|bare| bare.remove_folder(&name));
-        }
-    }
-
     /// What is in a pod's storage.
     fn content(&self, volume: &Volume) -> Result<Detached, Failure> {
         match Top::of(self.context, volume)? {
@@ -307,7 +290,7 @@ impl Sources<'_> {
         if self.container.plan.root.is_some() {
             let changes = top.folder(UPPER)?;
             let changes = changes.as_ref().map(OwnedFd::as_fd);
-            *self.made.borrow_mut() = self.container.make_places(changes, self.image)?;
+            self.container.make_places(changes, self.image)?;
         }
         let lower = self.image.layer()?;
         let changes = match top {

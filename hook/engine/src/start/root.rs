@@ -55,6 +55,9 @@ use volhook_mounts::users::Users;
 /// How many folders that only a pod has are mounted. Someone who has made more has the rest once the overlay is the root.
 const MOST_FOLDERS: usize = 1000;
 
+/// Why a folder is left out for which the image has no place, nor takes one.
+const NO_PLACE: &str = "there is no place for it in the image";
+
 /// How long the events may take of a failure of the last step.
 const TELLING: Duration = Duration::from_secs(2);
 
@@ -111,17 +114,21 @@ pub(crate) fn obstacle_of(process: &Process, rootfs: &Path) -> Result<Option<Why
 
 /// Whether `mount` is what the overlay shows there by itself, in the same way, once it is the root.
 pub(crate) fn is_shown_by(plan: &Plan, mount: &PlannedMount) -> bool {
-    let place = mount.resolved.path.trim_start_matches('/');
     plan.root == Some(PodRoot::Overlay)
-        && mount.layer == Layer::Overlay
+        && is_own_folder(mount)
         && mount.access == Access::ReadWrite
         && mount.flags == MountFlags::default()
-        && mount.subpath.as_ref().is_some_and(|(path, _)| path.as_str() == place)
+}
+
+/// Whether `mount` is a folder of the overlay at the place where the overlay has it.
+fn is_own_folder(mount: &PlannedMount) -> bool {
+    let place = mount.resolved.path.trim_start_matches('/');
+    mount.layer == Layer::Overlay && mount.subpath.as_ref().is_some_and(|(path, _)| path.as_str() == place)
 }
 
 /// Why a folder of the pod is left out.
 pub(crate) enum LeftOut {
-    /// It is not there in the overlay either, which shows so as soon as it is the root.
+    /// The overlay shows by itself what it has there, as soon as it is the root.
     AsInRoot,
     /// The container lacks what it was promised, for this reason.
     Told(String),
@@ -131,7 +138,7 @@ pub(crate) enum LeftOut {
 pub(crate) fn left_out(
     plan: &Plan,
     mount: &PlannedMount,
-    overlay: &Detached,
+    overlay: &mut Detached,
     image: &Image<'_>,
 ) -> Result<Option<LeftOut>, Failure> {
     let Some((path, _)) = mount.subpath.as_ref().filter(|_| !mount.origin.is_explicit()) else {
@@ -141,6 +148,13 @@ pub(crate) fn left_out(
     let found = overlay.entry(Path::new(path.as_str())).map_err(|error| unreadable(path.as_str(), error))?;
     let at = &mount.resolved.path;
     Ok(match found {
+        None | Some(EntryKind::Directory) if is_placeless(mount, image) => {
+            if !is_root {
+                return Ok(Some(LeftOut::Told(NO_PLACE.to_owned())));
+            }
+            overlay.part(path, EntryKind::Directory).map_err(|error| unusable(path, error))?;
+            Some(LeftOut::AsInRoot)
+        }
         Some(EntryKind::Directory) => None,
         Some(_) if is_root => Some(LeftOut::AsInRoot),
         Some(_) => Some(LeftOut::Told("in the pod that is no directory".to_owned())),
@@ -148,6 +162,16 @@ pub(crate) fn left_out(
         None if is_root && image.directory(at)?.is_some() => Some(LeftOut::AsInRoot),
         None => None,
     })
+}
+
+/// Whether no place could be made in the image for a folder at the top of the overlay.
+fn is_placeless(mount: &PlannedMount, image: &Image<'_>) -> bool {
+    let name = mount.resolved.path.trim_start_matches('/');
+    is_own_folder(mount) && !name.contains('/') && !image.entry(name).is_ok_and(|found| found.is_some())
+}
+
+fn unusable(path: &SubPath, error: volhook_mounts::Error) -> Failure {
+    Failure::context(format!("cannot use {path:?} of the pod"), error)
 }
 
 fn unreadable(path: &str, error: volhook_mounts::Error) -> Failure {
@@ -303,13 +327,13 @@ impl Container<'_> {
     }
 
     /// Makes places in the image for folders that only the pod has or will have, before the overlay is laid over it: so they are
-    /// below it as well, and what the pod removes later stays removed. `changes` is what the pod has changed so far. Returns what
-    /// was made.
+    /// below it as well, and what the pod removes later stays removed. `changes` is what the pod has changed so far. They stay, as
+    /// mount points do: another container of the same files may have mounted something there by the time that this one fails.
     pub(crate) fn make_places(
         &self,
         changes: Option<BorrowedFd<'_>>,
         image: &Image<'_>,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<(), Failure> {
         let taken = self.taken()?;
         let mut wanted = match changes {
             Some(changes) => rootfs::folders_in(changes, MOST_FOLDERS + 1, |name| !taken.contains(name))
@@ -317,21 +341,16 @@ impl Container<'_> {
             None => Vec::new(),
         };
         let own = self.called.top();
+        let bare = image.bare()?;
         wanted.extend((!own.is_empty() && !taken.contains(OsStr::new(own))).then(|| own.into()));
         let parts = self.plan.mounts.iter().filter(|mount| mount.layer == Layer::Overlay);
         let parts = parts.filter_map(|mount| mount.resolved.path.strip_prefix('/'));
         wanted.extend(parts.filter(|path| !path.contains('/')).map(OsString::from));
         let users = self.users()?;
-        let mut made = Vec::new();
         for name in wanted.into_iter().filter_map(|name| name.into_string().ok()) {
-            if image.entry(&name)?.is_none() {
-                let failed = |error| Failure::context(format!("cannot make /{name} in the image"), error);
-                if image.bare()?.make_folder(&name, users.as_ref()).map_err(failed)? {
-                    made.push(name);
-                }
-            }
+            bare.make_folder(&name, users.as_ref());
         }
-        Ok(made)
+        Ok(())
     }
 
     /// What is temporary stays that of the image: as mounts on themselves, of which nothing gets into the overlay.
@@ -370,7 +389,8 @@ impl Container<'_> {
         let step = Step::new(self.process, self.rootfs, overlay, injected, folders).map_err(failed)?;
         let (places, container) = (context.places.clone(), &self.plan.container);
         let attempt = &self.plan.attempt;
-        leave_behind(&step, line, |reason| tell(places, container, attempt, reason)).map_err(failed)
+        let told = |reason: &str| tell(places, container, attempt, reason);
+        leave_behind(&step, line, told).map_err(failed)
     }
 }
 
