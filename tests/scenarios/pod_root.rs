@@ -39,6 +39,7 @@ on_both_runtimes!(
     privileged_a_folder_that_the_pod_removed_or_replaced_is_in_nobodys_way,
     privileged_what_goes_wrong_at_last_is_said_and_given_back,
     privileged_a_pod_starts_whatever_it_has_at_the_top,
+    privileged_a_pod_starts_whatever_it_has_where_something_is_mounted,
     privileged_a_pod_starts_where_no_place_can_be_made,
     privileged_a_failed_start_takes_nothing_from_others,
     privileged_without_the_waiting_process_no_start,
@@ -427,6 +428,51 @@ fn privileged_a_pod_starts_whatever_it_has_at_the_top(kind: RuntimeKind) -> Resu
         }
     });
     starts("c7", odd_dev, "/zz\n", "/dev of its own")?;
+    Ok(())
+}
+
+/// The same for what this start mounts.
+fn privileged_a_pod_starts_whatever_it_has_where_something_is_mounted(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = built(&volhook, pod("p1", "").directory("/srv/w"))?;
+    fs::remove_dir(bundle.rootfs().join("tmp"))?;
+    bundle.set_shell("echo mine > /data; rm -r /srv; ln -s /home /srv; ln -s /var /tmp; echo top > /top")?;
+    runtime.run(&bundle, "c1")?.success();
+    let mounted: [(&str, &str, bool); 4] = [
+        ("c2", "source=d,target=/data", false),
+        ("c3", "source=d,target=/srv/w", false),
+        ("c4", "", false),
+        ("c5", "source=d,target=/opt", true),
+    ];
+    for (id, claim, is_root) in mounted {
+        bundle.renew_rootfs()?;
+        // Where the image has no /tmp, the pod's is nobody else's.
+        if !claim.is_empty() {
+            fs::remove_dir(bundle.rootfs().join("tmp"))?;
+        }
+        let place = claim.split_once("target=").map_or("/tmp", |(_, place)| place);
+        bundle.edit(|spec| {
+            spec["annotations"].as_object_mut().map(|all| all.remove("dev.volhook.mount.d"));
+            if !claim.is_empty() {
+                spec["annotations"]["dev.volhook.mount.d"] = json!(claim);
+            }
+        })?;
+        bundle.set_shell(&format!(
+            "echo x > {place}/x; cat {place}/x; test -d {place}; test ! -L {place}; cat /top 2> /dev/null || echo no top"
+        ))?;
+        let top = if is_root { "top" } else { "no top" };
+        assert_eq!(runtime.run(&bundle, id)?.success(), format!("x\n{top}\n"), "{id}");
+        let notes = notes(&volhook, id)?.concat();
+        assert_eq!(
+            notes.contains("a file or link where the container has a mount"),
+            !is_root,
+            "{id}: {notes}"
+        );
+        let story = volhook.run(&["explain", id])?.success();
+        assert!(is_root || !story.contains("files become the container's root"), "{story}");
+        assert_eq!(leases(&volhook)?, [], "{id}");
+    }
     Ok(())
 }
 

@@ -73,27 +73,48 @@ fn is_read_only(directory: &OwnedFd) -> Result<bool, Error> {
     }
 }
 
-/// Whether everything that is mounted in the container so far can be brought along into `overlay`: there is nothing, or something
-/// of the same kind, in each place.
+/// The place of a mount that is still to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Where it is inside the root filesystem.
+    pub path: &'a str,
+    /// Whether a directory is mounted.
+    pub is_folder: bool,
+}
+
+/// Whether everything that is mounted in the container so far, and what is still to be `planned`, can be brought along into
+/// `overlay`: there is nothing, or something of the same kind, in each place. What is mounted below something else goes along
+/// with that.
 ///
 /// # Errors
 /// When the container or the overlay cannot be looked at.
-pub fn takes_all(process: &Process, rootfs: &Path, overlay: &Detached) -> Result<bool, Error> {
+pub fn takes_all(
+    process: &Process,
+    rootfs: &Path,
+    overlay: &Detached,
+    planned: &[Place<'_>],
+) -> Result<bool, Error> {
     let failed = |source| Error::OpenRootfs { path: rootfs.to_owned(), source };
     let (root, path) = rootfs::open_in(process, rootfs)?;
     let on = sys::status(root.as_fd()).map_err(failed)?.mount;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let mut places = Vec::new();
     for mount in mountinfo::visible_below(process.first_mounts()?, on, &path) {
         let inside = mount.mount_point.strip_prefix(&path).unwrap_or(Path::new(""));
         let here = sys::openat2(root.as_fd(), inside, OFlags::PATH, resolve)
             .and_then(|here| sys::status(here.as_fd()))
             .map_err(failed)?;
-        let is_folder = here.kind == FileType::Directory;
-        match overlay.entry(inside)? {
+        places.push((inside, here.kind == FileType::Directory));
+    }
+    places.extend(planned.iter().map(|place| (Path::new(rootfs::relative(place.path)), place.is_folder)));
+    let goes_along = |path: &Path| places.iter().any(|(other, _)| path != *other && path.starts_with(other));
+    for (path, is_folder) in places.iter().filter(|(path, _)| !goes_along(path)) {
+        match overlay.entry(path)? {
             None => {}
-            Some(EntryKind::Directory) if is_folder => {}
-            Some(EntryKind::File) if !is_folder => {}
-            Some(_) => return Ok(false),
+            Some(EntryKind::Symlink) => return Ok(false),
+            // As it is moved there: anything that is no directory takes anything that is none.
+            Some(found) if (found == EntryKind::Directory) != *is_folder => return Ok(false),
+            Some(_) => {}
         }
     }
     Ok(true)

@@ -346,6 +346,15 @@ impl Detached {
         Self { mapped_for: Some(users.root()), ..self }
     }
 
+    /// Whether it shows a directory.
+    ///
+    /// # Errors
+    /// [`Error::CloneDirectory`].
+    pub fn is_directory(&self) -> Result<bool, Error> {
+        let found = sys::status(self.as_fd()).map_err(|source| Error::CloneDirectory { source })?;
+        Ok(found.kind == FileType::Directory)
+    }
+
     pub(crate) fn is_mapped_for(&self) -> Option<RootIds> {
         self.mapped_for
     }

@@ -69,14 +69,21 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     let mut remarks = Vec::new();
     let overlays = |mount: &&PlannedMount| mount.layer == Layer::Overlay;
     let storage = container.plan.mounts.iter().find(overlays);
+    let mut made = Vec::new();
+    for mount in container.plan.mounts.iter().filter(|mount| is_beside(mount)) {
+        let _making = debug_span!("sources", volume = %mount.shown()).entered();
+        made.push((mount, sources.detached(mount)?));
+    }
     let mut folders_alone = container.plan.clone();
     if container.plan.root == Some(PodRoot::Overlay)
         && let Some(storage) = storage
     {
-        let unfit = sources.with_storage(storage, |overlay| root::unfit(&container, overlay, image))?;
+        let unfit =
+            sources.with_storage(storage, |overlay| root::unfit(&container, &made, overlay, image))?;
         let note = unfit.and_then(|why| plan::keep_folders(&mut folders_alone, why));
         remarks.extend(note.map(|note| (note.volume, note.text)));
     }
+    let mut made = made.into_iter().map(|(_, source)| source);
     let plan = &folders_alone;
     let container = Container { plan, ..container };
     let storage = storage.map(|mount| &mount.volume);
@@ -99,7 +106,10 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
             folders.push(mount.resolved.path.clone());
         }
         injections.push(Injection {
-            mount: sources.detached(mount)?,
+            mount: match is_beside(mount) {
+                true => made.next().ok_or_else(|| Failure::internal("a mount was not made"))?,
+                false => sources.detached(mount)?,
+            },
             target: mount.resolved.clone(),
             read_only: mount.access == Access::ReadOnly,
             flags: mount.flags,
@@ -147,6 +157,11 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     let overlay = overlay.ok_or_else(|| Failure::internal("there is no overlay for the container's root"))?;
     failpoint::reached("last-step")?;
     container.leave_behind(context, overlay, &injected, &folders, line)
+}
+
+/// Whether this start mounts it and it is nothing of a pod's overlay.
+fn is_beside(mount: &PlannedMount) -> bool {
+    mount.apply == Apply::Inject && mount.layer == Layer::Content
 }
 
 /// The leases from now on, where they were others while the container started.

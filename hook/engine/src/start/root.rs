@@ -31,12 +31,14 @@ use volhook_core::plan::PlannedMount;
 use volhook_core::resolved::Resolved;
 use volhook_core::rewrite;
 use volhook_core::spec::Spec;
+use volhook_core::stage::Apply;
 use volhook_core::state::State;
 use volhook_leases::Quiet;
 use volhook_leases::Work;
 use volhook_mounts::inject::Injected;
 use volhook_mounts::inject::Injection;
 use volhook_mounts::inject::inject;
+use volhook_mounts::last_step::Place;
 use volhook_mounts::last_step::Step;
 use volhook_mounts::last_step::has_own_dev;
 use volhook_mounts::last_step::has_program;
@@ -178,13 +180,27 @@ fn unreadable(path: &str, error: volhook_mounts::Error) -> Failure {
     Failure::context(format!("cannot look at {path:?} of the pod"), error)
 }
 
-/// Why the overlay of a pod cannot be the root of this container, by what the pod has made of its folders.
+/// Why the overlay of a pod cannot be the root of this container, by what the pod has made of its folders. `sources` are what
+/// the plan mounts beside its folders, as far as that is there already.
 pub(crate) fn unfit(
     container: &Container<'_>,
+    sources: &[(&PlannedMount, Detached)],
     overlay: &mut Detached,
     image: &Image<'_>,
 ) -> Result<Option<WhyFolders>, Failure> {
-    if !takes_all(container.process, container.rootfs, overlay).map_err(unlooked)? {
+    let temporary = container.temporary(image)?;
+    let mut places: Vec<Place<'_>> =
+        temporary.iter().map(|target| Place { path: target, is_folder: true }).collect();
+    for mount in &container.plan.mounts {
+        let made = sources.iter().find(|(of, _)| std::ptr::eq(*of, mount));
+        let is_folder = match made {
+            Some((_, source)) => source.is_directory().map_err(unlooked)?,
+            None if mount.apply == Apply::Spec || is_own_folder(mount) => continue,
+            None => mount.subpath.as_ref().is_none_or(|(_, kind)| *kind == EntryKind::Directory),
+        };
+        places.push(Place { path: &mount.resolved.path, is_folder });
+    }
+    if !takes_all(container.process, container.rootfs, overlay, &places).map_err(unlooked)? {
         return Ok(Some(WhyFolders::Replaced));
     }
     let top = container.called.top();
@@ -254,7 +270,16 @@ impl Container<'_> {
         if let Some(overlay) = overlay.filter(|_| self.plan.root.is_some()) {
             self.folders(overlay, image, &mut beside)?;
             if is_root {
-                self.temporary(image, &mut beside)?;
+                let users = self.users()?;
+                for target in self.temporary(image)? {
+                    let folder = image.part(target.trim_start_matches('/'))?;
+                    // An engine has given it the container's ids.
+                    let folder = match &users {
+                        Some(users) => folder.mapped_for(users),
+                        None => folder,
+                    };
+                    beside.injections.push(injection(folder, &target, false));
+                }
             }
         }
         if is_root {
@@ -353,27 +378,21 @@ impl Container<'_> {
         Ok(())
     }
 
-    /// What is temporary stays that of the image: as mounts on themselves, of which nothing gets into the overlay.
-    fn temporary(&self, image: &Image<'_>, beside: &mut Beside) -> Result<(), Failure> {
+    /// What is temporary stays that of the image: as mounts on themselves, of which nothing gets into the overlay. Their targets.
+    fn temporary(&self, image: &Image<'_>) -> Result<Vec<String>, Failure> {
         let mounted = self.mounted()?;
-        let users = self.users()?;
+        let mut targets = Vec::new();
         for name in last_step::TEMPORARY {
             let target = format!("/{name}");
             let is_planned = self.plan.mounts.iter().any(|mount| mount.resolved.path == target);
-            if is_planned || mounted.contains(OsStr::new(name)) {
-                continue;
-            }
-            if image.entry(name)? == Some(EntryKind::Directory) {
-                let folder = image.part(name)?;
-                // An engine has given it the container's ids.
-                let folder = match &users {
-                    Some(users) => folder.mapped_for(users),
-                    None => folder,
-                };
-                beside.injections.push(injection(folder, &target, false));
+            if !is_planned
+                && !mounted.contains(OsStr::new(name))
+                && image.entry(name)? == Some(EntryKind::Directory)
+            {
+                targets.push(target);
             }
         }
-        Ok(())
+        Ok(targets)
     }
 
     /// Leaves a process behind that makes `overlay` the root when the container's program asks for it.
