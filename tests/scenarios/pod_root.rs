@@ -40,6 +40,7 @@ on_both_runtimes!(
     privileged_what_goes_wrong_at_last_is_said_and_given_back,
     privileged_a_pod_starts_whatever_it_has_at_the_top,
     privileged_a_pod_starts_whatever_it_has_where_something_is_mounted,
+    privileged_what_is_left_out_is_one_remark,
     privileged_a_pod_starts_where_no_place_can_be_made,
     privileged_a_failed_start_takes_nothing_from_others,
     privileged_without_the_waiting_process_no_start,
@@ -473,6 +474,26 @@ fn privileged_a_pod_starts_whatever_it_has_where_something_is_mounted(kind: Runt
         assert!(is_root || !story.contains("files become the container's root"), "{story}");
         assert_eq!(leases(&volhook)?, [], "{id}");
     }
+    Ok(())
+}
+
+/// How much is recorded of a start is nobody's choice.
+fn privileged_what_is_left_out_is_one_remark(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let image = |builder: BundleBuilder| builder.directory("/app");
+    let hostile = "long=$(head -c 200 /dev/zero | tr '\\0' '\\1'); i=0
+                   while [ $i -lt 300 ]; do mkdir \"/$i$long\"; i=$((i + 1)); done
+                   mv /app /home/app; ln -s /home/app /app";
+    runtime.run(&built(&volhook, image(pod("p1", "").shell(hostile)))?, "c1")?.success();
+    let again = image(pod("p1", "").shell("echo started"));
+    let bundle = built(&volhook, again.edit(|spec| spec["process"]["cwd"] = json!("/app")))?;
+    assert_eq!(runtime.run(&bundle, "c2")?.success(), "started\n");
+    let notes = notes(&volhook, "c2")?;
+    assert!(notes.len() <= 4 && notes.iter().all(|note| note.len() < 1500), "{} remarks", notes.len());
+    let left_out: Vec<&String> =
+        notes.iter().filter(|note| note.contains("its name is no plain text")).collect();
+    assert!(left_out.len() == 1 && left_out[0].contains("300 folders of the pod"), "{notes:?}");
     Ok(())
 }
 

@@ -44,6 +44,9 @@ use volhook_mounts::source::Detached;
 use volhook_mounts::source::ImageUse;
 use volhook_mounts::users::Users;
 
+/// How many remarks about one start are recorded.
+const MOST_REMARKS: usize = 20;
+
 /// Brings the plan's injected mounts into the container, and says so in the journal.
 pub(crate) fn mount(
     context: &Context<'_>,
@@ -146,7 +149,7 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     let mut locked = context.lock(context.deadline)?;
     let note =
         |(volume, text)| LeaseRecord::Note { container: plan.container.clone(), volume: Some(volume), text };
-    let notes = remarks.into_iter().map(note);
+    let notes = few(remarks).into_iter().map(note);
     let records: Vec<LeaseRecord> =
         [mounted].into_iter().chain(last_leases(&locked, plan)?).chain(notes).collect();
     locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
@@ -157,6 +160,17 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     let overlay = overlay.ok_or_else(|| Failure::internal("there is no overlay for the container's root"))?;
     failpoint::reached("last-step")?;
     container.leave_behind(context, overlay, &injected, &folders, line)
+}
+
+/// The remarks of a start, of which there may be as many as the image or the pod has folders.
+fn few(mut remarks: Vec<(VolumeId, String)>) -> Vec<(VolumeId, String)> {
+    let more = remarks.len().saturating_sub(MOST_REMARKS);
+    if let Some((volume, _)) = remarks.get(MOST_REMARKS) {
+        let rest = (volume.clone(), format!("{more} more remarks are left out"));
+        remarks.truncate(MOST_REMARKS);
+        remarks.push(rest);
+    }
+    remarks
 }
 
 /// Whether this start mounts it and it is nothing of a pod's overlay.

@@ -60,6 +60,10 @@ const MOST_FOLDERS: usize = 1000;
 /// Why a folder is left out for which the image has no place, nor takes one.
 const NO_PLACE: &str = "there is no place for it in the image";
 
+/// How many folders a remark names that are left out, and with how many characters each.
+const FIRST_NAMES: usize = 5;
+const LONGEST_NAME: usize = 60;
+
 /// How long the events may take of a failure of the last step.
 const TELLING: Duration = Duration::from_secs(2);
 
@@ -228,6 +232,54 @@ pub(crate) fn unfit(
     Ok((!fits).then_some(WhyFolders::Directory))
 }
 
+/// Whether the image has a directory of this name at its top. What cannot be looked at is no place for anything.
+fn is_folder(image: &Image<'_>, name: &str) -> bool {
+    image.entry(name).is_ok_and(|found| found == Some(EntryKind::Directory))
+}
+
+/// Folders that only the pod has and its container does not get. Their number and names are the container's choice, so what is
+/// recorded of them is neither long nor many records.
+#[derive(Default)]
+struct LeftOutFolders {
+    /// Their names are no plain text.
+    odd: Vec<String>,
+    /// There is no place for them.
+    placeless: Vec<String>,
+    /// Whether there are more than were looked at.
+    more: bool,
+}
+
+impl LeftOutFolders {
+    fn remarks(&self) -> Vec<String> {
+        let more =
+            self.more.then(|| "some folders of the pod are not mounted: there are too many".to_owned());
+        let odd = about("its name is no plain text", &self.odd);
+        let placeless = about(NO_PLACE, &self.placeless);
+        [more, odd, placeless].into_iter().flatten().collect()
+    }
+}
+
+/// The remark that these folders are not mounted, each for this reason.
+fn about(reason: &str, names: &[String]) -> Option<String> {
+    let shown = |name: &String| {
+        let name = name.escape_debug().to_string();
+        match name.char_indices().nth(LONGEST_NAME) {
+            None => format!("/{name}"),
+            Some((end, _)) => format!("/{}…", &name[..end]),
+        }
+    };
+    let first: Vec<String> = names.iter().take(FIRST_NAMES).map(shown).collect();
+    match names {
+        [] => None,
+        [_] => Some(format!("{} is not mounted: {reason}", first.concat())),
+        _ => {
+            let (count, first) = (names.len(), first.join(", "));
+            let rest = if count > FIRST_NAMES { ", …" } else { "" };
+            Some(format!("{count} folders of the pod are not mounted, of each {reason}: {first}{rest}"))
+        }
+    }
+}
+
 fn unlooked(error: volhook_mounts::Error) -> Failure {
     Failure::context("cannot look at the container's mounts", error)
 }
@@ -304,11 +356,10 @@ impl Container<'_> {
         let (taken, own) = (self.taken()?, self.called.top());
         let found = rootfs::folders_in(overlay.as_fd(), MOST_FOLDERS + 1, |name| !taken.contains(name));
         let mut found = found.map_err(|error| unreadable("/", error))?;
+        let mut left_out = LeftOutFolders::default();
         if found.len() > MOST_FOLDERS {
             found.truncate(MOST_FOLDERS);
-            if !is_root {
-                beside.remarks.push("some folders of the pod are not mounted: there are too many".to_owned());
-            }
+            left_out.more = true;
         }
         let is_own = is_root && !own.is_empty() && !taken.contains(OsStr::new(own));
         if is_own && !found.iter().any(|name| name == own) {
@@ -317,22 +368,22 @@ impl Container<'_> {
         for name in found {
             let shown = name.display().to_string();
             let path = name.into_string().ok().and_then(|name| SubPath::new(&name).ok());
-            let left_out = match &path {
-                None => Some("its name is no plain text"),
-                // Its place was made, if that was possible.
-                Some(path) if image.entry(path.as_str())? == Some(EntryKind::Directory) => None,
-                Some(_) => Some("there is no place for it in the image"),
+            let Some(path) = path else {
+                left_out.odd.push(shown);
+                continue;
             };
-            if let Some(reason) = left_out.filter(|_| !is_root) {
-                beside.remarks.push(format!("/{} is not mounted: {reason}", shown.escape_debug()));
+            // Its place was made, if that was possible.
+            if !is_folder(image, path.as_str()) {
+                left_out.placeless.push(shown);
+                continue;
             }
-            let (Some(path), None) = (path, left_out) else { continue };
-            let folder = overlay
-                .part(&path, EntryKind::Directory)
-                .map_err(|error| Failure::context(format!("cannot use {path:?} of the pod"), error))?;
+            let folder = overlay.part(&path, EntryKind::Directory).map_err(|error| unusable(&path, error))?;
             let target = format!("/{}", path.as_str());
             beside.injections.push(injection(folder, &target, false));
             beside.folders.push(target);
+        }
+        if !is_root {
+            beside.remarks.extend(left_out.remarks());
         }
         Ok(())
     }
