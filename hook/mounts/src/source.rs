@@ -247,7 +247,8 @@ pub(crate) fn open_image(image: &Path, access: OFlags) -> Result<OwnedFd, Error>
 }
 
 fn image_status(image: &Path, file: BorrowedFd<'_>) -> Result<Status, Error> {
-    let status = sys::status(file).map_err(|source| Error::OpenImage { image: image.to_owned(), source })?;
+    let status =
+        sys::newest_status(file).map_err(|source| Error::OpenImage { image: image.to_owned(), source })?;
     if status.kind == FileType::RegularFile {
         Ok(status)
     } else {

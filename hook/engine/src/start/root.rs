@@ -64,6 +64,9 @@ const NO_PLACE: &str = "there is no place for it in the image";
 const FIRST_NAMES: usize = 5;
 const LONGEST_NAME: usize = 60;
 
+/// How long the last step may take, which takes milliseconds. The runtime ends the program that waits for it not much later.
+const PERFORMING: Duration = Duration::from_secs(20);
+
 /// How long the events may take of a failure of the last step.
 const TELLING: Duration = Duration::from_secs(2);
 
@@ -460,7 +463,7 @@ impl Container<'_> {
         let (places, container) = (context.places.clone(), &self.plan.container);
         let attempt = &self.plan.attempt;
         let told = |reason: &str| tell(places, container, attempt, reason);
-        leave_behind(&step, line, told).map_err(failed)
+        leave_behind(&step, line, PERFORMING, told).map_err(failed)
     }
 }
 
