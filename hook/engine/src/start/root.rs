@@ -34,6 +34,7 @@ use volhook_core::spec::Spec;
 use volhook_core::stage::Apply;
 use volhook_core::state::State;
 use volhook_leases::Quiet;
+use volhook_leases::Watcher;
 use volhook_leases::Work;
 use volhook_mounts::inject::Injected;
 use volhook_mounts::inject::Injection;
@@ -462,13 +463,15 @@ impl Container<'_> {
         let step = Step::new(self.process, self.rootfs, overlay, injected, folders).map_err(failed)?;
         let (places, container) = (context.places.clone(), &self.plan.container);
         let attempt = &self.plan.attempt;
-        let told = |reason: &str| tell(places, container, attempt, reason);
+        let watcher = context.work().watcher;
+        let told = |reason: &str| tell(places, watcher, container, attempt, reason);
         leave_behind(&step, line, PERFORMING, told).map_err(failed)
     }
 }
 
 /// Says why a container does not start, in the process that was left behind.
-fn tell(places: Places, container: &ContainerId, attempt: &str, reason: &str) {
+fn tell(places: Places, watcher: &dyn Watcher, container: &ContainerId, attempt: &str, reason: &str) {
+    watcher.failing();
     let engine = Engine::at(places);
     let work = Work { until: Instant::now() + TELLING, watcher: &Quiet };
     let failure = Failure::new(reason.to_owned()).of_attempt(attempt);
