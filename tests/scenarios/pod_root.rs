@@ -1,6 +1,7 @@
 //! A pod's overlay as its container's root: what is made at `/` is kept, and nothing else of the container changes.
 
 use crate::assert_contains;
+use crate::crashes::set_failpoint;
 use crate::last_refusal;
 use crate::leases;
 use crate::on_both_runtimes;
@@ -16,6 +17,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -37,6 +39,10 @@ on_both_runtimes!(
     privileged_a_folder_that_the_pod_removed_or_replaced_is_in_nobodys_way,
     privileged_what_goes_wrong_at_last_is_said_and_given_back,
     privileged_a_pod_starts_whatever_it_has_at_the_top,
+    privileged_a_pod_starts_whatever_it_has_where_something_is_mounted,
+    privileged_what_is_left_out_is_one_remark,
+    privileged_a_pod_starts_where_no_place_can_be_made,
+    privileged_a_failed_start_takes_nothing_from_others,
     privileged_without_the_waiting_process_no_start,
     privileged_a_container_that_is_never_started_leaves_nothing,
     privileged_an_entry_that_is_left_over_keeps_nobody_from_starting,
@@ -423,6 +429,145 @@ fn privileged_a_pod_starts_whatever_it_has_at_the_top(kind: RuntimeKind) -> Resu
         }
     });
     starts("c7", odd_dev, "/zz\n", "/dev of its own")?;
+    Ok(())
+}
+
+/// The same for what this start mounts.
+fn privileged_a_pod_starts_whatever_it_has_where_something_is_mounted(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let bundle = built(&volhook, pod("p1", "").directory("/srv/w"))?;
+    fs::remove_dir(bundle.rootfs().join("tmp"))?;
+    bundle.set_shell("echo mine > /data; rm -r /srv; ln -s /home /srv; ln -s /var /tmp; echo top > /top")?;
+    runtime.run(&bundle, "c1")?.success();
+    let mounted: [(&str, &str, bool); 4] = [
+        ("c2", "source=d,target=/data", false),
+        ("c3", "source=d,target=/srv/w", false),
+        ("c4", "", false),
+        ("c5", "source=d,target=/opt", true),
+    ];
+    for (id, claim, is_root) in mounted {
+        bundle.renew_rootfs()?;
+        // Where the image has no /tmp, the pod's is nobody else's.
+        if !claim.is_empty() {
+            fs::remove_dir(bundle.rootfs().join("tmp"))?;
+        }
+        let place = claim.split_once("target=").map_or("/tmp", |(_, place)| place);
+        bundle.edit(|spec| {
+            spec["annotations"].as_object_mut().map(|all| all.remove("dev.volhook.mount.d"));
+            if !claim.is_empty() {
+                spec["annotations"]["dev.volhook.mount.d"] = json!(claim);
+            }
+        })?;
+        bundle.set_shell(&format!(
+            "echo x > {place}/x; cat {place}/x; test -d {place}; test ! -L {place}; cat /top 2> /dev/null || echo no top"
+        ))?;
+        let top = if is_root { "top" } else { "no top" };
+        assert_eq!(runtime.run(&bundle, id)?.success(), format!("x\n{top}\n"), "{id}");
+        let notes = notes(&volhook, id)?.concat();
+        assert_eq!(
+            notes.contains("a file or link where the container has a mount"),
+            !is_root,
+            "{id}: {notes}"
+        );
+        let story = volhook.run(&["explain", id])?.success();
+        assert!(is_root || !story.contains("files become the container's root"), "{story}");
+        assert_eq!(leases(&volhook)?, [], "{id}");
+    }
+    Ok(())
+}
+
+/// How much is recorded of a start is nobody's choice.
+fn privileged_what_is_left_out_is_one_remark(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let image = |builder: BundleBuilder| builder.directory("/app");
+    let hostile = "long=$(head -c 200 /dev/zero | tr '\\0' '\\1'); i=0
+                   while [ $i -lt 300 ]; do mkdir \"/$i$long\"; i=$((i + 1)); done
+                   mv /app /home/app; ln -s /home/app /app";
+    runtime.run(&built(&volhook, image(pod("p1", "").shell(hostile)))?, "c1")?.success();
+    let again = image(pod("p1", "").shell("echo started"));
+    let bundle = built(&volhook, again.edit(|spec| spec["process"]["cwd"] = json!("/app")))?;
+    assert_eq!(runtime.run(&bundle, "c2")?.success(), "started\n");
+    let notes = notes(&volhook, "c2")?;
+    assert!(notes.len() <= 4 && notes.iter().all(|note| note.len() < 1500), "{} remarks", notes.len());
+    let left_out: Vec<&String> =
+        notes.iter().filter(|note| note.contains("its name is no plain text")).collect();
+    assert!(left_out.len() == 1 && left_out[0].contains("300 folders of the pod"), "{notes:?}");
+    Ok(())
+}
+
+/// A folder whose entries stay what they are (chattr(1)) until this is dropped.
+struct Fixed(PathBuf);
+
+impl Fixed {
+    fn at(path: PathBuf) -> Result<Self> {
+        Program::new("chattr").args(["+i".as_ref(), path.as_os_str()]).run()?.success();
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Fixed {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("chattr").arg("-i").arg(&self.0).status();
+    }
+}
+
+fn privileged_a_pod_starts_where_no_place_can_be_made(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let first = built(&volhook, pod("p1", "").shell("mkdir /zz; echo mine > /zz/file; echo top > /top"))?;
+    runtime.run(&first, "c1")?.success();
+    let bundle = built(&volhook, pod("p1", "").shell("cat /zz/file /top"))?;
+    let fixed = Fixed::at(bundle.rootfs())?;
+    assert_eq!(runtime.run(&bundle, "c2")?.success(), "mine\ntop\n");
+    bundle.edit(|spec| {
+        spec["hooks"].as_object_mut().map(|hooks| hooks.remove("startContainer"));
+    })?;
+    bundle.set_shell("ls -d /zz 2> /dev/null || echo no /zz")?;
+    assert_eq!(runtime.run(&bundle, "c3")?.success(), "no /zz\n");
+    drop(fixed);
+    assert_contains(&notes(&volhook, "c3")?.concat(), "there is no place for it in the image");
+    Ok(())
+}
+
+/// What it made on the way may be the place of another container's mount by then.
+fn privileged_a_failed_start_takes_nothing_from_others(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    let failing = built(&volhook, pod("p1", "").shell("mkdir /zz"))?;
+    let other = built(&volhook, pod("p2", "").shell("mkdir /zz"))?;
+    runtime.run(&failing, "c1")?.success();
+    runtime.run(&other, "c2")?.success();
+    failing.renew_rootfs()?;
+    let shared = failing.rootfs();
+    other.edit(|spec| {
+        spec["root"]["path"] = json!(shared.to_string_lossy());
+        spec["hooks"].as_object_mut().map(|hooks| hooks.remove("startContainer"));
+        spec["process"]["args"] = json!(["/bin/sleep", "1000"]);
+    })?;
+    let paused = volhook.folder().join("paused");
+    set_failpoint(
+        &failing,
+        "prestart",
+        Some(&format!("sources-made:pause={},mounted:fail", paused.display())),
+    )?;
+    thread::scope(|scope| {
+        let start = scope.spawn(|| runtime.run(&failing, "c3"));
+        let started = wait_until("it comes by its sources", || Ok(paused.exists()))
+            .and_then(|()| Ok(runtime.run_detached(&other, "c4")?.success()))
+            .and_then(|_| Ok(sh(&runtime, "c4", "echo mine > /zz/file")?.success()));
+        fs::remove_file(&paused)?;
+        let failed = start.join().map_err(|_| anyhow::anyhow!("the start panicked"))??;
+        started?;
+        assert!(!failed.status.success(), "{failed}");
+        anyhow::Ok(())
+    })?;
+    assert_contains(&last_refusal(&volhook)?, "\"mounted\"");
+    let seen = sh(&runtime, "c4", "cat /zz/file; grep -c ' /zz ' /proc/self/mountinfo")?;
+    assert_eq!(seen.success(), "mine\n1\n");
+    let _ = runtime.delete_force("c3");
+    runtime.delete_force("c4")?.success();
     Ok(())
 }
 

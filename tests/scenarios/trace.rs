@@ -3,9 +3,12 @@
 use crate::assert_contains;
 use crate::last_refusal;
 use crate::on_both_runtimes;
+use crate::pods::built;
+use crate::pods::pod;
 use anyhow::Context as _;
 use anyhow::Result;
 use serde_json::Value;
+use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -20,6 +23,7 @@ use volhook_harness::Volhook;
 on_both_runtimes!(
     privileged_steps_are_told_with_what_they_are_about,
     privileged_the_hosts_log_says_what_failed,
+    privileged_the_hosts_log_says_why_a_last_step_failed,
 );
 
 /// What a hook may be asked to tell, and whether that makes sense.
@@ -28,8 +32,14 @@ const ASKED: [(&str, bool); 4] =
 
 /// A bundle whose hooks are called by way of a shell that does `prelude` first; `$1` is the file `told`.
 fn bundle_by_way_of(volhook: &Volhook, claim: &str, prelude: &str) -> Result<Bundle> {
-    let bundle = BundleBuilder::new().sleeping().annotation("dev.volhook.mount.x", claim).build()?;
-    volhook.install(&bundle)?.success();
+    let builder = BundleBuilder::new().sleeping().annotation("dev.volhook.mount.x", claim);
+    let bundle = built(volhook, builder)?;
+    go_by_way_of(volhook, &bundle, prelude)?;
+    Ok(bundle)
+}
+
+/// Has a bundle's hooks called by way of a shell that does `prelude` first; `$1` is volhook's folder in the test.
+fn go_by_way_of(volhook: &Volhook, bundle: &Bundle, prelude: &str) -> Result<()> {
     let (folder, binary) = (volhook.folder().display(), volhook.binary().display());
     for stage in ["prestart", "poststop"] {
         let script = volhook.folder().join(stage);
@@ -44,8 +54,7 @@ fn bundle_by_way_of(volhook: &Volhook, claim: &str, prelude: &str) -> Result<Bun
         for stage in ["prestart", "poststop"] {
             spec["hooks"][stage][0]["path"] = volhook.folder().join(stage).to_string_lossy().into();
         }
-    })?;
-    Ok(bundle)
+    })
 }
 
 fn privileged_steps_are_told_with_what_they_are_about(kind: RuntimeKind) -> Result<()> {
@@ -106,22 +115,27 @@ fn logger(path: &Path) -> Result<UnixDatagram> {
     Ok(logger)
 }
 
+/// The loggers of a host of its own, for the hook alone.
+const OWN: &str = "[ -n \"$OWN\" ] || OWN=1 exec unshare --mount -- \"$0\"\n\
+                   mount -t tmpfs none /run && mkdir -p /run/systemd/journal\n\
+                   mount -t tmpfs none /dev\n\
+                   mknod -m 666 /dev/null c 1 3";
+
+/// Puts a logger of the test to where a host has one.
+fn with(place: &str, logger: &str) -> String {
+    format!(": >{place} && mount --bind \"$1/{logger}\" {place}")
+}
+
 fn privileged_the_hosts_log_says_what_failed(kind: RuntimeKind) -> Result<()> {
     let volhook = Volhook::new()?;
     let runtime = Runtime::new(kind)?;
-    // The loggers of a host of its own, for the hook alone.
-    let own = "[ -n \"$OWN\" ] || OWN=1 exec unshare --mount -- \"$0\"\n\
-               mount -t tmpfs none /run && mkdir -p /run/systemd/journal\n\
-               mount -t tmpfs none /dev";
-    let with = |place: &str, logger: &str| format!(": >{place} && mount --bind \"$1/{logger}\" {place}");
     let journald = with("/run/systemd/journal/socket", "journald");
     let syslog = with("/dev/log", "syslog");
-    let null = "mknod -m 666 /dev/null c 1 3";
     let loggers = (logger(&volhook.folder().join("journald"))?, logger(&volhook.folder().join("syslog"))?);
 
     volhook.run(&["volume", "create", "mydb", "-d", "block", "-o", "size=16M"])?.success();
     let claim = "source=mydb,target=/data,volume-driver=local";
-    let bundle = bundle_by_way_of(&volhook, claim, &format!("{own}\n{null}\n{journald}\n{syslog}"))?;
+    let bundle = bundle_by_way_of(&volhook, claim, &format!("{OWN}\n{journald}\n{syslog}"))?;
     runtime.run(&bundle, "c1")?.failure();
     let reason = last_refusal(&volhook)?;
     let entry = heard(&loggers.0)?;
@@ -133,10 +147,27 @@ fn privileged_the_hosts_log_says_what_failed(kind: RuntimeKind) -> Result<()> {
     let told = fs::read_to_string(volhook.folder().join("told"))?;
     assert_eq!(told, format!("volhook: {reason}\n"));
 
-    let bundle = bundle_by_way_of(&volhook, claim, &format!("{own}\n{null}\n{syslog}"))?;
+    let bundle = bundle_by_way_of(&volhook, claim, &format!("{OWN}\n{syslog}"))?;
     runtime.run(&bundle, "c2")?.failure();
     let line = heard(&loggers.1)?;
     assert!(line.starts_with("<27>volhook["), "{line}");
+    assert_contains(&line, &format!("]: container \"c2\": {reason} container=c2 attempt="));
+    Ok(())
+}
+
+/// The process that does it has been left behind by the hook, and has nobody else who would hear it.
+fn privileged_the_hosts_log_says_why_a_last_step_failed(kind: RuntimeKind) -> Result<()> {
+    let volhook = Volhook::new()?;
+    let runtime = Runtime::new(kind)?;
+    runtime.run(&built(&volhook, pod("p1", "").shell("echo mine > /data"))?, "c1")?.success();
+    // The runtime masks a folder of the image, when hooks are over, where the pod has a file.
+    let masked = pod("p1", "").directory("/data").sleeping();
+    let bundle = built(&volhook, masked.edit(|spec| spec["linux"]["maskedPaths"] = json!(["/data"])))?;
+    go_by_way_of(&volhook, &bundle, &format!("{OWN}\n{}", with("/dev/log", "syslog")))?;
+    let syslog = logger(&volhook.folder().join("syslog"))?;
+    runtime.run(&bundle, "c2")?.failure();
+    let reason = last_refusal(&volhook)?;
+    let line = heard(&syslog)?;
     assert_contains(&line, &format!("]: container \"c2\": {reason} container=c2 attempt="));
     Ok(())
 }

@@ -3,6 +3,7 @@
 use crate::output::note;
 use crate::output::printable;
 use crate::output::warn;
+use crate::trace;
 use std::time::Duration;
 use std::time::Instant;
 use volhook_api::Remark;
@@ -52,6 +53,10 @@ impl Watcher for Watch {
             | Remark::NotCounted { .. } => warn(&remark.to_string()),
             _ => note(&format!("volhook: {}", printable(&remark.to_string()))),
         }
+    }
+
+    fn failing(&self) {
+        trace::listen_to_failures();
     }
 }
 

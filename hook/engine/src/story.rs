@@ -363,7 +363,7 @@ fn told(event: &journal::Event) -> Vec<Event> {
         LeaseRecord::Planned { container, stage, pod, root, volumes, .. } => {
             let pod = pod.as_ref().map_or(String::new(), |pod| format!(", pod {pod}"));
             let root = match root {
-                Some(PodRoot::Overlay) => ", whose files become the container's root at its start",
+                Some(PodRoot::Overlay) => ", whose files are to become the container's root at its start",
                 Some(PodRoot::Folders(_)) => ", of which the container has the folders",
                 None => "",
             };

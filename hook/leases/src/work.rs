@@ -12,6 +12,9 @@ pub trait Watcher: Sync {
         let _ = remark;
     }
 
+    /// Something has failed for good and will be said in the host's log, where nobody else of this process hears it.
+    fn failing(&self) {}
+
     /// Copying begins, of so many bytes if that is known. From now on [`stop`](Self::stop) is asked.
     fn copying(&self, total: Option<u64>) {
         let _ = total;

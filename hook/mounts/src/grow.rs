@@ -60,7 +60,7 @@ pub fn grow_image(image: &Path, filesystem: Filesystem) -> Result<(), Error> {
     let failed = |source| Error::Grow { image: image.to_owned(), filesystem: filesystem.as_str(), source };
     device.take_capacity().map_err(failed)?;
     let file = source::open_image(image, OFlags::RDONLY)?;
-    let size = sys::status(file.as_fd()).map_err(failed)?.size;
+    let size = sys::newest_status(file.as_fd()).map_err(failed)?.size;
     let root = root(&mount).map_err(failed)?;
     match filesystem {
         Filesystem::Ext4 => grow_ext4(root.as_fd(), size),

@@ -20,7 +20,6 @@ use crate::sys::SyscallError;
 use crate::users;
 use crate::users::Users;
 use crate::users::as_user;
-use rustix::fs::AtFlags;
 use rustix::fs::FileType;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
@@ -82,8 +81,8 @@ pub struct InjectedMount {
 /// # Errors
 /// [`Error::HostNamespace`], [`Error::SharedParent`], [`Error::KindMismatch`], [`Error::MountPointSymlink`],
 /// [`Error::MakeMountPoint`], [`Error::OtherUsers`], [`Error::Prepare`], [`Error::Attach`],
-/// [`Error::MoveNested`], [`Error::NotInPlace`], and failures to look at or enter the container. Whatever this call did is taken back
-/// then; [`Error::Undo`] if even that fails.
+/// [`Error::MoveNested`], [`Error::NotInPlace`], and failures to look at or enter the container. Whatever this call mounted is taken
+/// out again then; [`Error::Undo`] if even that fails. Mount points that it made stay, as they do otherwise.
 pub fn inject(process: &Process, rootfs: &Path, injections: Vec<Injection>) -> Result<Injected, Error> {
     if injections.is_empty() {
         return Ok(Injected::default());
@@ -104,7 +103,7 @@ pub fn inject(process: &Process, rootfs: &Path, injections: Vec<Injection>) -> R
                 ),
             },
         )?;
-        let mut session = Session { own, root, path, mounts, users, done: Vec::new(), made: Vec::new() };
+        let mut session = Session { own, root, path, mounts, users, done: Vec::new() };
         session.run(injections)
     };
     sys::on_helper_thread(work).map_err(|source| Error::Helper { source })?
@@ -140,8 +139,6 @@ struct Session {
     mounts: Vec<Mount>,
     users: Option<Users>,
     done: Vec<Done>,
-    /// Mount points made in the root filesystem or in volumes, by directory and name.
-    made: Vec<(OwnedFd, PathBuf, EntryKind)>,
 }
 
 /// Inside volumes and for targets resolved before, a symlink is an attack or a race.
@@ -238,15 +235,8 @@ impl Session {
         }
         let kind = if is_directory(volume) { EntryKind::Directory } else { EntryKind::File };
         let root = self.users.as_ref().map(Users::root);
-        let made = &mut self.made;
-        as_user(root, || {
-            make_entries(found.fd, found.missing, kind, &mut |directory, name, kind| {
-                if let Ok(directory) = directory.try_clone_to_owned() {
-                    made.push((directory, name.to_owned(), kind));
-                }
-            })
-        })
-        .map_err(|source| Error::MakeMountPoint { target: target.to_owned(), source })
+        as_user(root, || make_entries(found.fd, found.missing, kind))
+            .map_err(|source| Error::MakeMountPoint { target: target.to_owned(), source })
     }
 
     /// Opens the mounts that the volume would hide and is not meant to.
@@ -306,8 +296,7 @@ impl Session {
         let point = if found.missing.is_empty() {
             found.fd
         } else {
-            as_user(volume.is_mapped_for(), || make_entries(found.fd, found.missing, kind, &mut |_, _, _| {}))
-                .map_err(failed)?
+            as_user(volume.is_mapped_for(), || make_entries(found.fd, found.missing, kind)).map_err(failed)?
         };
         let present = sys::status(point.as_fd()).map_err(failed)?.kind;
         if is_directory(present) == is_directory(wanted) {
@@ -404,7 +393,7 @@ impl Session {
         Ok(found.map(|mount| MountState { read_only: mount.read_only, shared: mount.shared }))
     }
 
-    /// Takes back what was done, last first.
+    /// Takes back what was done, last first; but not the mount points, which may be another container's by now.
     fn undo(&mut self) -> Result<(), Error> {
         while let Some(done) = self.done.pop() {
             let target = &done.report.target;
@@ -418,11 +407,6 @@ impl Session {
                     })?;
             }
             self.detach(&done).map_err(|source| Error::Attach { target: target.clone(), source })?;
-        }
-        while let Some((directory, name, kind)) = self.made.pop() {
-            let flags = if kind == EntryKind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            sys::unlinkat(directory.as_fd(), &name, flags)
-                .map_err(|source| Error::MakeMountPoint { target: name.display().to_string(), source })?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::sys;
 use crate::sys::SyscallError;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::fs::FileType;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
@@ -25,12 +26,15 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use std::ffi::OsString;
+use std::io::PipeReader;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd as _;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
 use volhook_core::decision::EntryKind;
 use volhook_core::last_step::FOLDER;
 use volhook_core::last_step::WhyFolders;
@@ -73,27 +77,48 @@ fn is_read_only(directory: &OwnedFd) -> Result<bool, Error> {
     }
 }
 
-/// Whether everything that is mounted in the container so far can be brought along into `overlay`: there is nothing, or something
-/// of the same kind, in each place.
+/// The place of a mount that is still to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Where it is inside the root filesystem.
+    pub path: &'a str,
+    /// Whether a directory is mounted.
+    pub is_folder: bool,
+}
+
+/// Whether everything that is mounted in the container so far, and what is still to be `planned`, can be brought along into
+/// `overlay`: there is nothing, or something of the same kind, in each place. What is mounted below something else goes along
+/// with that.
 ///
 /// # Errors
 /// When the container or the overlay cannot be looked at.
-pub fn takes_all(process: &Process, rootfs: &Path, overlay: &Detached) -> Result<bool, Error> {
+pub fn takes_all(
+    process: &Process,
+    rootfs: &Path,
+    overlay: &Detached,
+    planned: &[Place<'_>],
+) -> Result<bool, Error> {
     let failed = |source| Error::OpenRootfs { path: rootfs.to_owned(), source };
     let (root, path) = rootfs::open_in(process, rootfs)?;
     let on = sys::status(root.as_fd()).map_err(failed)?.mount;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let mut places = Vec::new();
     for mount in mountinfo::visible_below(process.first_mounts()?, on, &path) {
         let inside = mount.mount_point.strip_prefix(&path).unwrap_or(Path::new(""));
         let here = sys::openat2(root.as_fd(), inside, OFlags::PATH, resolve)
             .and_then(|here| sys::status(here.as_fd()))
             .map_err(failed)?;
-        let is_folder = here.kind == FileType::Directory;
-        match overlay.entry(inside)? {
+        places.push((inside, here.kind == FileType::Directory));
+    }
+    places.extend(planned.iter().map(|place| (Path::new(rootfs::relative(place.path)), place.is_folder)));
+    let goes_along = |path: &Path| places.iter().any(|(other, _)| path != *other && path.starts_with(other));
+    for (path, is_folder) in places.iter().filter(|(path, _)| !goes_along(path)) {
+        match overlay.entry(path)? {
             None => {}
-            Some(EntryKind::Directory) if is_folder => {}
-            Some(EntryKind::File) if !is_folder => {}
-            Some(_) => return Ok(false),
+            Some(EntryKind::Symlink) => return Ok(false),
+            // As it is moved there: anything that is no directory takes anything that is none.
+            Some(found) if (found == EntryKind::Directory) != *is_folder => return Ok(false),
+            Some(_) => {}
         }
     }
     Ok(true)
@@ -198,14 +223,20 @@ impl<'a> Step<'a> {
 
 /// Leaves a process behind that waits for the container's program to ask for `step`, does it and answers, or ends with the
 /// container's process. A failure is `told` there before it is the answer; nothing of the caller's is open then, and it must
-/// not be used.
+/// not be used. So is it if the step takes longer than `patience`, because something that the container has mounted does not
+/// answer; whatever is done of the step by then, the container must not start.
 ///
 /// For a process with a single thread, as its last act: what the other side does is its own from then on. The caller's other
 /// descriptors are not open there, nor does anything keep its terminal, its folder or its parents waiting.
 ///
 /// # Errors
 /// [`Error::LeaveBehind`], [`Error::ProcessGone`], and failures to look at the process.
-pub fn leave_behind(step: &Step<'_>, line: &Line, told: impl FnOnce(&str)) -> Result<(), Error> {
+pub fn leave_behind(
+    step: &Step<'_>,
+    line: &Line,
+    patience: Duration,
+    told: impl FnOnce(&str),
+) -> Result<(), Error> {
     let failed = |errno: Errno| Error::LeaveBehind { source: errno.into() };
     let pid = Pid::from_raw(step.process.pid()).ok_or(Error::InvalidPid { pid: step.process.pid() })?;
     let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
@@ -224,14 +255,14 @@ pub fn leave_behind(step: &Step<'_>, line: &Line, told: impl FnOnce(&str)) -> Re
     ];
     let work = || {
         if leave_everything(&null, &kept).is_ok() {
-            wait(step, line, &ended, told);
+            wait(step, line, &ended, patience, told);
         }
     };
     fork(work).map_err(failed)
 }
 
 /// What the process that is left behind does.
-fn wait(step: &Step<'_>, line: &Line, ended: &OwnedFd, told: impl FnOnce(&str)) {
+fn wait(step: &Step<'_>, line: &Line, ended: &OwnedFd, patience: Duration, told: impl FnOnce(&str)) {
     loop {
         let mut polled = [PollFd::new(&line.ask, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
         match rustix::event::poll(&mut polled, None) {
@@ -246,12 +277,60 @@ fn wait(step: &Step<'_>, line: &Line, ended: &OwnedFd, told: impl FnOnce(&str)) 
             break;
         }
     }
-    match step.perform() {
-        Ok(()) => line.answer(None),
-        Err(error) => {
-            let reason = in_one_line(&error);
-            told(&reason);
-            line.answer(Some(&reason));
+    let end = Instant::now() + patience;
+    let failed = |reason: &str| {
+        told(reason);
+        line.answer(Some(reason));
+    };
+    let Ok((over, at_work)) = std::io::pipe() else { return };
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let performed = step.perform();
+            drop(at_work);
+            performed
+        });
+        match until(&over, ended, end) {
+            Waited::Over => match worker.join() {
+                Ok(Ok(())) => line.answer(None),
+                Ok(Err(error)) => failed(&in_one_line(&error)),
+                Err(_) => {}
+            },
+            // The thread may be waiting for what a mount of the container's does not answer. It ends with the process.
+            Waited::Ended => end_now(1),
+            Waited::TooLong => {
+                failed(&format!(
+                    "it took longer than {} s; something that the container has mounted may not answer",
+                    patience.as_secs()
+                ));
+                end_now(1);
+            }
+        }
+    });
+}
+
+/// What was first.
+enum Waited {
+    /// The step is over.
+    Over,
+    /// The container's process has ended.
+    Ended,
+    /// The time is up.
+    TooLong,
+}
+
+/// Waits until nobody has the other end of `over` open any more.
+fn until(over: &PipeReader, ended: &OwnedFd, end: Instant) -> Waited {
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let Some(left) = Timespec::try_from(left).ok().filter(|_| !left.is_zero()) else {
+            return Waited::TooLong;
+        };
+        let mut polled = [PollFd::new(over, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
+        match rustix::event::poll(&mut polled, Some(&left)) {
+            Ok(_) if !polled[0].revents().is_empty() => return Waited::Over,
+            Ok(_) if !polled[1].revents().is_empty() => return Waited::Ended,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return Waited::TooLong,
         }
     }
 }
@@ -306,15 +385,22 @@ fn close_all_but(kept: &[RawFd]) -> Result<(), Errno> {
 /// Runs `work` in a copy of this process, which ends with it.
 #[expect(unsafe_code, reason = "a copy of a process can only be made so")]
 fn fork(work: impl FnOnce()) -> Result<(), Errno> {
-    // SAFETY: the copy has only this thread. The threads that this process had before have ended (they are scoped, or joined),
-    // so no lock is held there for ever. It never returns from here: what its caller would drop or flush stays undone.
+    // SAFETY: the copy has only this thread. Those that this process had before are through with their work (they are scoped, or
+    // joined), so none of them holds a lock that this one needs. It never returns from here: what its caller would drop or flush
+    // stays undone.
     match unsafe { libc::fork() } {
         -1 => Err(sys::last_errno()),
         0 => {
             let ended = std::panic::catch_unwind(AssertUnwindSafe(work));
-            // SAFETY: it ends the process at once, without what is to be done at an exit.
-            unsafe { libc::_exit(libc::c_int::from(ended.is_err())) }
+            end_now(ended.is_err().into())
         }
         _ => Ok(()),
     }
+}
+
+/// Ends this process at once, with all of its threads, without what is to be done at an exit.
+#[expect(unsafe_code, reason = "neither rustix nor nix ends a process so")]
+fn end_now(status: libc::c_int) -> ! {
+    // SAFETY: the call touches no memory.
+    unsafe { libc::_exit(status) }
 }

@@ -184,9 +184,7 @@ impl<'a> Exchange<'a> {
         let text = at.to_str().ok_or_else(|| SyscallError::new(format!("{at:?} as text"), Errno::ILSEQ))?;
         let found = deepest(self.new.as_fd(), text, ResolveFlags::NO_SYMLINKS)?;
         let kind = if kind == EntryKind::Directory { kind } else { EntryKind::File };
-        as_user(self.step.overlay.is_mapped_for(), || {
-            make_entries(found.fd, found.missing, kind, &mut |_, _, _| {})
-        })
+        as_user(self.step.overlay.is_mapped_for(), || make_entries(found.fd, found.missing, kind))
     }
 
     /// Removes the program, which is running, from the container.

@@ -247,7 +247,8 @@ pub(crate) fn open_image(image: &Path, access: OFlags) -> Result<OwnedFd, Error>
 }
 
 fn image_status(image: &Path, file: BorrowedFd<'_>) -> Result<Status, Error> {
-    let status = sys::status(file).map_err(|source| Error::OpenImage { image: image.to_owned(), source })?;
+    let status =
+        sys::newest_status(file).map_err(|source| Error::OpenImage { image: image.to_owned(), source })?;
     if status.kind == FileType::RegularFile {
         Ok(status)
     } else {
@@ -346,6 +347,15 @@ impl Detached {
         Self { mapped_for: Some(users.root()), ..self }
     }
 
+    /// Whether it shows a directory.
+    ///
+    /// # Errors
+    /// [`Error::CloneDirectory`].
+    pub fn is_directory(&self) -> Result<bool, Error> {
+        let found = sys::status(self.as_fd()).map_err(|source| Error::CloneDirectory { source })?;
+        Ok(found.kind == FileType::Directory)
+    }
+
     pub(crate) fn is_mapped_for(&self) -> Option<RootIds> {
         self.mapped_for
     }
@@ -367,34 +377,20 @@ impl Detached {
         }
     }
 
-    /// Makes an empty directory at the top, of the root user of `users`. `false` if there is something already, or if the
-    /// filesystem takes nothing more or can only be read.
-    ///
-    /// # Errors
-    /// [`Error::SubPath`].
-    pub fn make_folder(&self, name: &str, users: Option<&Users>) -> Result<bool, Error> {
-        let failed = |source| Error::SubPath { path: name.to_owned(), source };
-        let full = [Errno::EXIST, Errno::ROFS, Errno::NOSPC, Errno::DQUOT];
-        match sys::mkdirat(self.as_fd(), Path::new(name)) {
-            Ok(()) => {}
-            Err(error) if full.iter().any(|known| error.is(*known)) => return Ok(false),
-            Err(error) => return Err(failed(error)),
-        }
-        if let Some((user, group)) = users.map(Users::root) {
-            let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
-            rustix::fs::chownat(self, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|errno| failed(SyscallError::new(format!("chownat({name:?})"), errno)))?;
-        }
-        Ok(true)
-    }
-
-    /// Removes an empty directory at the top.
-    ///
-    /// # Errors
-    /// [`Error::SubPath`].
-    pub fn remove_folder(&self, name: &str) -> Result<(), Error> {
-        sys::unlinkat(self.as_fd(), Path::new(name), AtFlags::REMOVEDIR)
-            .map_err(|source| Error::SubPath { path: name.to_owned(), source })
+    /// Makes an empty directory at the top, of the root user of `users`, where the filesystem takes one. For whom it is nothing
+    /// worse if there is none: it looks afterwards what is there.
+    pub fn make_folder(&self, name: &str, users: Option<&Users>) {
+        let make = || -> sys::Result<()> {
+            sys::mkdirat(self.as_fd(), Path::new(name))?;
+            let Some((user, group)) = users.map(Users::root) else { return Ok(()) };
+            // By its descriptor: another container of the same files may have put something else there by now.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let folder = sys::openat(self.as_fd(), name, flags)?;
+            rustix::fs::fchown(&folder, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
+                .map_err(|errno| SyscallError::new(format!("fchown({name:?})"), errno))
+        };
+        // Filesystems have many reasons: they are full, immutable, idmapped for others, or do not know what is wanted.
+        let _ = make();
     }
 
     /// A mount of only what is at `sub` inside the volume. If nothing is there, an empty entry of the kind
@@ -434,9 +430,7 @@ impl Detached {
                 if self.mapped_for.is_some() {
                     users::keep_capabilities()?;
                 }
-                Ok(as_user(self.mapped_for, || {
-                    make_entries(found.fd, found.missing, create, &mut |_, _, _| {})
-                }))
+                Ok(as_user(self.mapped_for, || make_entries(found.fd, found.missing, create)))
             };
             sys::on_helper_thread(make)
                 .and_then(|made| made)
@@ -483,14 +477,11 @@ pub(crate) fn attach_privately(mounts: &[BorrowedFd<'_>]) -> sys::Result<()> {
     mounts.iter().try_for_each(|mount| sys::move_mount(*mount, place.as_fd()))
 }
 
-/// Makes `missing` below `directory`, its last component of the kind `last`, and opens that (`O_PATH`). Calls
-/// `made` with each entry made: the directory, the name in it and the kind.
-pub(crate) fn make_entries(
-    directory: OwnedFd,
-    missing: &str,
-    last: EntryKind,
-    made: &mut dyn FnMut(BorrowedFd<'_>, &Path, EntryKind),
-) -> sys::Result<OwnedFd> {
+/// Makes `missing` below `directory`, its last component of the kind `last`, and opens that (`O_PATH`).
+///
+/// Nobody removes what was made: somebody else may have mounted something there meanwhile, in another mount namespace, and
+/// would lose it (rmdir(2) and unlink(2) refuse only what is a mount point in the caller's own).
+pub(crate) fn make_entries(directory: OwnedFd, missing: &str, last: EntryKind) -> sys::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let mut here = directory;
     let mut components = missing.split('/').filter(|component| !component.is_empty()).peekable();
@@ -502,7 +493,7 @@ pub(crate) fn make_entries(
             _ => sys::create_file_at(here.as_fd(), name),
         };
         match result {
-            Ok(()) => made(here.as_fd(), name, kind),
+            Ok(()) => {}
             // Another container of the same volume may have been faster.
             Err(error) if error.is(Errno::EXIST) => {}
             Err(error) => return Err(error),

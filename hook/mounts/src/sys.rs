@@ -184,10 +184,19 @@ pub(crate) struct Status {
     pub(crate) kind: FileType,
 }
 
-/// statx(2) of an open file.
+/// statx(2) of an open file, by what this host knows of it: a container may have mounted what a server has that does not answer.
 pub(crate) fn status(fd: BorrowedFd<'_>) -> Result<Status> {
+    status_with(fd, AtFlags::STATX_DONT_SYNC)
+}
+
+/// The same, whose server is asked, for the size of a file that another host may have changed.
+pub(crate) fn newest_status(fd: BorrowedFd<'_>) -> Result<Status> {
+    status_with(fd, AtFlags::empty())
+}
+
+fn status_with(fd: BorrowedFd<'_>, flags: AtFlags) -> Result<Status> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, wanted)
+    let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH | flags, wanted)
         .map_err(|e| SyscallError::new(format!("statx({})", name(fd)), e))?;
     Ok(Status {
         mount: stat.stx_mnt_id,
@@ -294,7 +303,8 @@ struct StatMount {
 /// statmount(2) of the mount that `fd` is in, which must be in the thread's mount namespace. `None` where the kernel
 /// is too old for it (Linux 6.8), or something that looks at calls refuses one that it does not know.
 pub(crate) fn mount_state(fd: BorrowedFd<'_>) -> Result<Option<MountState>> {
-    let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, STATX_MNT_ID_UNIQUE)
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = rustix::fs::statx(fd, "", flags, STATX_MNT_ID_UNIQUE)
         .map_err(|e| SyscallError::new(format!("statx({}, STATX_MNT_ID_UNIQUE)", name(fd)), e))?;
     if stat.stx_mask & STATX_MNT_ID_UNIQUE.bits() == 0 {
         return Ok(None);

@@ -3,8 +3,8 @@
 //!
 //! It runs with whatever the container's process has: no privileges, a filter of system calls, a root filesystem without a
 //! libc. So it is linked with nothing and makes only calls that any program makes. Whoever does the step holds both FIFOs
-//! beside the program for as long as it lives, so whatever becomes of it, nobody here waits for ever. Without the FIFOs there
-//! is nothing to ask for.
+//! beside the program for as long as it lives, and gives up by itself in time, so nobody here waits for ever. Without the FIFOs
+//! there is nothing to ask for.
 
 #![no_std]
 #![no_main]

@@ -272,7 +272,8 @@ fn privileged_a_failure_takes_everything_back() {
     assert_eq!(error.to_string(), r#""/file" is a file in the container, but the volume is a directory"#);
     assert_eq!(container.mounts(), before);
     assert_eq!(container.read("/etc/hosts"), "engine\n");
-    assert!(!container.root().join("new").exists() && !container.root().join("made").exists());
+    // Somebody else may have mounted something there meanwhile, and would lose it.
+    assert!(container.root().join("new/place").is_dir() && container.root().join("made/file").is_file());
 }
 
 #[test]

@@ -30,6 +30,7 @@ use volhook_mounts::inject::inject;
 use volhook_mounts::last_step::Step;
 use volhook_mounts::last_step::leave_behind;
 use volhook_mounts::last_step::obstacle;
+use volhook_mounts::last_step::takes_all;
 use volhook_mounts::overlay::mount_overlay;
 use volhook_mounts::process::Process;
 use volhook_mounts::process::container_process;
@@ -145,8 +146,8 @@ impl Container {
     /// Runs the program as the runtime would.
     fn ask(&self) -> Output {
         let target = self.child.id().to_string();
-        let words = ["--mount", "--root", "--wd", "--target", &target, PROGRAM];
-        Command::new("nsenter").args(words).stdin(Stdio::null()).output().unwrap()
+        let words = ["300", "nsenter", "--mount", "--root", "--wd", "--target", &target, PROGRAM];
+        Command::new("timeout").args(words).stdin(Stdio::null()).output().unwrap()
     }
 }
 
@@ -305,12 +306,70 @@ fn privileged_what_stands_in_the_way_is_seen_beforehand() {
 }
 
 /// Leaves somebody behind who waits, and lets go of everything, as a hook does that ends.
-fn left_behind(container: &mut Container, told: &Path) {
+fn left_behind(container: &mut Container, told: &Path, patience: Duration) {
     let process = container.process();
     let mut overlay = container.overlay();
     let (injected, line) = container.prepare(&process, &mut overlay, &["/etc"]);
     let step = Step::new(&process, &container.root(), &overlay, &injected, &owned(&["/etc"])).unwrap();
-    leave_behind(&step, &line, |reason| std::fs::write(told, reason).unwrap()).unwrap();
+    leave_behind(&step, &line, patience, |reason| std::fs::write(told, reason).unwrap()).unwrap();
+}
+
+/// Longer than a step takes on any host.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn is_in_use(container: &Container) -> bool {
+    let changes = std::fs::File::open(container.folder.path().join("changes")).unwrap();
+    volhook_mounts::overlay::is_in_use(std::os::fd::AsFd::as_fd(&changes)).unwrap()
+}
+
+/// Waits until nobody has the pod's overlay any more.
+#[track_caller]
+fn until_free(container: &Container) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while is_in_use(container) {
+        assert!(Instant::now() < end, "the overlay is still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Something that the container has mounted never answers.
+#[test]
+fn privileged_a_server_that_does_not_answer_keeps_nobody_waiting() {
+    private_host();
+    let mut container = Container::start(
+        "mkdir $ROOT/mnt",
+        "exec 9<>/dev/fuse; mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 none $ROOT/mnt",
+        "",
+    );
+    let told = container.folder.path().join("told");
+    let mut overlay = container.overlay();
+    let process = container.process();
+    assert!(takes_all(&process, &container.root(), &overlay, &[]).unwrap());
+    let (injected, line) = container.prepare(&process, &mut overlay, &["/etc"]);
+    let step = Step::new(&process, &container.root(), &overlay, &injected, &owned(&["/etc"])).unwrap();
+    leave_behind(&step, &line, PATIENCE, |reason| std::fs::write(&told, reason).unwrap()).unwrap();
+    drop((injected, line, overlay));
+    container.pivot();
+    let asked = container.ask();
+    assert!(asked.status.success(), "{asked:?}");
+    assert!(container.mounts().contains(" /mnt "), "{}", container.mounts());
+}
+
+/// Nobody waits for ever for what is at work.
+#[test]
+fn privileged_a_step_that_takes_too_long_is_given_up() {
+    private_host();
+    let mut container = Container::start("", "", "");
+    let told = container.folder.path().join("told");
+    left_behind(&mut container, &told, Duration::ZERO);
+    container.pivot();
+    let asked = container.ask();
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(!asked.status.success() && said.starts_with("volhook: it took longer than 0 s;"), "{asked:?}");
+    assert_eq!(format!("volhook: {}\n", std::fs::read_to_string(&told).unwrap()), said);
+    container.child.kill().unwrap();
+    container.child.wait().unwrap();
+    until_free(&container);
 }
 
 #[test]
@@ -318,7 +377,7 @@ fn privileged_the_program_waits_for_the_step() {
     private_host();
     let mut container = Container::start("", "", "");
     let told = container.folder.path().join("told");
-    left_behind(&mut container, &told);
+    left_behind(&mut container, &told, PATIENCE);
     container.pivot();
     let asked = container.ask();
     assert!(asked.status.success(), "{asked:?}");
@@ -331,7 +390,7 @@ fn privileged_the_program_says_why_the_step_was_not_done() {
     private_host();
     let mut container = Container::start("", "", "$B mount --make-shared /");
     let told = container.folder.path().join("told");
-    left_behind(&mut container, &told);
+    left_behind(&mut container, &told, PATIENCE);
     container.pivot();
     let asked = container.ask();
     assert_eq!(asked.status.code(), Some(1), "{asked:?}");
@@ -355,20 +414,11 @@ fn privileged_who_waits_ends_with_the_container() {
     private_host();
     let mut container = Container::start("", "", "");
     let told = container.folder.path().join("told");
-    left_behind(&mut container, &told);
-    let changes = container.folder.path().join("changes");
-    let is_in_use = || {
-        let changes = std::fs::File::open(&changes).unwrap();
-        volhook_mounts::overlay::is_in_use(std::os::fd::AsFd::as_fd(&changes)).unwrap()
-    };
-    assert!(is_in_use());
+    left_behind(&mut container, &told, PATIENCE);
+    assert!(is_in_use(&container));
     container.child.kill().unwrap();
     container.child.wait().unwrap();
-    let end = Instant::now() + Duration::from_secs(30);
-    while is_in_use() {
-        assert!(Instant::now() < end, "the overlay is still there");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until_free(&container);
     assert!(!told.exists());
 }
 

@@ -45,6 +45,9 @@ use volhook_mounts::source::Detached;
 use volhook_mounts::source::ImageUse;
 use volhook_mounts::users::Users;
 
+/// How many remarks about one start are recorded.
+const MOST_REMARKS: usize = 20;
+
 /// Brings the plan's injected mounts into the container, and says so in the journal.
 pub(crate) fn mount(
     context: &Context<'_>,
@@ -59,15 +62,8 @@ pub(crate) fn mount(
     let image = Image::new(rootfs, &seen, &BTreeMap::new());
     let called = called.seen_in(&seen);
     let container = Container { plan, called: &called, process, rootfs };
-    let sources = Sources {
-        context,
-        volumes,
-        container,
-        image: &image,
-        filesystems: RefCell::default(),
-        made: RefCell::default(),
-    };
-    mount_all(&sources).inspect_err(|_| sources.remove_places())
+    let sources = Sources { context, volumes, container, image: &image, filesystems: RefCell::default() };
+    mount_all(&sources)
 }
 
 fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
@@ -77,14 +73,21 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     let mut remarks = Vec::new();
     let overlays = |mount: &&PlannedMount| mount.layer == Layer::Overlay;
     let storage = container.plan.mounts.iter().find(overlays);
+    let mut made = Vec::new();
+    for mount in container.plan.mounts.iter().filter(|mount| is_beside(mount)) {
+        let _making = debug_span!("sources", volume = %mount.shown()).entered();
+        made.push((mount, sources.detached(mount)?));
+    }
     let mut folders_alone = container.plan.clone();
     if container.plan.root == Some(PodRoot::Overlay)
         && let Some(storage) = storage
     {
-        let unfit = sources.with_storage(storage, |overlay| root::unfit(&container, overlay, image))?;
+        let unfit =
+            sources.with_storage(storage, |overlay| root::unfit(&container, &made, overlay, image))?;
         let note = unfit.and_then(|why| plan::keep_folders(&mut folders_alone, why));
         remarks.extend(note.map(|note| (note.volume, note.text)));
     }
+    let mut made = made.into_iter().map(|(_, source)| source);
     let plan = &folders_alone;
     let container = Container { plan, ..container };
     let storage = storage.map(|mount| &mount.volume);
@@ -107,7 +110,10 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
             folders.push(mount.resolved.path.clone());
         }
         injections.push(Injection {
-            mount: sources.detached(mount)?,
+            mount: match is_beside(mount) {
+                true => made.next().ok_or_else(|| Failure::internal("a mount was not made"))?,
+                false => sources.detached(mount)?,
+            },
             target: mount.resolved.clone(),
             read_only: mount.access == Access::ReadOnly,
             flags: mount.flags,
@@ -148,7 +154,7 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     let mut locked = context.lock(context.deadline)?;
     let note =
         |(volume, text)| LeaseRecord::Note { container: plan.container.clone(), volume: Some(volume), text };
-    let notes = remarks.into_iter().map(note);
+    let notes = few(remarks).into_iter().map(note);
     let records: Vec<LeaseRecord> =
         [mounted].into_iter().chain(last_leases(&locked, plan)?).chain(notes).collect();
     locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
@@ -159,6 +165,22 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     let overlay = overlay.ok_or_else(|| Failure::internal("there is no overlay for the container's root"))?;
     failpoint::reached("last-step")?;
     container.leave_behind(context, overlay, &injected, &folders, line)
+}
+
+/// The remarks of a start, of which there may be as many as the image or the pod has folders.
+fn few(mut remarks: Vec<(VolumeId, String)>) -> Vec<(VolumeId, String)> {
+    let more = remarks.len().saturating_sub(MOST_REMARKS);
+    if let Some((volume, _)) = remarks.get(MOST_REMARKS) {
+        let rest = (volume.clone(), format!("{more} more remarks are left out"));
+        remarks.truncate(MOST_REMARKS);
+        remarks.push(rest);
+    }
+    remarks
+}
+
+/// Whether this start mounts it and it is nothing of a pod's overlay.
+fn is_beside(mount: &PlannedMount) -> bool {
+    mount.apply == Apply::Inject && mount.layer == Layer::Content
 }
 
 /// The leases from now on, where they were others while the container started.
@@ -208,8 +230,6 @@ struct Sources<'a> {
     container: Container<'a>,
     image: &'a Image<'a>,
     filesystems: RefCell<BTreeMap<VolumeId, Detached>>,
-    /// Folders that were made in the image.
-    made: RefCell<Vec<String>>,
 }
 
 impl Sources<'_> {
@@ -287,14 +307,6 @@ impl Sources<'_> {
         work(storage.ok_or_else(|| Failure::internal("a mount is gone that was just made"))?)
     }
 
-    /// Removes again what was made in the image for a container that does not start.
-    fn remove_places(&self) {
-        for name in self.made.take() {
-            // An empty folder that stays does no harm.
-            let _ = self.image.bare().map(|bare| bare.remove_folder(&name));
-        }
-    }
-
     /// What is in a pod's storage.
     fn content(&self, volume: &Volume) -> Result<Detached, Failure> {
         match Top::of(self.context, volume)? {
@@ -312,7 +324,7 @@ impl Sources<'_> {
         if self.container.plan.root.is_some() {
             let changes = top.folder(UPPER)?;
             let changes = changes.as_ref().map(OwnedFd::as_fd);
-            *self.made.borrow_mut() = self.container.make_places(changes, self.image)?;
+            self.container.make_places(changes, self.image)?;
         }
         let lower = self.image.layer()?;
         let changes = match top {

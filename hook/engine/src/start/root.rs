@@ -31,12 +31,15 @@ use volhook_core::plan::PlannedMount;
 use volhook_core::resolved::Resolved;
 use volhook_core::rewrite;
 use volhook_core::spec::Spec;
+use volhook_core::stage::Apply;
 use volhook_core::state::State;
 use volhook_leases::Quiet;
+use volhook_leases::Watcher;
 use volhook_leases::Work;
 use volhook_mounts::inject::Injected;
 use volhook_mounts::inject::Injection;
 use volhook_mounts::inject::inject;
+use volhook_mounts::last_step::Place;
 use volhook_mounts::last_step::Step;
 use volhook_mounts::last_step::has_own_dev;
 use volhook_mounts::last_step::has_program;
@@ -54,6 +57,16 @@ use volhook_mounts::users::Users;
 
 /// How many folders that only a pod has are mounted. Someone who has made more has the rest once the overlay is the root.
 const MOST_FOLDERS: usize = 1000;
+
+/// Why a folder is left out for which the image has no place, nor takes one.
+const NO_PLACE: &str = "there is no place for it in the image";
+
+/// How many folders a remark names that are left out, and with how many characters each.
+const FIRST_NAMES: usize = 5;
+const LONGEST_NAME: usize = 60;
+
+/// How long the last step may take, which takes milliseconds. The runtime ends the program that waits for it not much later.
+const PERFORMING: Duration = Duration::from_secs(20);
 
 /// How long the events may take of a failure of the last step.
 const TELLING: Duration = Duration::from_secs(2);
@@ -111,17 +124,21 @@ pub(crate) fn obstacle_of(process: &Process, rootfs: &Path) -> Result<Option<Why
 
 /// Whether `mount` is what the overlay shows there by itself, in the same way, once it is the root.
 pub(crate) fn is_shown_by(plan: &Plan, mount: &PlannedMount) -> bool {
-    let place = mount.resolved.path.trim_start_matches('/');
     plan.root == Some(PodRoot::Overlay)
-        && mount.layer == Layer::Overlay
+        && is_own_folder(mount)
         && mount.access == Access::ReadWrite
         && mount.flags == MountFlags::default()
-        && mount.subpath.as_ref().is_some_and(|(path, _)| path.as_str() == place)
+}
+
+/// Whether `mount` is a folder of the overlay at the place where the overlay has it.
+fn is_own_folder(mount: &PlannedMount) -> bool {
+    let place = mount.resolved.path.trim_start_matches('/');
+    mount.layer == Layer::Overlay && mount.subpath.as_ref().is_some_and(|(path, _)| path.as_str() == place)
 }
 
 /// Why a folder of the pod is left out.
 pub(crate) enum LeftOut {
-    /// It is not there in the overlay either, which shows so as soon as it is the root.
+    /// The overlay shows by itself what it has there, as soon as it is the root.
     AsInRoot,
     /// The container lacks what it was promised, for this reason.
     Told(String),
@@ -131,7 +148,7 @@ pub(crate) enum LeftOut {
 pub(crate) fn left_out(
     plan: &Plan,
     mount: &PlannedMount,
-    overlay: &Detached,
+    overlay: &mut Detached,
     image: &Image<'_>,
 ) -> Result<Option<LeftOut>, Failure> {
     let Some((path, _)) = mount.subpath.as_ref().filter(|_| !mount.origin.is_explicit()) else {
@@ -141,6 +158,13 @@ pub(crate) fn left_out(
     let found = overlay.entry(Path::new(path.as_str())).map_err(|error| unreadable(path.as_str(), error))?;
     let at = &mount.resolved.path;
     Ok(match found {
+        None | Some(EntryKind::Directory) if is_placeless(mount, image) => {
+            if !is_root {
+                return Ok(Some(LeftOut::Told(NO_PLACE.to_owned())));
+            }
+            overlay.part(path, EntryKind::Directory).map_err(|error| unusable(path, error))?;
+            Some(LeftOut::AsInRoot)
+        }
         Some(EntryKind::Directory) => None,
         Some(_) if is_root => Some(LeftOut::AsInRoot),
         Some(_) => Some(LeftOut::Told("in the pod that is no directory".to_owned())),
@@ -150,17 +174,41 @@ pub(crate) fn left_out(
     })
 }
 
+/// Whether no place could be made in the image for a folder at the top of the overlay.
+fn is_placeless(mount: &PlannedMount, image: &Image<'_>) -> bool {
+    let name = mount.resolved.path.trim_start_matches('/');
+    is_own_folder(mount) && !name.contains('/') && !image.entry(name).is_ok_and(|found| found.is_some())
+}
+
+fn unusable(path: &SubPath, error: volhook_mounts::Error) -> Failure {
+    Failure::context(format!("cannot use {path:?} of the pod"), error)
+}
+
 fn unreadable(path: &str, error: volhook_mounts::Error) -> Failure {
     Failure::context(format!("cannot look at {path:?} of the pod"), error)
 }
 
-/// Why the overlay of a pod cannot be the root of this container, by what the pod has made of its folders.
+/// Why the overlay of a pod cannot be the root of this container, by what the pod has made of its folders. `sources` are what
+/// the plan mounts beside its folders, as far as that is there already.
 pub(crate) fn unfit(
     container: &Container<'_>,
+    sources: &[(&PlannedMount, Detached)],
     overlay: &mut Detached,
     image: &Image<'_>,
 ) -> Result<Option<WhyFolders>, Failure> {
-    if !takes_all(container.process, container.rootfs, overlay).map_err(unlooked)? {
+    let temporary = container.temporary(image)?;
+    let mut places: Vec<Place<'_>> =
+        temporary.iter().map(|target| Place { path: target, is_folder: true }).collect();
+    for mount in &container.plan.mounts {
+        let made = sources.iter().find(|(of, _)| std::ptr::eq(*of, mount));
+        let is_folder = match made {
+            Some((_, source)) => source.is_directory().map_err(unlooked)?,
+            None if mount.apply == Apply::Spec || is_own_folder(mount) => continue,
+            None => mount.subpath.as_ref().is_none_or(|(_, kind)| *kind == EntryKind::Directory),
+        };
+        places.push(Place { path: &mount.resolved.path, is_folder });
+    }
+    if !takes_all(container.process, container.rootfs, overlay, &places).map_err(unlooked)? {
         return Ok(Some(WhyFolders::Replaced));
     }
     let top = container.called.top();
@@ -186,6 +234,54 @@ pub(crate) fn unfit(
         found.iter().all(|found| matches!(found, None | Some(EntryKind::Directory)))
     };
     Ok((!fits).then_some(WhyFolders::Directory))
+}
+
+/// Whether the image has a directory of this name at its top. What cannot be looked at is no place for anything.
+fn is_folder(image: &Image<'_>, name: &str) -> bool {
+    image.entry(name).is_ok_and(|found| found == Some(EntryKind::Directory))
+}
+
+/// Folders that only the pod has and its container does not get. Their number and names are the container's choice, so what is
+/// recorded of them is neither long nor many records.
+#[derive(Default)]
+struct LeftOutFolders {
+    /// Their names are no plain text.
+    odd: Vec<String>,
+    /// There is no place for them.
+    placeless: Vec<String>,
+    /// Whether there are more than were looked at.
+    more: bool,
+}
+
+impl LeftOutFolders {
+    fn remarks(&self) -> Vec<String> {
+        let more =
+            self.more.then(|| "some folders of the pod are not mounted: there are too many".to_owned());
+        let odd = about("its name is no plain text", &self.odd);
+        let placeless = about(NO_PLACE, &self.placeless);
+        [more, odd, placeless].into_iter().flatten().collect()
+    }
+}
+
+/// The remark that these folders are not mounted, each for this reason.
+fn about(reason: &str, names: &[String]) -> Option<String> {
+    let shown = |name: &String| {
+        let name = name.escape_debug().to_string();
+        match name.char_indices().nth(LONGEST_NAME) {
+            None => format!("/{name}"),
+            Some((end, _)) => format!("/{}…", &name[..end]),
+        }
+    };
+    let first: Vec<String> = names.iter().take(FIRST_NAMES).map(shown).collect();
+    match names {
+        [] => None,
+        [_] => Some(format!("{} is not mounted: {reason}", first.concat())),
+        _ => {
+            let (count, first) = (names.len(), first.join(", "));
+            let rest = if count > FIRST_NAMES { ", …" } else { "" };
+            Some(format!("{count} folders of the pod are not mounted, of each {reason}: {first}{rest}"))
+        }
+    }
 }
 
 fn unlooked(error: volhook_mounts::Error) -> Failure {
@@ -230,7 +326,16 @@ impl Container<'_> {
         if let Some(overlay) = overlay.filter(|_| self.plan.root.is_some()) {
             self.folders(overlay, image, &mut beside)?;
             if is_root {
-                self.temporary(image, &mut beside)?;
+                let users = self.users()?;
+                for target in self.temporary(image)? {
+                    let folder = image.part(target.trim_start_matches('/'))?;
+                    // An engine has given it the container's ids.
+                    let folder = match &users {
+                        Some(users) => folder.mapped_for(users),
+                        None => folder,
+                    };
+                    beside.injections.push(injection(folder, &target, false));
+                }
             }
         }
         if is_root {
@@ -255,11 +360,10 @@ impl Container<'_> {
         let (taken, own) = (self.taken()?, self.called.top());
         let found = rootfs::folders_in(overlay.as_fd(), MOST_FOLDERS + 1, |name| !taken.contains(name));
         let mut found = found.map_err(|error| unreadable("/", error))?;
+        let mut left_out = LeftOutFolders::default();
         if found.len() > MOST_FOLDERS {
             found.truncate(MOST_FOLDERS);
-            if !is_root {
-                beside.remarks.push("some folders of the pod are not mounted: there are too many".to_owned());
-            }
+            left_out.more = true;
         }
         let is_own = is_root && !own.is_empty() && !taken.contains(OsStr::new(own));
         if is_own && !found.iter().any(|name| name == own) {
@@ -268,22 +372,22 @@ impl Container<'_> {
         for name in found {
             let shown = name.display().to_string();
             let path = name.into_string().ok().and_then(|name| SubPath::new(&name).ok());
-            let left_out = match &path {
-                None => Some("its name is no plain text"),
-                // Its place was made, if that was possible.
-                Some(path) if image.entry(path.as_str())? == Some(EntryKind::Directory) => None,
-                Some(_) => Some("there is no place for it in the image"),
+            let Some(path) = path else {
+                left_out.odd.push(shown);
+                continue;
             };
-            if let Some(reason) = left_out.filter(|_| !is_root) {
-                beside.remarks.push(format!("/{} is not mounted: {reason}", shown.escape_debug()));
+            // Its place was made, if that was possible.
+            if !is_folder(image, path.as_str()) {
+                left_out.placeless.push(shown);
+                continue;
             }
-            let (Some(path), None) = (path, left_out) else { continue };
-            let folder = overlay
-                .part(&path, EntryKind::Directory)
-                .map_err(|error| Failure::context(format!("cannot use {path:?} of the pod"), error))?;
+            let folder = overlay.part(&path, EntryKind::Directory).map_err(|error| unusable(&path, error))?;
             let target = format!("/{}", path.as_str());
             beside.injections.push(injection(folder, &target, false));
             beside.folders.push(target);
+        }
+        if !is_root {
+            beside.remarks.extend(left_out.remarks());
         }
         Ok(())
     }
@@ -303,13 +407,13 @@ impl Container<'_> {
     }
 
     /// Makes places in the image for folders that only the pod has or will have, before the overlay is laid over it: so they are
-    /// below it as well, and what the pod removes later stays removed. `changes` is what the pod has changed so far. Returns what
-    /// was made.
+    /// below it as well, and what the pod removes later stays removed. `changes` is what the pod has changed so far. They stay, as
+    /// mount points do: another container of the same files may have mounted something there by the time that this one fails.
     pub(crate) fn make_places(
         &self,
         changes: Option<BorrowedFd<'_>>,
         image: &Image<'_>,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<(), Failure> {
         let taken = self.taken()?;
         let mut wanted = match changes {
             Some(changes) => rootfs::folders_in(changes, MOST_FOLDERS + 1, |name| !taken.contains(name))
@@ -317,44 +421,33 @@ impl Container<'_> {
             None => Vec::new(),
         };
         let own = self.called.top();
+        let bare = image.bare()?;
         wanted.extend((!own.is_empty() && !taken.contains(OsStr::new(own))).then(|| own.into()));
         let parts = self.plan.mounts.iter().filter(|mount| mount.layer == Layer::Overlay);
         let parts = parts.filter_map(|mount| mount.resolved.path.strip_prefix('/'));
         wanted.extend(parts.filter(|path| !path.contains('/')).map(OsString::from));
         let users = self.users()?;
-        let mut made = Vec::new();
         for name in wanted.into_iter().filter_map(|name| name.into_string().ok()) {
-            if image.entry(&name)?.is_none() {
-                let failed = |error| Failure::context(format!("cannot make /{name} in the image"), error);
-                if image.bare()?.make_folder(&name, users.as_ref()).map_err(failed)? {
-                    made.push(name);
-                }
-            }
+            bare.make_folder(&name, users.as_ref());
         }
-        Ok(made)
+        Ok(())
     }
 
-    /// What is temporary stays that of the image: as mounts on themselves, of which nothing gets into the overlay.
-    fn temporary(&self, image: &Image<'_>, beside: &mut Beside) -> Result<(), Failure> {
+    /// What is temporary stays that of the image: as mounts on themselves, of which nothing gets into the overlay. Their targets.
+    fn temporary(&self, image: &Image<'_>) -> Result<Vec<String>, Failure> {
         let mounted = self.mounted()?;
-        let users = self.users()?;
+        let mut targets = Vec::new();
         for name in last_step::TEMPORARY {
             let target = format!("/{name}");
             let is_planned = self.plan.mounts.iter().any(|mount| mount.resolved.path == target);
-            if is_planned || mounted.contains(OsStr::new(name)) {
-                continue;
-            }
-            if image.entry(name)? == Some(EntryKind::Directory) {
-                let folder = image.part(name)?;
-                // An engine has given it the container's ids.
-                let folder = match &users {
-                    Some(users) => folder.mapped_for(users),
-                    None => folder,
-                };
-                beside.injections.push(injection(folder, &target, false));
+            if !is_planned
+                && !mounted.contains(OsStr::new(name))
+                && image.entry(name)? == Some(EntryKind::Directory)
+            {
+                targets.push(target);
             }
         }
-        Ok(())
+        Ok(targets)
     }
 
     /// Leaves a process behind that makes `overlay` the root when the container's program asks for it.
@@ -370,12 +463,15 @@ impl Container<'_> {
         let step = Step::new(self.process, self.rootfs, overlay, injected, folders).map_err(failed)?;
         let (places, container) = (context.places.clone(), &self.plan.container);
         let attempt = &self.plan.attempt;
-        leave_behind(&step, line, |reason| tell(places, container, attempt, reason)).map_err(failed)
+        let watcher = context.work().watcher;
+        let told = |reason: &str| tell(places, watcher, container, attempt, reason);
+        leave_behind(&step, line, PERFORMING, told).map_err(failed)
     }
 }
 
 /// Says why a container does not start, in the process that was left behind.
-fn tell(places: Places, container: &ContainerId, attempt: &str, reason: &str) {
+fn tell(places: Places, watcher: &dyn Watcher, container: &ContainerId, attempt: &str, reason: &str) {
+    watcher.failing();
     let engine = Engine::at(places);
     let work = Work { until: Instant::now() + TELLING, watcher: &Quiet };
     let failure = Failure::new(reason.to_owned()).of_attempt(attempt);
