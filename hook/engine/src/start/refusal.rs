@@ -63,6 +63,8 @@ fn recorded(kind: Kind) -> RefusalKind {
         Kind::Config => RefusalKind::Config,
         Kind::Internal => RefusalKind::Internal,
         Kind::Interrupted(_) => RefusalKind::Interrupted,
+        // Starts look for none.
+        Kind::NoSuchEvent => RefusalKind::Other,
     }
 }
 
