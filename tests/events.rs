@@ -117,3 +117,75 @@ fn who_has_read_enough_is_not_told_the_rest() -> Result<()> {
     }
     Ok(())
 }
+
+/// Events as lines, with their places.
+const PLACES: &str = "{{.Boot}}:{{.Seq}} {{.Kind}} {{.Volume}}";
+
+#[test]
+fn whoever_kept_a_place_is_told_what_is_behind_it() -> Result<()> {
+    let volhook = Volhook::new()?;
+    for name in ["v1", "v2"] {
+        volhook.run(&["volume", "create", name])?.success();
+    }
+    let bundle = BundleBuilder::new().annotation("dev.volhook.mount.x", "source=v1,target=/v").build()?;
+    let precreate = volhook.command(&["hook", "precreate"]).directory(bundle.path());
+    precreate.stdin(bundle.config()?.to_string()).run()?.success();
+    volhook.run(&["volume", "create", "v3"])?.success();
+
+    let all = volhook.run(&["events", "--format", PLACES])?.success();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let boot = boot.trim();
+    let expected =
+        format!("-:1 created v1\n-:2 created v2\n{boot}:3 planned -\n{boot}:4 granted v1\n-:5 created v3\n");
+    assert_eq!(all, expected);
+    let lines: Vec<&str> = all.split_inclusive('\n').collect();
+    for (number, line) in lines.iter().enumerate() {
+        let place = line.split(' ').next().unwrap_or_default();
+        let rest = volhook.run(&["events", "--since", place, "--format", PLACES])?;
+        assert_eq!(rest.stderr, "");
+        assert_eq!(rest.success(), lines[number + 1..].concat());
+    }
+    let json = volhook.json(&["events", "--since", "-:5"])?;
+    assert_eq!(json, serde_json::json!([]));
+
+    // Who follows goes on with what comes.
+    let place = format!("{boot}:3");
+    let mut command = Command::new(volhook.binary());
+    command.args(["events", "--follow", "--since", &place, "--format", PLACES]).envs(volhook.env());
+    let mut follower = command.stdout(Stdio::piped()).spawn()?;
+    let mut told = BufReader::new(follower.stdout.take().context("it has a pipe")?).lines();
+    let mut next = || told.next().context("there is no more")?.map_err(anyhow::Error::from);
+    assert_eq!([next()?, next()?], [format!("{boot}:4 granted v1"), "-:5 created v3".to_owned()]);
+    volhook.run(&["volume", "create", "v4"])?.success();
+    assert_eq!(next()?, "-:6 created v4");
+    drop(told);
+    assert!(follower.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_place_that_is_gone_is_no_beginning() -> Result<()> {
+    let volhook = Volhook::new()?;
+    volhook.run(&["volume", "create", "v1"])?.success();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let lost = "it was deleted with old history, or a power cut took it before it reached the disk";
+    let other = "nothing of that boot is kept: its history was deleted, or it is another host's";
+    let behind = "without --since, `volhook events` tells what there is";
+    for (place, hint) in [
+        (format!("{}:7", boot.trim()), lost),
+        ("-:2".to_owned(), lost),
+        ("0d9a7e0c-1111:1".to_owned(), other),
+    ] {
+        for follow in [&["--follow"][..], &[]] {
+            let output = volhook.run(&[&["events", "--json", "--since", &place], follow].concat())?;
+            let told = format!("Error: the journal has no event {place}\nhint: {hint}; {behind}\n");
+            assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", told.as_str()));
+            assert_eq!(output.status.code(), Some(3));
+        }
+    }
+    let output = volhook.run(&["events", "--since", "2026-12-01T00:00:00Z"])?;
+    assert_eq!(output.status.code(), Some(2));
+    let told = "must be BOOT:SEQ, the boot and the number of an event, or -:SEQ for one without a boot";
+    assert!(output.stderr.contains(told), "{output}");
+    Ok(())
+}

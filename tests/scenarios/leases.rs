@@ -258,6 +258,16 @@ fn privileged_after_a_reboot_nothing_holds(kind: RuntimeKind) -> Result<()> {
     // History is told over boots, in order.
     let events = in_another_boot(&volhook, "explain c1")?;
     assert_contains(&events, "granted");
+    // So is what is behind a place that somebody kept.
+    let all = volhook.json(&["events"])?;
+    let all = all.as_array().context("events are a list")?;
+    let kept = all.iter().find(|event| event["kind"] == "planned").context("it was planned")?;
+    let place = format!("{}:{}", kept["boot"].as_str().context("leases have a boot")?, kept["seq"]);
+    let behind: Vec<Value> =
+        all.iter().filter(|event| event["seq"].as_u64() > kept["seq"].as_u64()).cloned().collect();
+    assert!(!behind.is_empty());
+    let told = in_another_boot(&volhook, &format!("events --since {place} --json"))?;
+    assert_eq!(serde_json::from_str::<Value>(&told)?, Value::from(behind));
     assert_eq!(leases(&volhook)?.len(), 1, "the boot that really runs has lost its lease");
     runtime.delete_force("c1")?.success();
     Ok(())

@@ -17,6 +17,8 @@ pub enum Kind {
     NoSuchPod,
     /// There is no such plugin.
     NoSuchPlugin,
+    /// There is no such event, or none any more.
+    NoSuchEvent,
     /// Somebody holds the volume.
     Held,
     /// The name is taken.
@@ -40,7 +42,7 @@ impl Kind {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Usage => 2,
-            Self::NoSuchVolume | Self::NoSuchPod => 3,
+            Self::NoSuchVolume | Self::NoSuchPod | Self::NoSuchEvent => 3,
             Self::Internal => 70,
             Self::Interrupted(signal) => 128 + signal,
             Self::Failed
@@ -65,6 +67,7 @@ impl Kind {
             Self::Failed
             | Self::Usage
             | Self::NoSuchPod
+            | Self::NoSuchEvent
             | Self::TooLate
             | Self::NoRoom
             | Self::Config

@@ -11,6 +11,9 @@ use volhook_core::names::Tenant;
 /// Something that happened, to one volume at most.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
+    /// The boot that it belongs to; null for what outlives a boot. With the number, this is the event's identity: after a
+    /// power cut, numbers of one boot can come again in the next.
+    pub boot: Option<String>,
     /// Its place in the story: it rises, and what was written at once has one number.
     pub seq: u64,
     /// The wall clock then.

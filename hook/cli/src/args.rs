@@ -36,6 +36,7 @@ use trash::Trash;
 use volhook_api::bundle;
 use volhook_api::bundle::Install;
 use volhook_api::bundle::Preview;
+use volhook_core::cursor::Cursor;
 use volhook_core::last_step;
 use volhook_core::names::ContainerId;
 use volhook_engine::Context;
@@ -127,6 +128,9 @@ enum Command {
         /// Go on with what happens next.
         #[arg(short, long)]
         follow: bool,
+        /// Begin behind this event: its `boot` and `seq`, as `--format '{{.Boot}}:{{.Seq}}'` prints them.
+        #[arg(long, value_name = "BOOT:SEQ", allow_hyphen_values = true)]
+        since: Option<Cursor>,
         #[command(flatten)]
         shaped: Shaped,
     },
@@ -293,11 +297,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Driver(command) => driver::run(&engine, &watch, &command),
         Command::Plugin(command) => plugin::run(&context, &watch, &command),
         Command::Harness(_) => Err(Failure::internal("another program does that")),
-        Command::Events { follow: true, shaped } => {
-            shaped.shape().and_then(|shape| commands::events::follow(&engine, &watch, &shape))
+        Command::Events { follow: true, since, shaped } => {
+            shaped.shape().and_then(|shape| commands::events::follow(&engine, &watch, since.as_ref(), &shape))
         }
-        Command::Events { follow: false, shaped } => {
-            shaped.shape().and_then(|shape| commands::events::events(&engine, &watch, &shape))
+        Command::Events { follow: false, since, shaped } => {
+            shaped.shape().and_then(|shape| commands::events::events(&engine, &watch, since.as_ref(), &shape))
         }
         Command::Explain { container, output } => {
             commands::explain::explain(&engine, &watch, &container, output.json)

@@ -204,7 +204,7 @@ fn answer(engine: &Engine, request: Request, work: &Work<'_>) -> Result<Value, F
         Request::CheckJournal => document(journal::check(engine, work)?),
         Request::RebuildJournal(asked) => document(journal::rebuild(engine, &asked, work)?),
         Request::Events => {
-            let mut told = story::events(engine)?;
+            let mut told = story::events(engine, None)?;
             let mut events = Vec::new();
             while let Some(event) = told.next(work)? {
                 events.push(event);

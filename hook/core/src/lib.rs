@@ -9,6 +9,7 @@
 pub mod check;
 pub mod claims;
 pub mod config;
+pub mod cursor;
 pub mod decision;
 mod document;
 pub mod grants;

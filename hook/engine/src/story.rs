@@ -10,6 +10,7 @@ use std::hash::BuildHasher as _;
 use std::hash::RandomState;
 use std::time::Duration;
 use std::time::Instant;
+use volhook_api::Kind;
 use volhook_api::Remark;
 use volhook_api::VolumeRef;
 use volhook_api::story::Event;
@@ -17,6 +18,7 @@ use volhook_api::story::Explain;
 use volhook_api::story::Held;
 use volhook_api::story::Story;
 use volhook_core::claims::Claim;
+use volhook_core::cursor::Cursor;
 use volhook_core::last_step::PodRoot;
 use volhook_core::lease::Grant;
 use volhook_core::lease::LeaseRecord;
@@ -46,12 +48,14 @@ pub struct Events<'a> {
     told: VecDeque<Event>,
 }
 
-/// Everything that happened, as far as it is kept. It is read as it is told.
+/// Everything that happened, as far as it is kept, or what happened behind an event. It is read as it is told.
 ///
 /// # Errors
-/// When the journal cannot be read.
-pub fn events(engine: &Engine) -> Result<Events<'_>, Failure> {
-    Ok(Events { story: begin(engine.ledger.journal()?)?, told: VecDeque::new() })
+/// [`Kind::NoSuchEvent`], and when the journal cannot be read.
+pub fn events<'a>(engine: &'a Engine, since: Option<&Cursor>) -> Result<Events<'a>, Failure> {
+    let journal = engine.ledger.journal()?;
+    let story = since.map_or_else(|| begin(journal), |cursor| begin_behind(journal, cursor))?;
+    Ok(Events { story, told: VecDeque::new() })
 }
 
 impl Events<'_> {
@@ -62,7 +66,7 @@ impl Events<'_> {
     /// When the journal cannot be read.
     pub fn next(&mut self, work: &Work<'_>) -> Result<Option<Event>, Failure> {
         while self.told.is_empty() {
-            let Some(event) = recorded(&mut self.story, work)? else { return Ok(None) };
+            let Some(event) = recorded(&mut self.story, work, &mut false)? else { return Ok(None) };
             self.told.extend(told(&event));
         }
         Ok(self.told.pop_front())
@@ -73,41 +77,68 @@ fn begin(journal: &Journal) -> Result<journal::Story<'_>, Failure> {
     journal.story().map_err(Failure::new)
 }
 
-/// The next record. The watcher is told of damage that was met.
-fn recorded(story: &mut journal::Story<'_>, work: &Work<'_>) -> Result<Option<journal::Event>, Failure> {
+fn begin_behind<'a>(journal: &'a Journal, cursor: &Cursor) -> Result<journal::Story<'a>, Failure> {
+    journal.story_since(cursor).map_err(|error| {
+        let hint = match &error {
+            JournalError::Gone { boot_is_known: true, .. } => {
+                "it was deleted with old history, or a power cut took it before it reached the disk; without --since, \
+                 `volhook events` tells what there is"
+            }
+            JournalError::Gone { .. } => {
+                "nothing of that boot is kept: its history was deleted, or it is another host's; without --since, \
+                 `volhook events` tells what there is"
+            }
+            _ => return Failure::new(error),
+        };
+        Failure { kind: Kind::NoSuchEvent, ..Failure::new(error) }.hint(hint)
+    })
+}
+
+/// The next record. The watcher is told of damage that was met; `damaged` says then that there is some.
+fn recorded(
+    story: &mut journal::Story<'_>,
+    work: &Work<'_>,
+    damaged: &mut bool,
+) -> Result<Option<journal::Event>, Failure> {
     let next = story.next();
     for error in story.damage() {
         work.watcher.told(&Remark::SeenDamaged { cause: error.to_string() });
+        *damaged = true;
     }
     next.map_err(Failure::new)
 }
 
-/// What happens from now on, and before it all that did.
+/// What happens from now on, and before it all that did in this boot, or behind an event.
 pub struct Following<'a> {
     journal: &'a Journal,
+    /// What was behind the event.
+    since: Option<journal::Story<'a>>,
     follow: Follow<'a>,
     told: VecDeque<Event>,
     /// The number of the last event that was given out.
     after: u64,
     /// When a damaged journal was read last.
     damaged: Option<Instant>,
-    /// A damaged journal that is being read, and the number of the last event before it.
-    readable: Option<(journal::Story<'a>, u64)>,
+    /// A damaged journal that is being read.
+    readable: Option<journal::Story<'a>>,
     /// Whether the watcher knows of the damage.
     known: bool,
 }
 
-/// Follows the story.
+/// Follows the story, from an event on if one is named.
 ///
 /// # Errors
-/// When the journal cannot be opened.
-pub fn follow(engine: &Engine) -> Result<Following<'_>, Failure> {
+/// [`Kind::NoSuchEvent`], and when the journal cannot be opened.
+pub fn follow<'a>(engine: &'a Engine, since: Option<&Cursor>) -> Result<Following<'a>, Failure> {
     let journal = engine.ledger.journal()?;
+    let after = since.map_or(0, |cursor| cursor.seq);
+    let since = since.map(|cursor| begin_behind(journal, cursor)).transpose()?;
     Ok(Following {
         journal,
+        since: since.map(journal::Story::to_be_followed),
         follow: journal.follow(0),
         told: VecDeque::new(),
-        after: 0,
+        after,
         damaged: None,
         readable: None,
         known: false,
@@ -122,6 +153,19 @@ impl Following<'_> {
     /// When the journal cannot be read.
     pub fn next(&mut self, work: &Work<'_>) -> Result<Option<Event>, Failure> {
         while self.told.is_empty() {
+            if let Some(story) = &mut self.since {
+                match recorded(story, work, &mut self.known)? {
+                    Some(event) => {
+                        self.told.extend(told(&event));
+                        self.after = event.seq;
+                    }
+                    None => {
+                        self.follow =
+                            self.since.take().map_or_else(|| self.journal.follow(0), journal::Story::follow)
+                    }
+                }
+                continue;
+            }
             if self.readable.is_some() {
                 if !self.read_on(work)? {
                     return Ok(None);
@@ -143,7 +187,7 @@ impl Following<'_> {
                         return Ok(None);
                     }
                     self.damaged = Some(Instant::now());
-                    self.readable = Some((begin(self.journal)?, self.after));
+                    self.readable = Some(self.journal.story_behind(self.after).map_err(Failure::new)?);
                 }
                 Err(error) => return Err(Failure::new(error)),
             }
@@ -153,14 +197,12 @@ impl Following<'_> {
 
     /// Reads a record of a damaged journal; `false` at its end.
     fn read_on(&mut self, work: &Work<'_>) -> Result<bool, Failure> {
-        let Some((story, before)) = &mut self.readable else { return Ok(false) };
+        let Some(story) = &mut self.readable else { return Ok(false) };
         let quiet = Work { watcher: &Quiet, ..*work };
-        match recorded(story, if self.known { &quiet } else { work })? {
+        match recorded(story, if self.known { &quiet } else { work }, &mut false)? {
             Some(event) => {
-                if event.seq > *before {
-                    self.told.extend(told(&event));
-                    self.after = event.seq;
-                }
+                self.told.extend(told(&event));
+                self.after = event.seq;
                 Ok(true)
             }
             None => {
@@ -191,7 +233,7 @@ pub fn explain<'a>(engine: &'a Engine, asked: &Explain, work: &Work<'_>) -> Resu
     let journal = engine.ledger.journal()?;
     let mut attempts = Attempts::default();
     let mut story = begin(journal)?;
-    while let Some(event) = recorded(&mut story, work)? {
+    while let Some(event) = recorded(&mut story, work, &mut false)? {
         attempts.add(&event, &container);
     }
     // The watcher knows by now if the journal is damaged.
@@ -367,6 +409,7 @@ fn one(
     what: String,
 ) -> Event {
     Event {
+        boot: event.boot.clone(),
         seq: event.seq,
         time: event.time,
         kind: kind.to_owned(),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use volhook_core::cursor::Cursor;
 
 /// A failure of the journal. Unless a variant says otherwise, nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +142,14 @@ pub enum JournalError {
         offset: u64,
         /// What is wrong with it.
         source: serde_json::Error,
+    },
+    /// There is no such event: its file was removed as old history, or it is lost, or it never was one.
+    #[error("the journal has no event {cursor}")]
+    Gone {
+        /// The event.
+        cursor: Cursor,
+        /// Whether anything of its boot is left.
+        boot_is_known: bool,
     },
     /// A record could not be turned into bytes.
     #[error("cannot encode a journal record")]

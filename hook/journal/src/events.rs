@@ -6,6 +6,7 @@ use crate::codec::FrameHeader;
 use crate::codec::Link;
 use crate::error::JournalError;
 use crate::leases::unknown_record;
+use crate::log;
 use crate::log::Log;
 use crate::log::Next;
 use crate::log::VOLUMES;
@@ -19,7 +20,11 @@ use volhook_core::lease::VolumeRecord;
 /// Something that was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
-    /// Its place in the story: rises strictly, over both files and over boots. Numbers may be left out.
+    /// The boot in whose file it stands; `None` for what outlives a boot.
+    pub boot: Option<String>,
+    /// Its place in the story: rises strictly, over both files and over boots, as long as nothing is lost. Numbers may be left
+    /// out. Where a power cut took the end of a boot's file, the next boot can have given the same numbers again: who
+    /// keeps a place keeps the boot as well.
     pub seq: u64,
     /// The wall clock when it was written, in whole microseconds. It may jump; it decides nothing.
     pub time: Timestamp,
@@ -99,7 +104,7 @@ impl<'a> Follow<'a> {
                 }
                 frames += 1;
                 if header.sequence > self.after {
-                    match decode(kind, header, payload) {
+                    match decode(kind, log::boot_of(name), header, payload) {
                         Ok(event) => found.extend(event),
                         Err(_) if newer => {}
                         Err(source) => return Err(unknown_record(disk, name, offset, source)),
@@ -129,6 +134,7 @@ impl Journal {
 /// `None` for a frame that only takes sequence numbers.
 pub(crate) fn decode(
     kind: FileKind,
+    boot: Option<&str>,
     header: &FrameHeader,
     payload: &[u8],
 ) -> Result<Option<Event>, serde_json::Error> {
@@ -140,5 +146,5 @@ pub(crate) fn decode(
         FileKind::Volumes => EventRecord::Volume(serde_json::from_slice(payload)?),
     };
     let time = Timestamp::from_microsecond(header.time_us).unwrap_or(Timestamp::UNIX_EPOCH);
-    Ok(Some(Event { seq: header.sequence, time, record }))
+    Ok(Some(Event { boot: boot.map(str::to_owned), seq: header.sequence, time, record }))
 }

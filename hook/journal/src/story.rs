@@ -33,6 +33,10 @@ use crate::scan::Window;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use volhook_core::cursor::Cursor;
+
+/// In how many bytes of a file's end its last frame is looked for first.
+const END: u64 = 8 << 10;
 
 /// Everything that was recorded, as it is read; made by [`Journal::story`].
 pub struct Story<'a> {
@@ -56,6 +60,8 @@ pub struct Story<'a> {
 struct Waiting {
     /// No frame of it that is told has a smaller number.
     first: u64,
+    /// Whether that is the number of the file's first frame.
+    is_begun: bool,
     /// Its place among files that tell of the same number.
     rank: usize,
     name: String,
@@ -135,13 +141,37 @@ impl Journal {
             .collect();
         names.sort();
         for (rank, name) in (2..).zip(names) {
-            if let Some(source) = self.history(rank, &name)?
-                && let Some(first) = source.first(self)?
-            {
-                story.waiting.push(Waiting { first, rank, name });
+            if let Some(source) = self.history(rank, &name)? {
+                let is_begun = source.begun.is_some();
+                let first = source.first(self)?;
+                story.waiting.extend(first.map(|first| Waiting { first, is_begun, rank, name }));
             }
         }
         story.waiting.sort_by_key(|file| Reverse((file.first, file.rank)));
+        Ok(story)
+    }
+
+    /// What was recorded behind an event. Files that end before it are not read.
+    ///
+    /// # Errors
+    /// [`JournalError::Gone`] when there is no such event; failures of I/O.
+    pub fn story_since(&self, cursor: &Cursor) -> Result<Story<'_>, JournalError> {
+        let mut story = self.story()?;
+        let boot_is_known = story.knows(cursor);
+        if story.skip(cursor.seq, cursor.boot.as_deref())? {
+            return Ok(story);
+        }
+        Err(JournalError::Gone { cursor: cursor.clone(), boot_is_known })
+    }
+
+    /// What was recorded behind a number, which need not be that of an event.
+    ///
+    /// # Errors
+    /// A file cannot be read at all.
+    pub fn story_behind(&self, number: u64) -> Result<Story<'_>, JournalError> {
+        let mut story = self.story()?;
+        story.skip(number, None)?;
+        story.same.clear();
         Ok(story)
     }
 
@@ -172,6 +202,14 @@ impl Journal {
             }
         }
         Ok(Some(source))
+    }
+
+    /// The number at the end of a file of leases; `None` where no frame can be read.
+    fn last_of(&self, name: &str) -> Result<Option<u64>, JournalError> {
+        let Some(file) = self.open_file(name)? else { return Ok(None) };
+        let last = log::last_sequence_of(&*file, FileKind::Leases, END);
+        let last = last.map_err(|error| unreadable(self, name, error))?;
+        Ok(Some(last).filter(|last| *last > 0))
     }
 
     fn open_file(&self, name: &str) -> Result<Option<Box<dyn DiskFile>>, JournalError> {
@@ -222,6 +260,57 @@ impl<'a> Story<'a> {
     #[must_use]
     pub fn follow(self) -> Follow<'a> {
         Follow::behind(self.journal, self.last, self.ends)
+    }
+
+    /// Whether there is a file of the event's boot.
+    fn knows(&self, cursor: &Cursor) -> bool {
+        let open = self.open.iter().map(|source| &source.name);
+        let mut names = open.chain(self.waiting.iter().map(|file| &file.name));
+        names.any(|name| log::boot_of(name) == cursor.boot.as_deref())
+    }
+
+    /// Goes on to behind `number`, and says whether `boot` has an event of this number.
+    fn skip(&mut self, number: u64, boot: Option<&str>) -> Result<bool, JournalError> {
+        self.leave_out(number)?;
+        while let Some(lowest) = self.lowest()?.filter(|lowest| *lowest < number) {
+            self.pass(lowest)?;
+        }
+        self.last = number;
+        if self.lowest()? == Some(number) {
+            self.gather()?;
+        }
+        let place = self.same.iter().rposition(|event| event.boot.as_deref() == boot);
+        let is_there = place.is_some();
+        self.same.drain(..place.map_or(0, |place| place + 1));
+        Ok(is_there)
+    }
+
+    /// Leaves out files that end before `number`: of another boot's leases, which began before a later boot did up to there, the
+    /// last frames say so.
+    fn leave_out(&mut self, number: u64) -> Result<(), JournalError> {
+        let is_leases = |name: &str| told_kind(name) == Some(FileKind::Leases);
+        let begun = self.waiting.iter().filter(|file| file.is_begun && is_leases(&file.name));
+        let live = self.open.iter().filter(|source| is_leases(&source.name));
+        let firsts = begun.map(|file| file.first).chain(live.filter_map(|source| source.begun));
+        let newest = firsts.filter(|first| *first <= number).max().unwrap_or(0);
+        for file in std::mem::take(&mut self.waiting) {
+            let is_before = file.is_begun && is_leases(&file.name) && file.first < newest;
+            if !is_before || self.journal.last_of(&file.name)?.is_none_or(|last| last >= number) {
+                self.waiting.push(file);
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves out what has this number.
+    fn pass(&mut self, number: u64) -> Result<(), JournalError> {
+        for source in &mut self.open {
+            while source.number() == Some(number) {
+                source.advance(self.journal, &mut self.damage)?;
+            }
+        }
+        self.close();
+        Ok(())
     }
 
     /// Opens a file to which others may append.
@@ -437,7 +526,8 @@ impl Source {
 
     /// The event of a frame, if it is one.
     fn told(&self, journal: &Journal, frame: &Frame) -> Result<Option<Event>, JournalError> {
-        match decode(self.kind, &frame.header, &frame.payload) {
+        let boot = log::boot_of(&self.name);
+        match decode(self.kind, boot, &frame.header, &frame.payload) {
             Ok(event) => Ok(event),
             // Of history and of what is left behind damage, what is understood is told.
             Err(_) if !self.live || self.newer || !frame.proved => Ok(None),

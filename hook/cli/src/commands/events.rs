@@ -12,6 +12,7 @@ use crate::shape::Shape;
 use crate::watch::Watch;
 use std::time::Duration;
 use volhook_api::story::Event;
+use volhook_core::cursor::Cursor;
 use volhook_engine::Engine;
 use volhook_engine::Failure;
 use volhook_engine::story;
@@ -20,8 +21,13 @@ use volhook_engine::story;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// `volhook events`: prints what is read as it is read, as long as somebody reads that.
-pub(crate) fn events(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
-    let mut events = story::events(engine)?;
+pub(crate) fn events(
+    engine: &Engine,
+    watch: &Watch,
+    since: Option<&Cursor>,
+    shape: &Shape,
+) -> Result<(), Failure> {
+    let mut events = story::events(engine, since)?;
     let mut list = LongList::begin(shape, &["time", "kind", "container", "volume", "what"]);
     while let Some(event) = events.next(&watch.work())? {
         if !list.add(&event, || cells(&event))? {
@@ -32,8 +38,13 @@ pub(crate) fn events(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<()
 }
 
 /// `volhook events --follow`: goes on as long as somebody reads.
-pub(crate) fn follow(engine: &Engine, watch: &Watch, shape: &Shape) -> Result<(), Failure> {
-    let mut following = story::follow(engine)?;
+pub(crate) fn follow(
+    engine: &Engine,
+    watch: &Watch,
+    since: Option<&Cursor>,
+    shape: &Shape,
+) -> Result<(), Failure> {
+    let mut following = story::follow(engine, since)?;
     if let Shape::Format(format) = shape {
         format.print_titles()?;
     }

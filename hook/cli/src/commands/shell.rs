@@ -110,7 +110,7 @@ fn candidates(path: &str, id: &str) -> Option<Names> {
             Some(options.map(|option| format!("{}=", option.name)).collect())
         },
         (_, "container") => |engine, work| {
-            let mut events = story::events(engine).ok()?;
+            let mut events = story::events(engine, None).ok()?;
             let mut known = VecDeque::new();
             while let Some(event) = events.next(work).ok()? {
                 let is_container = matches!(&*event.kind, "granted" | "refused");

@@ -6,6 +6,7 @@ mod check;
 mod checkpoint;
 mod counted;
 mod crash;
+mod cursor;
 mod damage;
 mod disk;
 mod fold;

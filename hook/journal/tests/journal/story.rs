@@ -136,13 +136,14 @@ fn of_file(bytes: &[u8], name: &str, sound: bool) -> Vec<Frame> {
     told
 }
 
-fn event(is_lease: bool, frame: &Frame) -> Option<Event> {
-    let record = if is_lease {
+fn event(boot: Option<&str>, frame: &Frame) -> Option<Event> {
+    let record = if boot.is_some() {
         EventRecord::Lease(serde_json::from_slice(&frame.payload).ok()?)
     } else {
         EventRecord::Volume(serde_json::from_slice(&frame.payload).ok()?)
     };
-    Some(Event { seq: frame.sequence, time: Timestamp::from_microsecond(frame.time).unwrap(), record })
+    let time = Timestamp::from_microsecond(frame.time).unwrap();
+    Some(Event { boot: boot.map(str::to_owned), seq: frame.sequence, time, record })
 }
 
 /// What is to be told, by reading everything and sorting it. `damaged` are the files to which others may append and that are
@@ -154,8 +155,8 @@ fn oracle(disk: &Simulated, this: &str, damaged: &[String]) -> Vec<Event> {
     names.sort();
     for (rank, name) in live.map(str::to_owned).into_iter().chain(names).enumerate() {
         let (first, copy) = name.split_once(".damaged-").unwrap_or((&name, "0"));
-        let is_lease = first.strip_prefix("leases-").is_some_and(|boot| !boot.contains('.'));
-        if !(is_lease || first == VOLUMES) || copy.contains('.') {
+        let boot = first.strip_prefix("leases-").filter(|boot| !boot.contains('.'));
+        if !(boot.is_some() || first == VOLUMES) || copy.contains('.') {
             continue;
         }
         let sound = live.contains(&&*name) && !damaged.contains(&name);
@@ -168,7 +169,7 @@ fn oracle(disk: &Simulated, this: &str, damaged: &[String]) -> Vec<Event> {
         };
         for frame in frames {
             let place = (frame.sequence, begun, rank, frame.offset);
-            all.extend(event(is_lease, &frame).map(|event| (place, event)));
+            all.extend(event(boot, &frame).map(|event| (place, event)));
         }
     }
     all.sort_by_key(|(place, _)| *place);
