@@ -221,11 +221,12 @@ impl Journal {
             stories.go_on(payloads(same));
             Ok(())
         })?;
+        let (grants, released) = stories.end();
         Ok(Some(Salvaged {
             offset: wreck.offset,
             reason: wreck.reason.to_owned(),
-            released: stories.released(),
-            grants: stories.grants(),
+            released,
+            grants,
             lost: wreck.lost()?,
             print,
             file: wreck.path,
@@ -420,7 +421,7 @@ fn with_later_records(grants: &[Grant], wreck: &Wreck, print: &Print) -> Result<
         }
         Ok(())
     })?;
-    Ok(stories.grants())
+    Ok(stories.end().0)
 }
 
 fn payloads(frames: Vec<Frame>) -> Vec<Vec<u8>> {
