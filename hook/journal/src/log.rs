@@ -395,7 +395,7 @@ pub(crate) fn last_sequence(disk: &dyn Disk) -> Result<u64, JournalError> {
         let file =
             disk.open(&name, false).map_err(|source| JournalError::Open { file: path.clone(), source })?;
         if let Some(file) = file {
-            let sequence = last_sequence_of(&*file, kind)
+            let sequence = last_sequence_of(&*file, kind, LOOK)
                 .map_err(|source| JournalError::Read { file: path.clone(), source })?;
             last = last.max(sequence);
         }
@@ -403,9 +403,9 @@ pub(crate) fn last_sequence(disk: &dyn Disk) -> Result<u64, JournalError> {
     Ok(last)
 }
 
-fn last_sequence_of(file: &dyn DiskFile, kind: FileKind) -> std::io::Result<u64> {
+/// The highest number among the last frames of a file, which are looked for in its last `size` bytes first; 0 if there is none.
+pub(crate) fn last_sequence_of(file: &dyn DiskFile, kind: FileKind, mut size: u64) -> std::io::Result<u64> {
     let length = file.size()?;
-    let mut size = LOOK;
     loop {
         let start = (length.saturating_sub(size) / 8 * 8).max(HEADER as u64);
         let mut scan = Scan::new(file, kind, start, length);

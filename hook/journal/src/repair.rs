@@ -243,12 +243,13 @@ impl Journal {
             stories.go_on(payloads(same));
             Ok(())
         })?;
+        let (grants, released) = stories.end();
         Ok(Some(Salvaged {
             offset: wreck.offset,
             reason: wreck.reason.to_owned(),
             gone: wreck.file.is_none(),
-            released: stories.released(),
-            grants: stories.grants(),
+            released,
+            grants,
             lost: wreck.lost()?,
             print,
             file: wreck.path,
@@ -453,7 +454,7 @@ fn with_later_records(grants: &[Grant], wreck: &Wreck, print: &Print) -> Result<
         }
         Ok(())
     })?;
-    Ok(stories.grants())
+    Ok(stories.end().0)
 }
 
 fn payloads(frames: Vec<Frame>) -> Vec<Vec<u8>> {

@@ -16,6 +16,8 @@ use volhook_core::record::LeaseRecord;
 #[derive(Default)]
 pub(crate) struct Stories {
     attempts: BTreeMap<String, Standing>,
+    /// Those that were given back in every story: nearly all, of which nothing else is kept.
+    released: BTreeSet<String>,
 }
 
 /// What may have become of one attempt: any of its grants, bound in any of these ways, or given back.
@@ -58,34 +60,37 @@ impl Stories {
     fn step(&mut self, candidates: &[Option<Change<'_>>]) {
         let attempts: BTreeSet<&str> = candidates.iter().flatten().map(Change::attempt).collect();
         for attempt in attempts {
-            let before = self.attempts.remove(attempt).unwrap_or_default();
+            let before = match self.released.take(attempt) {
+                Some(_) => Standing { released: true, ..Standing::default() },
+                None => self.attempts.remove(attempt).unwrap_or_default(),
+            };
             let mut outcomes = candidates
                 .iter()
                 .map(|candidate| before.after(candidate.filter(|change| change.attempt() == attempt)));
             let first = outcomes.next().unwrap_or_default();
-            self.attempts.insert(attempt.to_owned(), outcomes.fold(first, Standing::or));
+            let after = outcomes.fold(first, Standing::or);
+            if after.released && after.grants.is_empty() {
+                self.released.insert(attempt.to_owned());
+            } else {
+                self.attempts.insert(attempt.to_owned(), after);
+            }
         }
     }
 
-    /// What is held in any story. Where it cannot be told whose an attempt is, there is a grant for each possibility: each
-    /// can be proved dead by itself. All but one of them get another name for the attempt.
-    pub(crate) fn grants(&self) -> Vec<Grant> {
+    /// What is held in any story, and the attempts that were given back in every one. Where it cannot be told whose an attempt
+    /// is, there is a grant for each possibility: each can be proved dead by itself. All but one of them get another name for
+    /// the attempt.
+    pub(crate) fn end(self) -> (Vec<Grant>, BTreeSet<String>) {
         let mut grants: BTreeMap<String, Grant> = BTreeMap::new();
+        let is_free = |name: &String| !self.attempts.contains_key(name) && !self.released.contains(name);
         for (attempt, standing) in &self.attempts {
-            let mut names = std::iter::once(attempt.clone()).chain(
-                (2_u64..).map(|n| format!("{attempt}~{n}")).filter(|name| !self.attempts.contains_key(name)),
-            );
+            let mut names = std::iter::once(attempt.clone())
+                .chain((2_u64..).map(|n| format!("{attempt}~{n}")).filter(is_free));
             for (grant, name) in standing.holdings().into_iter().zip(&mut names) {
                 grants.insert(name.clone(), Grant { attempt: name, ..grant });
             }
         }
-        grants.into_values().collect()
-    }
-
-    /// The attempts that were given back in every story.
-    pub(crate) fn released(&self) -> BTreeSet<String> {
-        let released = self.attempts.iter().filter(|(_, standing)| standing.released);
-        released.map(|(attempt, _)| attempt.clone()).collect()
+        (grants.into_values().collect(), self.released)
     }
 }
 

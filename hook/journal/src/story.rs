@@ -35,6 +35,9 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use volhook_core::cursor::Cursor;
 
+/// In how many bytes of a file's end its last frame is looked for first.
+const END: u64 = 8 << 10;
+
 /// Everything that was recorded, as it is read; made by [`Journal::story`].
 pub struct Story<'a> {
     journal: &'a Journal,
@@ -204,6 +207,14 @@ impl Journal {
         Ok(Some(source))
     }
 
+    /// The number at the end of a file of leases; `None` where no frame can be read.
+    fn last_of(&self, name: &str) -> Result<Option<u64>, JournalError> {
+        let Some(file) = self.open_file(name)? else { return Ok(None) };
+        let last = log::last_sequence_of(&*file, FileKind::Leases, END);
+        let last = last.map_err(|error| unreadable(self, name, error))?;
+        Ok(Some(last).filter(|last| *last > 0))
+    }
+
     fn open_file(&self, name: &str) -> Result<Option<Box<dyn DiskFile>>, JournalError> {
         let disk = self.disk();
         disk.open(name, false).map_err(|source| JournalError::Open { file: disk.path().join(name), source })
@@ -263,15 +274,7 @@ impl<'a> Story<'a> {
 
     /// Goes on to behind `number`, and says whether `boot` has an event of this number.
     fn skip(&mut self, number: u64, boot: Option<&str>) -> Result<bool, JournalError> {
-        // Numbers rise from file to file: what began before another that begins up to there has nothing behind it.
-        let is_leases = |name: &str| told_kind(name) == Some(FileKind::Leases);
-        let begun = self.waiting.iter().filter(|file| file.is_begun && is_leases(&file.name));
-        let live =
-            self.open.iter().filter(|source| is_leases(&source.name)).filter_map(|source| source.begun);
-        let newest = begun.map(|file| file.first).chain(live).filter(|first| *first <= number).max();
-        self.waiting.retain(|file| {
-            !(file.is_begun && is_leases(&file.name) && newest.is_some_and(|newest| file.first < newest))
-        });
+        self.leave_out(number)?;
         while let Some(lowest) = self.lowest()?.filter(|lowest| *lowest < number) {
             self.pass(lowest)?;
         }
@@ -283,6 +286,23 @@ impl<'a> Story<'a> {
         let is_there = place.is_some();
         self.same.drain(..place.map_or(0, |place| place + 1));
         Ok(is_there)
+    }
+
+    /// Leaves out files that end before `number`: of another boot's leases, which began before a later boot did up to there, the
+    /// last frames say so.
+    fn leave_out(&mut self, number: u64) -> Result<(), JournalError> {
+        let is_leases = |name: &str| told_kind(name) == Some(FileKind::Leases);
+        let begun = self.waiting.iter().filter(|file| file.is_begun && is_leases(&file.name));
+        let live = self.open.iter().filter(|source| is_leases(&source.name));
+        let firsts = begun.map(|file| file.first).chain(live.filter_map(|source| source.begun));
+        let newest = firsts.filter(|first| *first <= number).max().unwrap_or(0);
+        for file in std::mem::take(&mut self.waiting) {
+            let is_before = file.is_begun && is_leases(&file.name) && file.first < newest;
+            if !is_before || self.journal.last_of(&file.name)?.is_none_or(|last| last >= number) {
+                self.waiting.push(file);
+            }
+        }
+        Ok(())
     }
 
     /// Leaves out what has this number.

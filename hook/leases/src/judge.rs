@@ -334,7 +334,7 @@ mod tests {
     fn what_keeps_a_grant_from_being_judged_is_told_once_in_each_work() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root");
-        let ground = Ground::at(&root, &folder.path().join("run"));
+        let ground = Ground::at(&root, &folder.path().join("run"), crate::records::witness);
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let process = Process::open(child.id().cast_signed()).unwrap();
         let holder = process::holder(ground.host().unwrap(), &process).unwrap();
