@@ -13,6 +13,8 @@ pub struct Uses {
     last: BTreeMap<String, Timestamp>,
     /// The volumes' uuids and the last that was heard of it, by attempt that was granted and not given back.
     open: BTreeMap<String, (Vec<String>, Timestamp)>,
+    /// When a damaged file of leases was rebuilt last: what could not be read of it may have been anybody's use.
+    rebuilt: Option<Timestamp>,
 }
 
 /// How far what is known reaches.
@@ -44,6 +46,8 @@ pub enum LastUse {
     Boot,
     /// Its last container got it or gave it back.
     Claimed,
+    /// Some of the history was lost by damage; nobody has claimed it since.
+    Rebuilt,
 }
 
 impl fmt::Display for LastUse {
@@ -53,6 +57,7 @@ impl fmt::Display for LastUse {
             Self::History => "never claimed since the history begins",
             Self::Boot => "last claimed before the host was started",
             Self::Claimed => "last claimed",
+            Self::Rebuilt => "never claimed since a damaged journal was rebuilt",
         })
     }
 }
@@ -82,12 +87,12 @@ impl Uses {
                     self.used(&uuids, time);
                 }
             }
+            LeaseRecord::Rebuilt { .. } => self.rebuilt = self.rebuilt.max(Some(time)),
             LeaseRecord::Granted(_)
             | LeaseRecord::Planned { .. }
             | LeaseRecord::Refused { .. }
             | LeaseRecord::Fault { .. }
-            | LeaseRecord::Note { .. }
-            | LeaseRecord::Rebuilt { .. } => {}
+            | LeaseRecord::Note { .. } => {}
         }
     }
 
@@ -111,6 +116,7 @@ impl Uses {
             Some((volume.created, LastUse::Created)),
             (volume.created < known.history).then_some((known.history, LastUse::History)),
             was_open.then_some((known.boot, LastUse::Boot)),
+            self.rebuilt.map(|rebuilt| (rebuilt, LastUse::Rebuilt)),
             self.last.get(&volume.uuid).map(|last| (*last, LastUse::Claimed)),
         ];
         let last = candidates.into_iter().flatten().max_by_key(|(since, _)| *since);
@@ -227,6 +233,18 @@ mod tests {
         assert_eq!(unused(&[(21, by_container("a"))]), None);
         let story = [(7, by_container("a")), (21, by_container("b")), (22, released("b"))];
         assert_eq!(unused(&story), Some((22, LastUse::Claimed)));
+    }
+
+    /// What could not be read of a damaged file may have been a use.
+    #[test]
+    fn damage_hides_no_use() {
+        let rebuilt = LeaseRecord::Rebuilt { kept: 0, lost_at: 32, copy: String::new() };
+        let story = [(22, by_container("a")), (23, released("a")), (40, rebuilt.clone())];
+        assert_eq!(unused(&story), Some((40, LastUse::Rebuilt)));
+        assert_eq!(
+            unused(&[(40, rebuilt), (50, by_container("b")), (51, released("b"))]),
+            Some((51, LastUse::Claimed))
+        );
     }
 
     #[test]

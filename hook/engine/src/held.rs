@@ -98,7 +98,11 @@ pub fn break_leases(engine: &Engine, breakable: &Breakable, work: &Work<'_>) -> 
     locked.append(Timestamp::now(), &records).map_err(Failure::new)?;
     drop(locked);
     for attempt in attempts {
-        if let Err(error) = context.ledger.attempts().without(attempt, volume.id()) {
+        let records = context.ledger.attempts();
+        let is_pending = table.grant(attempt).is_some_and(|grant| grant.holder.is_none());
+        let removed =
+            if is_pending { records.remove_all(attempt) } else { records.without(attempt, volume.id()) };
+        if let Err(error) = removed {
             work.watcher.told(&Remark::NotRecorded { cause: error.line() });
         }
     }
@@ -139,7 +143,8 @@ fn without(grant: &Grant, volume: &VolumeId, evidence: &str) -> Vec<LeaseRecord>
     };
     let mut rest = grant.clone();
     rest.leases.retain(|lease| lease.volume != *volume);
-    let after = if rest.leases.is_empty() {
+    // A container that has not started yet would still get what was planned for it.
+    let after = if rest.leases.is_empty() || grant.holder.is_none() {
         Over::new(grant, ReleaseReason::Broken, evidence.to_owned()).record
     } else {
         LeaseRecord::Granted(rest)

@@ -71,9 +71,14 @@ impl<'a> Follow<'a> {
     pub fn poll(&mut self) -> Result<Vec<Event>, JournalError> {
         let mut events = Vec::new();
         let leases = self.journal.leases_name().to_owned();
-        // Sequence numbers of the other file are taken in this one first, so up to its end the story is complete.
-        let complete = self.read(&leases, u64::MAX, &mut events)?.filter(|last| *last > 0);
-        self.read(VOLUMES, complete.unwrap_or(u64::MAX), &mut events)?;
+        let mut there_is_more = true;
+        // Frames need not hold anything that is told.
+        while there_is_more && events.is_empty() {
+            // Sequence numbers of the other file are taken in this one first, so up to its end the story is complete.
+            let (complete, frames) = self.read(&leases, u64::MAX, &mut events)?;
+            there_is_more = frames == AT_ONCE;
+            self.read(VOLUMES, complete.filter(|last| *last > 0).unwrap_or(u64::MAX), &mut events)?;
+        }
         events.sort_by_key(|event| event.seq);
         if let Some(event) = events.last() {
             self.after = self.after.max(event.seq);
@@ -81,13 +86,18 @@ impl<'a> Follow<'a> {
         Ok(events)
     }
 
-    /// Reads what is new in one file, up to the sequence number `bound`, and says where the file stands.
-    fn read(&mut self, name: &str, bound: u64, events: &mut Vec<Event>) -> Result<Option<u64>, JournalError> {
+    /// Reads what is new in one file, up to the sequence number `bound`, and says where the file stands and how many frames that was.
+    fn read(
+        &mut self,
+        name: &str,
+        bound: u64,
+        events: &mut Vec<Event>,
+    ) -> Result<(Option<u64>, usize), JournalError> {
         let kind = kind_of(name).unwrap_or(FileKind::Leases);
         let disk = self.journal.disk();
-        let (found, place) = self.journal.settle(|| {
+        let (found, place, frames) = self.journal.settle(|| {
             let Some(mut log) = Log::open(disk, name, kind, false)? else {
-                return Ok((Vec::new(), None));
+                return Ok((Vec::new(), None, 0));
             };
             let identity = log.file.identity();
             let link = match self.places.get(name) {
@@ -112,14 +122,14 @@ impl<'a> Follow<'a> {
                 }
                 Ok(Next::Go)
             })?;
-            Ok((found, log.header.map(|_| (identity, log.link))))
+            Ok((found, log.header.map(|_| (identity, log.link)), frames))
         })?;
         events.extend(found);
         let last = place.map(|(_, link)| link.sequence);
         if let Some(place) = place {
             self.places.insert(name.to_owned(), place);
         }
-        Ok(last)
+        Ok((last, frames))
     }
 }
 

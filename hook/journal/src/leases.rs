@@ -616,8 +616,13 @@ impl Leases {
 
 /// Whether an index says of the log called `name` that something was appended to it.
 pub(crate) fn was_begun(disk: &dyn Disk, name: &str) -> bool {
-    let file = disk.open(&index_name(name), false).ok().flatten();
-    file.is_some_and(|file| Top::read(&*file, AHEAD).is_some())
+    last_indexed(disk, name).is_some()
+}
+
+/// The sequence number of the last record of the log called `name`, as its index knows it.
+pub(crate) fn last_indexed(disk: &dyn Disk, name: &str) -> Option<u64> {
+    let file = disk.open(&index_name(name), false).ok()??;
+    Some(Top::read(&*file, AHEAD)?.head.link.sequence)
 }
 
 /// How far the log was noted to go at its last append.

@@ -12,6 +12,7 @@ use crate::disk::Disk;
 use crate::disk::DiskFile;
 use crate::error::JournalError;
 use crate::gone::GONE;
+use crate::leases::last_indexed;
 use crate::leases::noted_end;
 use crate::log;
 use crate::log::Log;
@@ -31,6 +32,9 @@ use std::time::Instant;
 use volhook_core::lease::Grant;
 use volhook_core::record::LeaseRecord;
 use volhook_core::record::VolumeRecord;
+
+/// More records than a boot has: so many numbers are passed over where a file is gone and nobody knows how far it went.
+const UNKNOWN: u64 = 1 << 32;
 
 /// What can still be read of this boot's damaged file; made by [`Journal::salvage`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -311,6 +315,10 @@ impl Journal {
         let payloads = encode(FileKind::Leases, &records)?;
         let mut last = log::last_sequence(disk)?;
         wreck.frames(|_, header| last = last.max(header.sequence))?;
+        if wreck.file.is_none() {
+            // Nobody who follows the story, or comes back to a place in it, takes what is told from now on for what he has seen.
+            last = last_indexed(disk, name).unwrap_or(last + UNKNOWN).max(last);
+        }
         let (first, time) = (last + 1, distinct(now.as_microsecond(), &wreck)?);
         self.put_in_place(name, FileKind::Leases, |log| {
             log.append(disk, &payloads, first, time)?;

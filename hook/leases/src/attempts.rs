@@ -124,6 +124,8 @@ impl Attempts {
     pub fn grant(&self, attempt: &str) -> Result<Option<Grant>, Error> {
         let (path, document) = match self.document(attempt) {
             Err(Error::ReadRecord { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+            // A record gets its name with all its content. A power cut takes that from it, and everybody who held something.
+            Err(Error::DamagedRecord { path, .. }) if is_empty(&path) => return Ok(None),
             other => other?,
         };
         let written = fs::metadata(&path)
@@ -229,6 +231,10 @@ impl Attempts {
             Err(source) => Err(Error::DamagedRecord { path, source }),
         }
     }
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|data| data.len() == 0)
 }
 
 fn remove_file(path: &Path) -> Result<(), Error> {
