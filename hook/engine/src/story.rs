@@ -161,7 +161,7 @@ impl Following<'_> {
                     }
                     None => {
                         self.follow =
-                            self.since.take().map_or_else(|| self.journal.follow(0), journal::Story::follow)
+                            self.since.take().map_or_else(|| self.journal.follow(0), journal::Story::follow);
                     }
                 }
                 continue;
@@ -263,6 +263,7 @@ impl Explained<'_> {
     ///
     /// # Errors
     /// When the journal cannot be read.
+    #[expect(clippy::should_implement_trait, reason = "what fails is the story, not one of its events")]
     pub fn next(&mut self) -> Result<Option<Event>, Failure> {
         self.look_ahead()?;
         Ok(self.told.pop_front())

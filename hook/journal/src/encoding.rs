@@ -168,7 +168,9 @@ macro_rules! records {
                     let read = content(payload, |from| take_record!(from, $record $variant $fields));
                     read.map(Some).map_err(|reason| Unreadable::Payload { kind: stringify!($variant), reason })
                 })+
-                $($number)|+ => Err(Unreadable::Misplaced { bits: kind.bits() }),
+                number if [$($number),+].contains(&number) => {
+                    Err(Unreadable::Misplaced { bits: kind.bits() })
+                }
                 number if ALL.contains(&number) && !$numbers.contains(&number) => {
                     Err(Unreadable::Misplaced { bits: kind.bits() })
                 }

@@ -253,7 +253,7 @@ impl Index {
 
     /// Takes an entry away, which is there.
     pub(crate) fn remove(&mut self, file: Option<&dyn DiskFile>, entry: Entry) -> Result<(), Unfit> {
-        self.change(file, entry, |bucket, place| bucket.remove(place))?;
+        self.change(file, entry, Bucket::remove)?;
         self.head.entries = self.head.entries.checked_sub(1).ok_or(Unfit)?;
         self.resize(file)
     }
@@ -349,7 +349,7 @@ impl Index {
         }
         let mut bytes: Vec<u8> = self.head.encode().into_iter().chain(encode_sums(&self.sums)).collect();
         if whole && known.len() == self.sums.len() {
-            bytes.extend(known.values().flat_map(|bucket| bucket.bytes()));
+            bytes.extend(known.values().flat_map(Bucket::bytes));
             file.write_at(&bytes, 0)?;
             if self.anew && file.size()? > self.head.end() {
                 file.set_len(self.head.end())?;

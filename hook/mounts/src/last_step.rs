@@ -116,12 +116,22 @@ pub fn takes_all(
         match overlay.entry(path)? {
             None => {}
             Some(EntryKind::Symlink) => return Ok(false),
+            // It may be something on the way there that is no directory.
+            Some(EntryKind::Other) if !is_below_directories(overlay, path)? => return Ok(false),
             // As it is moved there: anything that is no directory takes anything that is none.
             Some(found) if (found == EntryKind::Directory) != *is_folder => return Ok(false),
             Some(_) => {}
         }
     }
     Ok(true)
+}
+
+/// Whether what is above `path` in the overlay is a directory.
+fn is_below_directories(overlay: &Detached, path: &Path) -> Result<bool, Error> {
+    match path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        None => Ok(true),
+        Some(above) => Ok(overlay.entry(above)? == Some(EntryKind::Directory)),
+    }
 }
 
 /// Whether the container's `/dev` is a filesystem in memory that only the container has and that can be written.
@@ -282,18 +292,25 @@ fn wait(step: &Step<'_>, line: &Line, ended: &OwnedFd, patience: Duration, told:
         told(reason);
         line.answer(Some(reason));
     };
-    let Ok((over, at_work)) = std::io::pipe() else { return };
+    let (over, at_work) = match std::io::pipe() {
+        Ok(both) => both,
+        Err(error) => return failed(&format!("there is no pipe for it: {error}")),
+    };
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
+        let work = || {
             let performed = step.perform();
             drop(at_work);
             performed
-        });
+        };
+        let worker = match std::thread::Builder::new().spawn_scoped(scope, work) {
+            Ok(worker) => worker,
+            Err(error) => return failed(&format!("there is no thread for it: {error}")),
+        };
         match until(&over, ended, end) {
             Waited::Over => match worker.join() {
                 Ok(Ok(())) => line.answer(None),
                 Ok(Err(error)) => failed(&in_one_line(&error)),
-                Err(_) => {}
+                Err(_) => failed("it broke off; this is a fault of volhook"),
             },
             // The thread may be waiting for what a mount of the container's does not answer. It ends with the process.
             Waited::Ended => end_now(1),

@@ -379,7 +379,10 @@ impl Detached {
 
     /// Makes an empty directory at the top, of the root user of `users`, where the filesystem takes one. For whom it is nothing
     /// worse if there is none: it looks afterwards what is there.
-    pub fn make_folder(&self, name: &str, users: Option<&Users>) {
+    ///
+    /// # Errors
+    /// [`Error::SubPath`] where the filesystem would take one at another time: it is full, or fails.
+    pub fn make_folder(&self, name: &str, users: Option<&Users>) -> Result<(), Error> {
         let make = || -> sys::Result<()> {
             sys::mkdirat(self.as_fd(), Path::new(name))?;
             let Some((user, group)) = users.map(Users::root) else { return Ok(()) };
@@ -389,8 +392,14 @@ impl Detached {
             rustix::fs::fchown(&folder, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
                 .map_err(|errno| SyscallError::new(format!("fchown({name:?})"), errno))
         };
-        // Filesystems have many reasons: they are full, immutable, idmapped for others, or do not know what is wanted.
-        let _ = make();
+        // Others never take one: they are immutable, idmapped for others, or do not know what is wanted.
+        let another_time = [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
+        match make() {
+            Err(source) if another_time.iter().any(|errno| source.is(*errno)) => {
+                Err(Error::SubPath { path: name.to_owned(), source })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A mount of only what is at `sub` inside the volume. If nothing is there, an empty entry of the kind

@@ -38,7 +38,7 @@ pub(crate) fn check(engine: &Engine, watch: &Watch, as_json: bool) -> Result<(),
         damaged.partition(|file| file.kind == Content::EarlierBoot);
     let mut failure = Failure::new(format!("the journal in {} is not sound", checked.folder));
     if !current.is_empty() {
-        let hint = "`volhook journal rebuild` shows what can be kept and does it; so does the next hook";
+        let hint = "`volhook journal rebuild` shows what can be kept and does it; so does the next hook that meets it";
         failure = failure.hint(hint);
     }
     if let [first, ..] = history[..] {

@@ -72,7 +72,7 @@ fn journal(context: &Context<'_>, rights: &Rights) -> Vec<Finding> {
             FileState::Damaged { offset, reason } => Finding::problem(
                 CHECK,
                 format!("{name} is damaged at offset {offset}: {reason}"),
-                "`volhook journal rebuild` shows what can be kept and does it; so does the next hook",
+                "`volhook journal rebuild` shows what can be kept and does it; so does the next hook that meets it",
             ),
             FileState::NewerFormat => Finding::problem(
                 CHECK,

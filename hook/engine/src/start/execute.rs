@@ -75,7 +75,7 @@ fn mount_all(sources: &Sources<'_>) -> Result<(), Failure> {
     let storage = container.plan.mounts.iter().find(overlays);
     let mut made = Vec::new();
     for mount in container.plan.mounts.iter().filter(|mount| is_beside(mount)) {
-        let _making = debug_span!("sources", volume = %mount.shown()).entered();
+        let _making = context.enter(Step::Sources, debug_span!("sources", volume = %mount.shown()));
         made.push((mount, sources.detached(mount)?));
     }
     let mut folders_alone = container.plan.clone();

@@ -397,6 +397,8 @@ fn give_back(context: &Context<'_>, container: &ContainerId, attempt: Option<&st
     // One that was rebuilt may be known by the name from before the container had one.
     let is_own = |grant: &Grant| Some(grant.attempt.as_str()) == attempt;
     let mut first_failure = Ok(());
+    // How long the stop took is told once, however many grants end with it.
+    let mut steps = Some(|| context.steps());
     for grant in table.grants().filter(|grant| grant.container == *container || is_own(grant)) {
         let evidence = if is_own(grant) && grant.holder.is_none() {
             Ok(Some("the container stopped before its createRuntime hook".to_owned()))
@@ -407,9 +409,10 @@ fn give_back(context: &Context<'_>, container: &ContainerId, attempt: Option<&st
             None => Ok(()),
             Some(evidence) => {
                 failpoint::reached("judged")?;
+                let steps = steps.take().map(|steps| steps()).unwrap_or_default();
                 context
                     .ledger
-                    .release(grant, ReleaseReason::Poststop, evidence, context.steps(), &context.work())
+                    .release(grant, ReleaseReason::Poststop, evidence, steps, &context.work())
                     .map_err(Failure::from)
                     .and_then(|()| {
                         failpoint::reached("released")?;

@@ -65,7 +65,8 @@ const NO_PLACE: &str = "there is no place for it in the image";
 const FIRST_NAMES: usize = 5;
 const LONGEST_NAME: usize = 60;
 
-/// How long the last step may take, which takes milliseconds. The runtime ends the program that waits for it not much later.
+/// How long the last step may take, which takes milliseconds: less than the runtime gives the program that waits for it, unless it
+/// was set up with a shorter time.
 const PERFORMING: Duration = Duration::from_secs(20);
 
 /// How long the events may take of a failure of the last step.
@@ -161,6 +162,10 @@ pub(crate) fn left_out(
         None | Some(EntryKind::Directory) if is_placeless(mount, image) => {
             if !is_root {
                 return Ok(Some(LeftOut::Told(NO_PLACE.to_owned())));
+            }
+            // The overlay would show it without the restrictions that it is to have.
+            if !is_shown_by(plan, mount) {
+                return Ok(None);
             }
             overlay.part(path, EntryKind::Directory).map_err(|error| unusable(path, error))?;
             Some(LeftOut::AsInRoot)
@@ -425,10 +430,19 @@ impl Container<'_> {
         wanted.extend((!own.is_empty() && !taken.contains(OsStr::new(own))).then(|| own.into()));
         let parts = self.plan.mounts.iter().filter(|mount| mount.layer == Layer::Overlay);
         let parts = parts.filter_map(|mount| mount.resolved.path.strip_prefix('/'));
-        wanted.extend(parts.filter(|path| !path.contains('/')).map(OsString::from));
+        let planned: Vec<&str> = parts.filter(|path| !path.contains('/')).collect();
         let users = self.users()?;
         for name in wanted.into_iter().filter_map(|name| name.into_string().ok()) {
-            bare.make_folder(&name, users.as_ref());
+            // What only the pod has is left out with a remark.
+            let _ = bare.make_folder(&name, users.as_ref());
+        }
+        for name in planned {
+            let made = bare.make_folder(name, users.as_ref());
+            // As the root, the overlay shows it by itself. A container that starts without a folder it was promised would keep
+            // nothing of what it writes there.
+            if self.plan.root != Some(PodRoot::Overlay) {
+                made.map_err(|error| Failure::context(format!("cannot make /{name} in the image"), error))?;
+            }
         }
         Ok(())
     }

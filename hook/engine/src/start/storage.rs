@@ -79,7 +79,9 @@ pub(crate) fn offer(
         if recorded.beside(&offer.image) != ImageState::Changed || storage.offered.as_ref() == Some(&offer) {
             return Ok(());
         }
-        let mut changing = change(context, &volume, context.deadline)?;
+        // It is a refusal that waits for this.
+        let until = context.deadline.min(Instant::now() + patience::UNDOING);
+        let mut changing = change(context, &volume, until)?;
         changing.offer_image(offer).map_err(Failure::new)
     };
     match offered() {

@@ -352,8 +352,11 @@ fn a_length_that_is_only_claimed_takes_no_memory() {
     }
 }
 
+/// Writes one value.
+type Writing<'a> = &'a dyn Fn(&mut Encoder<Vec<u8>>);
+
 /// The content of a `released` with these entries.
-fn released(entries: &[(u64, &dyn Fn(&mut Encoder<Vec<u8>>))]) -> Result<Option<LeaseRecord>, String> {
+fn released(entries: &[(u64, Writing<'_>)]) -> Result<Option<LeaseRecord>, String> {
     let mut out = Encoder::new(Vec::new());
     out.map(entries.len() as u64).unwrap();
     for (key, value) in entries {

@@ -362,11 +362,12 @@ fn put_text(out: &mut Out, text: &str) -> Put {
             out.bytes(packed)?;
             return Ok(());
         }
-    } else if (8..=2 * MOST_PACKED).contains(&bytes.len()) && bytes.len().is_multiple_of(2) {
-        if let Some(packed) = pack(bytes.iter().copied(), &mut packed) {
-            out.tag(HEX)?.bytes(packed)?;
-            return Ok(());
-        }
+    } else if (8..=2 * MOST_PACKED).contains(&bytes.len())
+        && bytes.len().is_multiple_of(2)
+        && let Some(packed) = pack(bytes.iter().copied(), &mut packed)
+    {
+        out.tag(HEX)?.bytes(packed)?;
+        return Ok(());
     }
     out.str(text)?;
     Ok(())
