@@ -171,7 +171,7 @@ impl Host {
         let mut record: Record = serde_json::from_str(RECORD).unwrap();
         record.format = FORMAT;
         record.plan.attempt = kind.attempt();
-        record.plan.container = ContainerId::new(&format!("{kind:?}")).unwrap();
+        record.plan.container = ContainerId::new(format!("{kind:?}")).unwrap();
         record.plan.leases = vec![LeasedVolume {
             volume: self.volume.id.clone(),
             uuid: UUID.to_owned(),
