@@ -17,7 +17,8 @@ pub(super) enum Lease {
         #[command(flatten)]
         shaped: Shaped,
     },
-    /// Give back a lease that is not provably dead: the last resort, after looking at the evidence.
+    /// Give back a lease that is not provably dead: the last resort, after looking at the evidence. Of a container that has not
+    /// started yet all are given back, and what was planned for it with them.
     Break {
         /// The volume.
         volume: String,
