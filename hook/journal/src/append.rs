@@ -18,8 +18,10 @@ const USUAL_PAYLOAD: usize = 2 << 10;
 /// before the lock is taken.
 #[derive(Debug, Clone)]
 pub struct Encoded {
-    payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
     needs: Needs,
+    /// The record, if it changes who holds what: reading it again takes longer than making it.
+    pub(crate) changes: Option<LeaseRecord>,
 }
 
 /// Which room on the disk a record may take.
@@ -49,7 +51,13 @@ impl Encoded {
             Some(Change::Ended { .. }) => Needs::Release,
             Some(Change::Bound { .. }) | None => Needs::Other,
         };
-        Ok(Self { payload: encode_one(FileKind::Leases, record)?, needs })
+        let changes = record.change().is_some().then(|| record.clone());
+        Ok(Self { payload: encode_one(FileKind::Leases, record)?, needs, changes })
+    }
+
+    /// What only takes sequence numbers.
+    pub(crate) fn nothing() -> Self {
+        Self { payload: Vec::new(), needs: Needs::Other, changes: None }
     }
 
     /// Encodes several.
@@ -58,6 +66,12 @@ impl Encoded {
     /// As [`of`](Self::of).
     pub fn all(records: &[LeaseRecord]) -> Result<Vec<Self>, JournalError> {
         records.iter().map(Self::of).collect()
+    }
+}
+
+impl AsRef<[u8]> for Encoded {
+    fn as_ref(&self) -> &[u8] {
+        &self.payload
     }
 }
 
@@ -81,16 +95,14 @@ impl Locked<'_> {
             return Ok(());
         }
         let needs: Vec<Needs> = records.iter().map(|record| record.needs).collect();
-        let payloads: Vec<Vec<u8>> = records.into_iter().map(|record| record.payload).collect();
         self.carefully(|locked| {
             let first = locked.next_sequence()?;
             let disk = locked.journal.disk();
             let leases = locked.leases()?;
-            let bytes =
-                payloads.iter().map(|payload| leases::frame_size(payload)).sum::<u64>() + HEADER as u64;
-            leases.reserve(disk, &needs, bytes)?;
-            let at = leases.log.append(disk, &payloads, first, now.as_microsecond())?;
-            leases.appended(disk, at, &payloads);
+            let bytes = records.iter().map(|record| leases::frame_size(&record.payload)).sum::<u64>();
+            leases.reserve(disk, &needs, bytes + HEADER as u64)?;
+            let at = leases.log.append(disk, &records, first, now.as_microsecond())?;
+            leases.appended(disk, at, &records);
             Ok(())
         })
     }

@@ -11,6 +11,7 @@ use crate::log::Log;
 use layout::BUCKET;
 use layout::Bucket;
 use layout::Entry;
+use layout::FEW;
 use layout::HEAD;
 use layout::Head;
 use layout::Key;
@@ -24,6 +25,7 @@ use layout::total;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::io;
@@ -168,6 +170,9 @@ impl Index {
             return Ok(found);
         };
         for part in 0..SPREAD {
+            if found.len() == number as usize {
+                break;
+            }
             self.search(file, key.home(part, self.head.buckets), |entry| {
                 if entry.key == key {
                     found.insert(entry);
@@ -229,9 +234,25 @@ impl Index {
         if all.len() as u64 == self.head.entries { Ok(all) } else { Err(Unfit) }
     }
 
-    /// Adds an entry.
+    /// Adds an entry, which is not one of many sharers.
     pub(crate) fn insert(&mut self, file: Option<&dyn DiskFile>, entry: Entry) -> Result<(), Unfit> {
-        for number in walk(entry.home(self.head.buckets), self.head.buckets) {
+        let [home, _] = entry.homes(self.head.buckets);
+        self.insert_at(file, entry, home)
+    }
+
+    /// Adds one of so many sharers.
+    pub(crate) fn insert_sharer(
+        &mut self,
+        file: Option<&dyn DiskFile>,
+        entry: Entry,
+        number: u32,
+    ) -> Result<(), Unfit> {
+        let [few, many] = entry.homes(self.head.buckets);
+        self.insert_at(file, entry, if number <= FEW { few } else { many })
+    }
+
+    fn insert_at(&mut self, file: Option<&dyn DiskFile>, entry: Entry, home: u32) -> Result<(), Unfit> {
+        for number in walk(home, self.head.buckets) {
             let (added, changed) = self.with_bucket(file, number, |bucket| {
                 let added = bucket.push(entry);
                 let spills = !added && !bucket.spilled();
@@ -274,20 +295,34 @@ impl Index {
         entry: Entry,
         act: impl Fn(&mut Bucket, usize),
     ) -> Result<(), Unfit> {
-        for number in walk(entry.home(self.head.buckets), self.head.buckets) {
+        let [few, many] = entry.homes(self.head.buckets);
+        let changed = self.change_at(file, entry, few, &act)?
+            || many != few && self.change_at(file, entry, many, &act)?;
+        if changed { Ok(()) } else { Err(Unfit) }
+    }
+
+    /// The same where the search begins there; `false` if it is not found.
+    fn change_at(
+        &mut self,
+        file: Option<&dyn DiskFile>,
+        entry: Entry,
+        home: u32,
+        act: &impl Fn(&mut Bucket, usize),
+    ) -> Result<bool, Unfit> {
+        for number in walk(home, self.head.buckets) {
             let (done, spilled) = self.with_bucket(file, number, |bucket| {
                 let place = bucket.entries().position(|there| there == entry);
                 place.map(|place| act(bucket, place)).map_or((false, bucket.spilled()), |()| (true, false))
             })?;
             if done {
                 self.changed.insert(number);
-                return Ok(());
+                return Ok(true);
             }
             if !spilled {
                 break;
             }
         }
-        Err(Unfit)
+        Ok(false)
     }
 
     /// Counts a grant that came or went.
@@ -311,8 +346,14 @@ impl Index {
     fn lay_out(&mut self, buckets: u32, entries: Vec<Entry>) {
         let mut known: Vec<Bucket> = (0..buckets).map(|_| Bucket::default()).collect();
         self.head.entries = entries.len() as u64;
+        let mut sharers: HashMap<Key, u32> = HashMap::new();
+        for entry in entries.iter().filter(|entry| entry.key.is(Kind::Sharer)) {
+            *sharers.entry(entry.key).or_default() += 1;
+        }
         for entry in entries {
-            for number in walk(entry.home(buckets), buckets) {
+            let [few, many] = entry.homes(buckets);
+            let is_one_of_many = sharers.get(&entry.key).is_some_and(|number| *number > FEW);
+            for number in walk(if is_one_of_many { many } else { few }, buckets) {
                 let bucket = &mut known[number as usize];
                 if bucket.push(entry) {
                     break;

@@ -3,6 +3,7 @@
 //! The index only says where in the log to look; what stands there is read from the log and proves itself. Whatever does not fit,
 //! the log is folded from its beginning, which finds damage where it is.
 
+use crate::append::Encoded;
 use crate::append::Needs;
 use crate::check::IndexState;
 use crate::codec::FRAME;
@@ -330,14 +331,13 @@ impl Leases {
     /// Adds an entry, and counts the sharers of a volume.
     fn add(&mut self, Added { entry, number }: Added) -> Result<(), Unfit> {
         let file = self.file.as_deref();
-        self.index.insert(file, entry)?;
-        let Some(key) = number else { return Ok(()) };
-        match self.index.find(file, key)?.first() {
-            Some(there) => {
-                let more = Entry::number(key, there.value.checked_add(1).ok_or(Unfit)?);
-                self.index.replace(file, *there, more)
-            }
-            None => self.index.insert(file, Entry::number(key, 1)),
+        let Some(key) = number else { return self.index.insert(file, entry) };
+        let there = self.index.find(file, key)?.first().copied();
+        let number = there.map_or(0, |there| there.value).checked_add(1).ok_or(Unfit)?;
+        self.index.insert_sharer(file, entry, number)?;
+        match there {
+            Some(there) => self.index.replace(file, there, Entry::number(key, number)),
+            None => self.index.insert(file, Entry::number(key, number)),
         }
     }
 
@@ -538,15 +538,17 @@ impl Leases {
 
     /// Takes records into account that were appended, one after the other from `at` on, and writes the index down. A failure of
     /// that is nobody's concern: whoever comes next folds what the index does not know of.
-    pub(crate) fn appended(&mut self, disk: &dyn Disk, at: u64, payloads: &[Vec<u8>]) {
+    pub(crate) fn appended(&mut self, disk: &dyn Disk, at: u64, records: &[Encoded]) {
         let Some(header) = self.log.header else { return };
         if self.index.head.log_chain != header.chain {
             self.index = Index::empty(header.chain, Link::first(header), self.index.head.salt);
         }
         let mut offset = at;
         let mut taken = if self.unfit.get() { Err(Miss::Unfit) } else { Ok(()) };
-        for payload in payloads {
-            taken = taken.and_then(|()| self.apply(disk, offset, payload));
+        for Encoded { payload, changes, .. } in records {
+            if let Some(record) = changes {
+                taken = taken.and_then(|()| Ok(self.take(offset, record)?));
+            }
             offset += frame_size(payload);
         }
         if taken.is_err() {

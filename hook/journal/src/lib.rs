@@ -102,8 +102,8 @@
 //! attempt, to its grant and its newest binding; 1 a container, to a grant of it; 2 a volume (tenant and name), to a grant
 //! that holds it and keeps others from sharing it; 3 a volume, to a grant that merely shares it (shared, or reading beside a
 //! single writer); 4 a volume, in place of the first offset the number of the latter. An entry's bucket is the key's upper 60
-//! bits scaled to the number of buckets; of kind 3 these are mixed with the offset first (its lowest five bits), so that a
-//! thousand who share a volume stand in nobody's way.
+//! bits scaled to the number of buckets. From the ninth entry of kind 3 for one volume on these are mixed with the offset first
+//! (its lowest five bits), so that a thousand who share a volume stand in nobody's way.
 //!
 //! A file of up to 16 KiB is written at once. In a larger one the changed buckets are written first, then the head with its
 //! sums. When six tenths of the room are taken (or nearly none), everything is laid out anew.
@@ -497,9 +497,9 @@ impl Locked<'_> {
             let last = log::last_sequence(disk)?;
             let leases = locked.leases()?;
             // Also where it stands there already: another's flush of that may have failed, which nobody is told again.
-            let (payloads, next) = ([Vec::new()], last.max(leases.log.link.sequence) + 1);
-            let at = leases.log.append(disk, &payloads, next, now.as_microsecond())?;
-            leases.appended(disk, at, &payloads);
+            let (number, next) = ([Encoded::nothing()], last.max(leases.log.link.sequence) + 1);
+            let at = leases.log.append(disk, &number, next, now.as_microsecond())?;
+            leases.appended(disk, at, &number);
             let file = || disk.path().join(&leases.log.name);
             let opened = disk.open(&leases.log.name, false);
             let opened = opened.map_err(|source| JournalError::Open { file: file(), source })?;

@@ -256,7 +256,7 @@ impl Log {
     pub(crate) fn append(
         &mut self,
         disk: &dyn Disk,
-        payloads: &[Vec<u8>],
+        payloads: &[impl AsRef<[u8]>],
         first: u64,
         time_us: i64,
     ) -> Result<u64, JournalError> {
@@ -270,7 +270,8 @@ impl Log {
         let mut link = self.link;
         for ((payload, sequence), part) in payloads.iter().zip(first..).zip(0..) {
             link.start = at + bytes.len() as u64;
-            link.chain = codec::encode_frame(&mut bytes, payload, sequence, time_us, part, link.chain);
+            link.chain =
+                codec::encode_frame(&mut bytes, payload.as_ref(), sequence, time_us, part, link.chain);
             link.sequence = sequence;
         }
         link.end = at + bytes.len() as u64;

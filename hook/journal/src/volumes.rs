@@ -9,6 +9,7 @@
 
 use crate::Journal;
 use crate::Locked;
+use crate::append::Encoded;
 use crate::append::encode;
 use crate::codec;
 use crate::codec::FileKind;
@@ -170,8 +171,9 @@ impl Locked<'_> {
             let first = locked.next_sequence()?.max(log.link.sequence + 1);
             let last = first + payloads.len() as u64 - 1;
             let leases = locked.leases()?;
-            let at = leases.log.append(disk, &[Vec::new()], last, time)?;
-            leases.appended(disk, at, &[Vec::new()]);
+            let number = [Encoded::nothing()];
+            let at = leases.log.append(disk, &number, last, time)?;
+            leases.appended(disk, at, &number);
             let at = log.append(disk, payloads, first, time)?;
             Ok(Turn::Written(log, at))
         })

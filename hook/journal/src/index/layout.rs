@@ -23,8 +23,10 @@ const ENTRY: usize = 16;
 pub(crate) const PER_BUCKET: usize = (BUCKET - BUCKET_HEAD) / ENTRY;
 /// Offsets of frames are counted in these.
 const WORD: u64 = 8;
-/// Over how many buckets those who merely share a volume are spread.
+/// Over how many buckets those who merely share a volume are spread, where they are more than a few.
 pub(crate) const SPREAD: u32 = 32;
+/// So many stand where their number does.
+pub(crate) const FEW: u32 = 8;
 
 /// What an entry leads from and to. The number is the hash's lowest four bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,10 +130,10 @@ impl Entry {
         (self.bound > 0).then_some(Place(self.bound))
     }
 
-    /// The bucket in which it belongs.
-    pub(crate) fn home(self, buckets: u32) -> u32 {
+    /// The buckets in which it may belong: one of a few sharers and anything else in the first, one of many in the second.
+    pub(crate) fn homes(self, buckets: u32) -> [u32; 2] {
         let part = if self.key.is(Kind::Sharer) { self.value } else { 0 };
-        self.key.home(part, buckets)
+        [0, part].map(|part| self.key.home(part, buckets))
     }
 }
 
