@@ -371,7 +371,7 @@ fn is_storm(ends: &[Ends]) -> bool {
 fn privileged_a_storm_of_kills_breaks_no_lease() -> Result<()> {
     const WORKERS: u64 = 4;
     const VOLUMES: u64 = 3;
-    const ROUNDS: u32 = 5;
+    const ROUNDS: u32 = 40;
     let volhook = Volhook::new()?;
     let mut ends = Vec::new();
     // On a busy host a storm takes longer to become one.
